@@ -1,0 +1,93 @@
+"""The Rust data plane, as Python sees it.
+
+Nothing here is stable: `sigmax_server` is the interface, this is its engine room.
+Every call releases the interpreter while it works. Errors are `NativeError` with a message
+that says what was expected and what came, unless stated otherwise.
+"""
+
+from typing import Literal, final
+
+DType = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "BF16", "FP32", "FP64",
+]  # fmt: skip
+Task = Literal["binary", "multiclass", "multilabel"]
+
+class NativeError(Exception):
+    """The data plane refused or failed; the message is for people."""
+
+def load_runtime(library: str) -> str:
+    """Open ONNX Runtime's shared library at this absolute path, once a process; returns its version."""
+
+@final
+class TensorInfo:
+    """One input or output, as the graph declares it."""
+
+    name: str
+    dtype: DType
+    dims: list[int]  # the batch axis included where there is one; -1: any
+
+@final
+class OpenedModel:
+    """A model file that has been opened once; `Server.load` serves this very session."""
+
+    path: str
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    metadata: dict[str, str]  # the file's own key-value metadata
+
+def open_model(path: str) -> OpenedModel:
+    """Open an ONNX file: a broken one, an unknown operator, an input or output that is no tensor
+    of a known dtype are errors that name the file and the reason."""
+
+@final
+class Report:
+    """What warming a model up has shown."""
+
+    heavy: bool  # served by lanes of its own, not in the shards' loops
+    rows_independent: bool
+    preferred_batch_size: int  # rows
+    microseconds_per_batch: list[tuple[int, float]]  # (rows, run time of one batch)
+
+@final
+class Server:
+    """A running server: ports bound, threads started, no model yet and not ready."""
+
+    def __init__(self, config: object) -> None:
+        """Bind both ports and start the threads. `config` is read attribute by attribute; it has:
+        host: str, grpc_port: int, http_port: int (0: any free one), shards: int,
+        queue_rows: int, max_message_bytes: int, max_connections: int, server_name: str,
+        server_version: str, strict_readiness: bool.
+        OSError where a port cannot be bound, naming the address."""
+
+    @property
+    def grpc_address(self) -> str: ...  # "127.0.0.1:8001"
+    @property
+    def http_address(self) -> str: ...
+    def declare(self, name: str, version: int) -> None:
+        """Make a model known, as LOADING. Requests to it are answered UNAVAILABLE until it is loaded."""
+
+    def load(self, opened: OpenedModel, spec: object) -> Report:
+        """Warm a declared model up, check its golden samples and serve it. `spec` has:
+        name: str, version: int, max_batch_size: int (0: no batch axis), task: Task | None,
+        labels: list[str], thresholds: list[float], meanings: dict[str, str] (by tensor name),
+        tolerance: float, golden: list[str] (folders test_data_set_*).
+        Consumes `opened`. On an error the model is left declared; call `fail`."""
+
+    def fail(self, name: str, version: int, reason: str) -> None:
+        """Mark a declared model as UNAVAILABLE, for this reason."""
+
+    def finish_loading(self) -> None:
+        """Every model of the start has been loaded or has failed: from now on the server is ready
+        when all of them are (strict readiness), or any."""
+
+    def is_ready(self) -> bool: ...
+    def drain(self) -> None:
+        """Begin the end, and return at once: NOT_SERVING, no new connections, GOAWAY on the open
+        ones, idle streams ended; what was accepted is still answered."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long for a draining server to have answered everything; whether it has."""
+
+    def stop(self) -> int:
+        """End all threads now; returns the number of accepted requests that were not answered."""
