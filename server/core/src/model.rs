@@ -1,0 +1,81 @@
+//! What a model is: the description a request is checked against, and what warm-up has shown.
+
+use crate::tensor::DType;
+
+/// What the first output means, and so how a decision is taken from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// One probability a row, of class 1.
+    Binary,
+    /// One probability a class, summing to 1.
+    Multiclass,
+    /// One independent probability a class.
+    Multilabel,
+}
+
+/// One input or output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorSpec {
+    /// Its name in the graph.
+    pub name: String,
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Its sizes, the batch axis included where there is one; -1: any.
+    pub dims: Vec<i64>,
+    /// What it holds, for people; may be empty.
+    pub meaning: String,
+}
+
+/// A version of a model as configured, frozen once it is built.
+#[derive(Clone, Debug)]
+pub struct ModelSpec {
+    /// The model's name.
+    pub name: String,
+    /// The version, above 0.
+    pub version: u64,
+    /// Inputs in the graph's order.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs in the graph's order; a task is about the first.
+    pub outputs: Vec<TensorSpec>,
+    /// The most rows of one request; 0: no batch axis.
+    pub max_batch_size: usize,
+    /// What the first output means; none: raw output.
+    pub task: Option<Task>,
+    /// Names of the classes by index; may be empty.
+    pub labels: Vec<String>,
+    /// Binary: one. Multi-label: one a class. Otherwise empty.
+    pub thresholds: Vec<f32>,
+    /// How far golden answers may be off, absolute.
+    pub tolerance: f32,
+    /// What runs it, such as "cpu".
+    pub device: String,
+}
+
+/// What warming up has shown.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// A full batch takes long enough to hold up a shard: the model is run by lanes.
+    pub heavy: bool,
+    /// A row's answer depends on that row alone, so requests may share a batch.
+    pub rows_independent: bool,
+    /// The size, in rows, from which a row gets no cheaper: a forming batch stops there.
+    pub preferred_batch_size: usize,
+    /// (rows, microseconds of one run) of every size tried, rising.
+    pub microseconds_per_batch: Vec<(usize, f64)>,
+}
+
+/// A served version of a model.
+#[derive(Debug)]
+pub struct Model {
+    /// As configured.
+    pub spec: ModelSpec,
+    /// As measured.
+    pub report: Report,
+}
+
+impl Model {
+    /// The most rows that requests may form a batch of; 0 where every request runs alone.
+    pub fn batch_rows(&self) -> usize {
+        if self.report.rows_independent { self.report.preferred_batch_size } else { 0 }
+    }
+}
