@@ -1,0 +1,86 @@
+# The same targets for people, hooks and CI; `make help` lists them.
+# Needs python3, cargo, a C compiler and git. Everything else is installed below this folder, at
+# the versions that uv.lock and server/Cargo.lock name.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= $(CURDIR)/.venv
+UV_VERSION := 0.13.9
+UV := build/uv/$(UV_VERSION)/bin/uv
+BIN := $(VENV)/bin
+CARGO := cargo
+MANIFEST := --locked --manifest-path server/Cargo.toml
+
+# ONNX Runtime reports to its makers unless told not to before it is loaded.
+export ORT_DISABLE_TELEMETRY := 1
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+export UV_PYTHON := $(PYTHON)
+export UV_PYTHON_DOWNLOADS := never
+# The crates that look for an interpreter find the one they will run in.
+export PYO3_PYTHON := $(BIN)/python
+
+.PHONY: help setup build proto lint type test test-fast demo bench clean tools
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+
+setup: $(UV) ## Make .venv and fetch every dependency, as locked.
+	@$(UV) sync --locked --quiet --inexact --no-install-workspace
+	@$(CARGO) fetch $(MANIFEST) --quiet
+
+build: $(UV) ## Install Sigmax into .venv, its native module as a release build.
+	@$(UV) sync --locked --quiet
+
+proto: build ## Generate the Python stubs from proto/.
+	$(BIN)/python proto/generate
+
+lint: build ## Check formatting, lints, the protos and that the stubs are theirs.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(CARGO) fmt --check --manifest-path server/Cargo.toml --all
+	$(CARGO) clippy $(MANIFEST) --workspace --all-targets --quiet -- -D warnings
+	cd proto && $(BIN)/buf lint && $(BIN)/buf build
+	$(BIN)/python proto/generate --check
+
+type: build ## Check types with mypy.
+	$(BIN)/mypy client/python/sigmax server/python/sigmax_server models/src/sigmax_models
+	$(BIN)/mypy tests bench demo
+
+test: build ## Run every test.
+	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core
+	$(BIN)/pytest -q
+
+test-fast: build ## Run the quick tests, in less than a minute.
+	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --lib
+	$(BIN)/pytest -q -m "not slow" --ignore models/tests
+
+demo: build ## Train, export, serve and ask every network, and report.
+	@$(BIN)/python demo/demo.py
+
+bench: build ## Measure the server beside a grpcio server, on this machine.
+	@$(BIN)/python bench/run.py
+
+clean: ## Remove everything the other targets have made.
+	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find client server models tests bench demo -name __pycache__ -prune -exec rm -rf {} +
+
+# Stops with one line where a tool is missing or too old.
+need = $(if $(shell command -v $(1)),,$(error $(1) is missing: $(2)))
+check = $(if $(shell $(1) >/dev/null 2>&1 && echo yes),,$(error $(2)))
+tools:
+	@: $(call need,$(PYTHON),install Python 3.11 or newer)
+	@: $(call need,$(CARGO),install Rust 1.92 or newer from https://rustup.rs)
+	@: $(call need,cc,install a C compiler such as gcc)
+	@: $(call need,git,install git)
+	@: $(call check,$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))',$(PYTHON) is older than 3.11: $(shell $(PYTHON) --version))
+	@: $(call check,$(CARGO) --version | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 92) }',cargo is older than 1.92: $(shell $(CARGO) --version))
+	@: $(call check,$(PYTHON) -c 'import ensurepip',$(PYTHON) has no ensurepip: install the package python3-venv)
+
+$(UV): | tools
+	@$(PYTHON) -m venv build/uv/$(UV_VERSION)
+	@build/uv/$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
