@@ -1,0 +1,358 @@
+//! Everything that can go wrong with a request, and the one place that says it on the wire.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// Whose words a status uses: both services fail for the same reasons, but clients of the Open
+/// Inference Protocol look for Triton's texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `sigmax.v1.ClassifierService`.
+    Sigmax,
+    /// `inference.GRPCInferenceService`.
+    Inference,
+}
+
+/// Why a request is not answered. Names a field, what was expected and what came.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Error {
+    /// No model has this name.
+    UnknownModel { model: String },
+    /// The model has no such version.
+    UnknownVersion { model: String, version: u64 },
+    /// The version text is no number above 0.
+    BadVersion { found: String },
+    /// The model is known, but cannot answer now.
+    NotReady { model: String, reason: String },
+    /// Inputs are missing.
+    MissingInputs { model: String, expected: Vec<String>, found: Vec<String> },
+    /// The model has no such input.
+    UnexpectedInput { model: String, input: String, expected: Vec<String> },
+    /// An input came twice.
+    DuplicateInput { input: String },
+    /// The model has no such output.
+    UnexpectedOutput { model: String, output: String, expected: Vec<String> },
+    /// An output was asked for twice.
+    DuplicateOutput { output: String },
+    /// The elements are of another type than the model's.
+    WrongDtype { model: String, input: String, expected: &'static str, found: String },
+    /// The shape does not fit the model's.
+    WrongShape { model: String, input: String, expected: Vec<i64>, found: Vec<i64> },
+    /// More rows than the model takes at once, or none.
+    WrongRows { model: String, input: String, max: usize, found: usize },
+    /// Two inputs differ in their number of rows.
+    RowsDiffer { model: String, input: String, expected: usize, found: usize },
+    /// The bytes do not fit the shape.
+    WrongBytes { model: String, input: String, expected: usize, found: usize },
+    /// An input came without elements.
+    NoData { model: String, input: String },
+    /// Elements are given in two forms at once.
+    TwoForms { model: String, input: String },
+    /// An element is not of its type.
+    BadElement { model: String, input: String, detail: String },
+    /// Any other field is off.
+    BadField { field: &'static str, detail: String },
+    /// What the model is does not allow this call.
+    NotApplicable { model: String, detail: String },
+    /// The model gave no finite probability for a row.
+    NotFinite { model: String, row: usize, input: String },
+    /// The model itself refused the values, such as an index out of range.
+    Refused { model: String },
+    /// The engine failed; the log has the details.
+    Fault { model: String },
+    /// The model's queue is full.
+    QueueFull { model: String, rows: usize, limit: usize, retry_after: Duration },
+    /// The deadline passed before the work was begun.
+    DeadlineExceeded,
+    /// The server takes no more work.
+    Draining,
+    /// A message over the limit.
+    MessageTooLarge { found: usize, limit: usize },
+    /// Too many bytes of unfinished messages over all connections.
+    NoMemory { limit: usize },
+    /// A message in a form that this server does not read.
+    Unimplemented { detail: String },
+    /// The request is no well-formed gRPC call.
+    Malformed { detail: String },
+    /// A fault of ours; the log has the details.
+    Internal,
+}
+
+/// The result of anything that may fail for a reason the caller is told.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// The error as a gRPC status with its details.
+    pub fn status(&self, dialect: Dialect) -> Status {
+        let mut details = ErrorDetails::with_error_info(self.reason(), "sigmax", []);
+        if let Some(field) = self.field() {
+            details.add_bad_request_violation(field, self.message(Dialect::Sigmax));
+        }
+        if let Self::QueueFull { retry_after, .. } = self {
+            details.set_retry_info(Some(*retry_after));
+        }
+        Status::with_error_details(self.code(dialect), self.message(dialect), details)
+    }
+
+    /// The status code. The two services differ where Triton's clients expect it.
+    pub fn code(&self, dialect: Dialect) -> Code {
+        match self {
+            Self::UnknownModel { .. } | Self::UnknownVersion { .. } => Code::NotFound,
+            Self::NotReady { .. } | Self::Draining => Code::Unavailable,
+            Self::NotApplicable { .. } => Code::FailedPrecondition,
+            Self::QueueFull { .. } if dialect == Dialect::Inference => Code::Unavailable,
+            Self::QueueFull { .. } | Self::MessageTooLarge { .. } | Self::NoMemory { .. } => {
+                Code::ResourceExhausted
+            }
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::Unimplemented { .. } => Code::Unimplemented,
+            Self::Fault { .. } | Self::Internal => Code::Internal,
+            _ => Code::InvalidArgument,
+        }
+    }
+
+    /// The reason for programs, the same in every language and release.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownModel { .. } => "UNKNOWN_MODEL",
+            Self::UnknownVersion { .. } => "UNKNOWN_VERSION",
+            Self::BadVersion { .. } => "BAD_VERSION",
+            Self::NotReady { .. } => "MODEL_NOT_READY",
+            Self::MissingInputs { .. } => "MISSING_INPUT",
+            Self::UnexpectedInput { .. } => "UNEXPECTED_INPUT",
+            Self::DuplicateInput { .. } => "DUPLICATE_INPUT",
+            Self::UnexpectedOutput { .. } => "UNEXPECTED_OUTPUT",
+            Self::DuplicateOutput { .. } => "DUPLICATE_OUTPUT",
+            Self::WrongDtype { .. } => "DTYPE_MISMATCH",
+            Self::WrongShape { .. } => "SHAPE_MISMATCH",
+            Self::WrongRows { .. } => "BATCH_SIZE",
+            Self::RowsDiffer { .. } => "BATCH_SIZE_MISMATCH",
+            Self::WrongBytes { .. } => "BYTE_SIZE_MISMATCH",
+            Self::NoData { .. } => "NO_DATA",
+            Self::TwoForms { .. } => "TWO_DATA_FORMS",
+            Self::BadElement { .. } => "BAD_ELEMENT",
+            Self::BadField { .. } => "BAD_FIELD",
+            Self::NotApplicable { .. } => "NOT_A_CLASSIFIER",
+            Self::NotFinite { .. } => "NOT_FINITE",
+            Self::Refused { .. } => "VALUES_REFUSED",
+            Self::Fault { .. } => "ENGINE_FAULT",
+            Self::QueueFull { .. } => "QUEUE_FULL",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::Draining => "DRAINING",
+            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::NoMemory { .. } => "MEMORY_BUDGET",
+            Self::Unimplemented { .. } => "UNIMPLEMENTED",
+            Self::Malformed { .. } => "MALFORMED_CALL",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// The request's field at fault, where it is one.
+    fn field(&self) -> Option<String> {
+        match self {
+            Self::MissingInputs { .. } => Some("inputs".into()),
+            Self::UnexpectedInput { input, .. }
+            | Self::DuplicateInput { input }
+            | Self::NotFinite { input, .. } => Some(format!("inputs[{input}]")),
+            Self::WrongDtype { input, .. } => Some(format!("inputs[{input}].dtype")),
+            Self::WrongShape { input, .. }
+            | Self::WrongRows { input, .. }
+            | Self::RowsDiffer { input, .. } => Some(format!("inputs[{input}].shape")),
+            Self::WrongBytes { input, .. }
+            | Self::NoData { input, .. }
+            | Self::TwoForms { input, .. }
+            | Self::BadElement { input, .. } => Some(format!("inputs[{input}].data")),
+            Self::UnexpectedOutput { output, .. } | Self::DuplicateOutput { output } => {
+                Some(format!("outputs[{output}]"))
+            }
+            Self::BadVersion { .. } => Some("model_version".into()),
+            Self::BadField { field, .. } => Some((*field).into()),
+            Self::Refused { .. } => Some("inputs".into()),
+            _ => None,
+        }
+    }
+
+    /// The text for people.
+    pub fn message(&self, dialect: Dialect) -> String {
+        match dialect {
+            Dialect::Sigmax => self.sigmax_message(),
+            Dialect::Inference => self.triton_message().unwrap_or_else(|| self.sigmax_message()),
+        }
+    }
+
+    fn sigmax_message(&self) -> String {
+        match self {
+            Self::UnknownModel { model } => format!("no model is named '{model}'"),
+            Self::UnknownVersion { model, version } => {
+                format!("model '{model}' has no version {version}")
+            }
+            Self::BadVersion { found } => {
+                format!("model_version: expected a decimal number above 0, or nothing; got '{found}'")
+            }
+            Self::NotReady { model, reason } => format!("model '{model}' is not ready: {reason}"),
+            Self::MissingInputs { model, expected, found } => format!(
+                "model '{model}' expects the inputs {}; got {}",
+                quoted(expected),
+                quoted(found)
+            ),
+            Self::UnexpectedInput { model, input, expected } => format!(
+                "model '{model}' has no input '{input}'; its inputs are {}",
+                quoted(expected)
+            ),
+            Self::DuplicateInput { input } => format!("input '{input}' is given more than once"),
+            Self::UnexpectedOutput { model, output, expected } => format!(
+                "model '{model}' has no output '{output}'; its outputs are {}",
+                quoted(expected)
+            ),
+            Self::DuplicateOutput { output } => {
+                format!("output '{output}' is asked for more than once")
+            }
+            Self::WrongDtype { model, input, expected, found } => {
+                format!("input '{input}' of model '{model}': expected dtype {expected}, got {found}")
+            }
+            Self::WrongShape { model, input, expected, found } => format!(
+                "input '{input}' of model '{model}': expected shape {expected:?}, got {found:?}"
+            ),
+            Self::WrongRows { model, input, max, found } => format!(
+                "input '{input}' of model '{model}': expected 1 to {max} rows, got {found}"
+            ),
+            Self::RowsDiffer { model, input, expected, found } => format!(
+                "input '{input}' of model '{model}': expected {expected} rows, as the other inputs have, got {found}"
+            ),
+            Self::WrongBytes { model, input, expected, found } => format!(
+                "input '{input}' of model '{model}': expected {expected} bytes for its shape and dtype, got {found}"
+            ),
+            Self::NoData { model, input } => {
+                format!("input '{input}' of model '{model}': expected elements, got none")
+            }
+            Self::TwoForms { model, input } => format!(
+                "input '{input}' of model '{model}': expected its elements in one form, got two"
+            ),
+            Self::BadElement { model, input, detail } => {
+                format!("input '{input}' of model '{model}': {detail}")
+            }
+            Self::BadField { field, detail } => format!("{field}: {detail}"),
+            Self::NotApplicable { model, detail } => format!("model '{model}' {detail}"),
+            Self::NotFinite { model, row, input } => format!(
+                "model '{model}' gives no finite probability for row {row} of input '{input}'"
+            ),
+            Self::Refused { model } => {
+                format!("model '{model}' does not take these values; the server's log says more")
+            }
+            Self::Fault { model } => format!("model '{model}' failed; the server's log says more"),
+            Self::QueueFull { model, rows, limit, .. } => format!(
+                "the queue of model '{model}' holds {rows} rows of at most {limit}; try again later"
+            ),
+            Self::DeadlineExceeded => "the deadline passed before the request was run".into(),
+            Self::Draining => "the server is shutting down and takes no new requests".into(),
+            Self::MessageTooLarge { found, limit } => {
+                format!("expected a message of at most {limit} bytes, got {found}")
+            }
+            Self::NoMemory { limit } => format!(
+                "unfinished messages over all connections hold {limit} bytes, the most allowed; try again later"
+            ),
+            Self::Unimplemented { detail } | Self::Malformed { detail } => detail.clone(),
+            Self::Internal => "the server failed; its log says more".into(),
+        }
+    }
+
+    /// Triton's own words, where its clients and tests look for them.
+    fn triton_message(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownModel { model } => {
+                format!("Request for unknown model: '{model}' is not found")
+            }
+            Self::UnknownVersion { model, version } => {
+                format!("Request for unknown model: '{model}' version {version} is not found")
+            }
+            Self::BadVersion { found } => format!(
+                "failed to get model version from specified version string '{found}' (details: stol), version should be an integral value > 0"
+            ),
+            Self::NotReady { model, reason } => {
+                format!("Request for unknown model: '{model}' is not at ready state: {reason}")
+            }
+            Self::MissingInputs { model, expected, found } => {
+                let missing: Vec<_> =
+                    expected.iter().filter(|name| !found.contains(name)).cloned().collect();
+                format!(
+                    "expected {} inputs but got {} inputs for model '{model}'. Got input(s) [{}], but missing required input(s) [{}]. Please provide all required input(s).",
+                    expected.len(),
+                    found.len(),
+                    listed(found),
+                    listed(&missing)
+                )
+            }
+            Self::UnexpectedInput { model, input, .. } => {
+                format!("unexpected inference input '{input}' for model '{model}'")
+            }
+            Self::DuplicateInput { input } => format!("input '{input}' already exists in request"),
+            Self::UnexpectedOutput { model, output, .. } => {
+                format!("unexpected inference output '{output}' for model '{model}'")
+            }
+            Self::DuplicateOutput { output } => {
+                format!("output '{output}' already exists in request")
+            }
+            Self::WrongDtype { model, input, expected, found } => format!(
+                "inference input '{input}' data-type is '{found}', but model '{model}' expects '{expected}'"
+            ),
+            Self::WrongShape { model, input, expected, found } => format!(
+                "unexpected shape for input '{input}' for model '{model}'. Expected {}, got {}. ",
+                dims(expected),
+                dims(found)
+            ),
+            Self::WrongRows { model, max, found, .. } if found > max => {
+                format!("inference request batch-size must be <= {max} for '{model}'")
+            }
+            Self::RowsDiffer { model, input, .. } => {
+                format!("input '{input}' batch size does not match other inputs for '{model}'")
+            }
+            Self::WrongBytes { model, input, expected, found } => format!(
+                "input byte size mismatch for input '{input}' for model '{model}'. Expected {expected}, got {found}"
+            ),
+            Self::NoData { model, input } => format!(
+                "unable to find data for input tensor '{input}' for model '{model}' in request."
+            ),
+            Self::TwoForms { model, input } => format!(
+                "contents field must not be specified when using raw_input_contents for '{input}' for model '{model}'"
+            ),
+            Self::QueueFull { .. } => "Exceeds maximum queue size".into(),
+            Self::Draining => {
+                "GRPC server is shutting down and has stopped accepting new requests.".into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// `'a', 'b'`, or `nothing`.
+fn quoted(names: &[String]) -> String {
+    if names.is_empty() {
+        return "nothing".into();
+    }
+    names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+}
+
+/// `'a','b'`, as Triton lists names.
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(",")
+}
+
+/// `[-1,10]`, as Triton writes shapes.
+fn dims(dims: &[i64]) -> String {
+    let mut text = String::from("[");
+    for (i, dim) in dims.iter().enumerate() {
+        let _ = write!(text, "{}{dim}", if i > 0 { "," } else { "" });
+    }
+    text + "]"
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sigmax_message())
+    }
+}
+
+impl std::error::Error for Error {}
