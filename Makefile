@@ -43,7 +43,8 @@ lint: build ## Check formatting, lints, the protos and that the stubs are theirs
 	$(BIN)/ruff check .
 	$(CARGO) fmt --check --manifest-path server/Cargo.toml --all
 	$(CARGO) clippy $(MANIFEST) --workspace --all-targets --quiet -- -D warnings
-	cd proto && $(BIN)/buf lint && $(BIN)/buf build
+	$(BIN)/buf lint proto
+	$(BIN)/buf build proto
 	$(BIN)/python proto/generate --check
 
 type: build ## Check types with mypy.
@@ -62,7 +63,7 @@ demo: build ## Train, export, serve and ask every network, and report.
 	@$(BIN)/python demo/demo.py
 
 bench: build ## Measure the server beside a grpcio server, on this machine.
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python -m bench
 
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules
