@@ -17,7 +17,7 @@ class NativeError(Exception):
     """The data plane refused or failed; the message is for people."""
 
 def load_runtime(library: str) -> str:
-    """Open ONNX Runtime's shared library at this absolute path, once a process; returns its version."""
+    """Open ONNX Runtime's library at this absolute path, once a process; returns its version."""
 
 @final
 class TensorInfo:
@@ -37,8 +37,11 @@ class OpenedModel:
     metadata: dict[str, str]  # the file's own key-value metadata
 
 def open_model(path: str) -> OpenedModel:
-    """Open an ONNX file: a broken one, an unknown operator, an input or output that is no tensor
-    of a known dtype are errors that name the file and the reason."""
+    """Open an ONNX file.
+
+    A broken one, an unknown operator, an input or output that is no tensor of a known dtype are
+    errors that name the file and the reason.
+    """
 
 @final
 class Report:
@@ -54,40 +57,50 @@ class Server:
     """A running server: ports bound, threads started, no model yet and not ready."""
 
     def __init__(self, config: object) -> None:
-        """Bind both ports and start the threads. `config` is read attribute by attribute; it has:
-        host: str, grpc_port: int, http_port: int (0: any free one), shards: int,
-        queue_rows: int, max_message_bytes: int, max_connections: int, server_name: str,
-        server_version: str, strict_readiness: bool.
-        OSError where a port cannot be bound, naming the address."""
+        """Bind both ports and start the threads.
+
+        `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
+        (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
+        max_connections: int, server_name: str, server_version: str, strict_readiness: bool.
+        OSError where a port cannot be bound, naming the address.
+        """
 
     @property
     def grpc_address(self) -> str: ...  # "127.0.0.1:8001"
     @property
     def http_address(self) -> str: ...
     def declare(self, name: str, version: int) -> None:
-        """Make a model known, as LOADING. Requests to it are answered UNAVAILABLE until it is loaded."""
+        """Make a model known, as LOADING: requests are answered UNAVAILABLE until it is loaded."""
 
     def load(self, opened: OpenedModel, spec: object) -> Report:
-        """Warm a declared model up, check its golden samples and serve it. `spec` has:
-        name: str, version: int, max_batch_size: int (0: no batch axis), task: Task | None,
-        labels: list[str], thresholds: list[float], meanings: dict[str, str] (by tensor name),
-        tolerance: float, golden: list[str] (folders test_data_set_*).
-        Consumes `opened`. On an error the model is left declared; call `fail`."""
+        """Warm a declared model up, check its golden samples and serve it.
+
+        `spec` has: name: str, version: int, max_batch_size: int (0: no batch axis),
+        task: Task | None, labels: Sequence[str], thresholds: Sequence[float],
+        meanings: dict[str, str] (by tensor name), tolerance: float,
+        golden: Sequence[str] (folders test_data_set_*).
+        Consumes `opened`. On an error the model is left declared; call `fail`.
+        """
 
     def fail(self, name: str, version: int, reason: str) -> None:
         """Mark a declared model as UNAVAILABLE, for this reason."""
 
     def finish_loading(self) -> None:
-        """Every model of the start has been loaded or has failed: from now on the server is ready
-        when all of them are (strict readiness), or any."""
+        """Say that every model of the start has been loaded or has failed.
+
+        From now on the server is ready when all of them are (strict readiness), or any.
+        """
 
     def is_ready(self) -> bool: ...
     def drain(self) -> None:
-        """Begin the end, and return at once: NOT_SERVING, no new connections, GOAWAY on the open
-        ones, idle streams ended; what was accepted is still answered."""
+        """Begin the end, and return at once.
+
+        NOT_SERVING, no new connections, GOAWAY on the open ones, idle streams ended; what was
+        accepted is still answered.
+        """
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long for a draining server to have answered everything; whether it has."""
+        """Wait at most so long for a draining server to answer everything; whether it has."""
 
     def stop(self) -> int:
         """End all threads now; returns the number of accepted requests that were not answered."""

@@ -1,0 +1,90 @@
+"""The command line of `sigmax serve`.
+
+A setting comes from its flag, else from its environment variable, else from its default.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from sigmax_server.config import SETTINGS, SWITCH, ConfigError, ServerConfig
+
+
+def main(argv: list[str]) -> int:
+    """Serve models until told to stop.
+
+    Args:
+        argv: the arguments after `sigmax serve`.
+
+    Returns:
+        The process's exit code: 0 after a clean end, 1 where the server could not start or
+        could not answer everything it had accepted.
+
+    Raises:
+        SystemExit: with 2 where the command line or the environment is wrong, with 0 after
+            `--help`.
+    """
+    paths, config = read(argv, os.environ)
+    # Only now: `--help` and mistakes need no native module.
+    from sigmax_server.serve import serve
+
+    return serve(paths, config)
+
+
+def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Path], ServerConfig]:
+    """Read what to serve, and how, from the command line and the environment.
+
+    Raises:
+        SystemExit: with 2 and a message that names the flag or the variable, what was expected
+            and what came.
+    """
+    arguments = parser()
+    flags = vars(arguments.parse_args(_spell_out(argv)))
+    sources: dict[str, str] = {}
+    values = {}
+    try:
+        for setting in SETTINGS:
+            text, source = flags[setting.name], setting.flag
+            # An empty variable counts as unset: that is how a template leaves out a value.
+            if text is None and environment.get(setting.variable):
+                text, source = environment[setting.variable], setting.variable
+            sources[setting.name] = source
+            if text is not None:
+                values[setting.name] = setting.parse(text)
+        return flags["paths"], ServerConfig(**values)
+    except ConfigError as error:
+        arguments.error(f"{sources[error.setting]}: {error.problem}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser; it leaves every value as text, for `Setting.parse`."""
+    result = argparse.ArgumentParser(
+        prog="sigmax serve",
+        usage="%(prog)s [option ...] REPOSITORY_OR_FILE...",
+        description="Serve classifiers in ONNX files over gRPC, until SIGTERM or Ctrl-C.",
+        epilog="A flag wins over its environment variable.",
+        allow_abbrev=False,
+    )
+    result.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="REPOSITORY_OR_FILE",
+        help="a folder NAME/VERSION/model.onnx, of which each model's newest version is served, "
+        "or an .onnx file, served as version 1 under its own name",
+    )
+    for setting in SETTINGS:
+        unit = f"{setting.unit}; " if setting.unit else ""
+        result.add_argument(
+            setting.flag,
+            metavar=setting.kind.placeholder,
+            help=f"{setting.meaning} [{unit}default: {setting.default}; env: {setting.variable}]",
+        )
+    return result
+
+
+def _spell_out(argv: list[str]) -> list[str]:
+    # argparse's own optional value would take the path that follows a bare `--exit-on-error`.
+    switches = {setting.flag for setting in SETTINGS if setting.kind is SWITCH}
+    return [f"{word}=true" if word in switches else word for word in argv]

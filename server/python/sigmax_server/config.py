@@ -1,0 +1,265 @@
+"""What a server is told, as two frozen values: `ServerConfig` once, `ModelSpec` for each model.
+
+Both are read attribute by attribute by the native module. Each checks itself when it is built,
+so nothing further on has to.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from sigmax_server import __version__
+from sigmax_server.cores import usable_cores
+
+if TYPE_CHECKING:
+    from sigmax_server._native import Task
+
+
+class ConfigError(ValueError):
+    """A setting with a value it cannot have.
+
+    Attributes:
+        setting: the setting's name, such as `grpc_port`.
+        problem: what was expected and what came.
+    """
+
+    def __init__(self, setting: str, expected: str, came: object) -> None:
+        self.setting = setting
+        self.problem = f"expected {expected}, got {came!r}"
+        super().__init__(f"{setting}: {self.problem}")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Which values a setting takes."""
+
+    placeholder: str  # in --help: "PORT"
+    expected: str  # in errors: "a whole number from 0 to 65535"
+    parse: Callable[[str], Any]  # from text; ValueError where the text is no such value
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as the command line, the environment and the documents present it."""
+
+    name: str
+    kind: Kind
+    default: str
+    unit: str  # "" where it has none
+    meaning: str
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line: `--grpc-port`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment: `SIGMAX_GRPC_PORT`."""
+        return "SIGMAX_" + self.name.upper()
+
+    def parse(self, text: str) -> Any:
+        """Read a value of this setting; ConfigError where the text is none."""
+        try:
+            value = self.kind.parse(text)
+        except ValueError:
+            raise ConfigError(self.name, self.kind.expected, text) from None
+        self.check(value)
+        return value
+
+    def check(self, value: object) -> None:
+        """ConfigError where the setting cannot have this value."""
+        if not self.kind.holds(value):
+            raise ConfigError(self.name, self.kind.expected, value)
+
+
+def _whole(placeholder: str, low: int, high: int) -> Kind:
+    def holds(value: object) -> bool:
+        return type(value) is int and low <= value <= high
+
+    return Kind(placeholder, f"a whole number from {low} to {high}", int, holds)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
+SWITCH = Kind("true|false", "true or false", _switch, lambda value: isinstance(value, bool))
+_PORT = _whole("PORT", 0, 65535)
+_COUNT = _whole("N", 1, 2**31 - 1)
+_TEXT = Kind("TEXT", "printable text", str, lambda value: value != "" and value.isprintable())
+_DEVICE = Kind(
+    "auto|cpu",
+    "auto or cpu (this release runs models on the CPU only)",
+    str,
+    lambda value: value in ("auto", "cpu"),
+)
+_SECONDS = Kind(
+    "SECONDS",
+    "a finite number of seconds, 0 or more",
+    float,
+    lambda value: math.isfinite(value) and value >= 0,
+)
+
+
+def _says(kind: Kind, meaning: str, unit: str = "", default: str = "") -> Mapping[str, object]:
+    return {"kind": kind, "meaning": meaning, "unit": unit, "default": default}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Everything a server is told, apart from which models to serve.
+
+    Each field is a flag and an environment variable as well; see `SETTINGS`.
+
+    Raises:
+        ConfigError: a field has a value it cannot have.
+    """
+
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_says(_TEXT, "address to listen on, for both ports"),
+    )
+    grpc_port: int = field(
+        default=8001,
+        metadata=_says(_PORT, "port for gRPC; 0: any free one"),
+    )
+    http_port: int = field(
+        default=8000,
+        metadata=_says(_PORT, "port for /metrics, /healthz and /readyz; 0: any free one"),
+    )
+    shards: int = field(
+        default_factory=usable_cores,
+        metadata=_says(
+            _whole("N", 1, 1024),
+            "event loops, one thread each, that serve requests",
+            "threads",
+            default="the usable cores, by affinity and control-group quota",
+        ),
+    )
+    max_batch_size: int = field(
+        default=1024,
+        metadata=_says(_COUNT, "most rows of one request and of one batch", "rows"),
+    )
+    queue_rows: int = field(
+        default=65536,
+        metadata=_says(
+            _COUNT,
+            "most rows that wait for one model; more are refused; at least --max-batch-size",
+            "rows",
+        ),
+    )
+    max_message_bytes: int = field(
+        default=64 * 2**20,
+        metadata=_says(_COUNT, "largest request message", "bytes"),
+    )
+    max_connections: int = field(
+        default=4096,
+        metadata=_says(
+            _COUNT,
+            "most open gRPC connections; each may have 1024 requests in flight",
+            "connections",
+        ),
+    )
+    device: str = field(
+        default="auto",
+        metadata=_says(_DEVICE, "what models run on: auto or cpu"),
+    )
+    server_name: str = field(
+        default="triton",
+        metadata=_says(_TEXT, "name told to clients that ask for the server's metadata"),
+    )
+    grace_seconds: float = field(
+        default=30.0,
+        metadata=_says(
+            _SECONDS, "most time that a stopping server takes to answer what it accepted", "seconds"
+        ),
+    )
+    strict_readiness: bool = field(
+        default=True,
+        metadata=_says(SWITCH, "ready when every model is served; false: when any is"),
+    )
+    exit_on_error: bool = field(
+        default=False,
+        metadata=_says(SWITCH, "end with an error when any model cannot be served"),
+    )
+    server_version: str = field(default=__version__, init=False)
+
+    def __post_init__(self) -> None:
+        for setting in SETTINGS:
+            setting.check(getattr(self, setting.name))
+        if self.queue_rows < self.max_batch_size:
+            expected = f"at least max_batch_size, which is {self.max_batch_size}"
+            raise ConfigError("queue_rows", expected, self.queue_rows)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+SETTINGS = tuple(
+    Setting(
+        each.name,
+        each.metadata["kind"],
+        each.metadata["default"] or _written(each.default),
+        each.metadata["unit"],
+        each.metadata["meaning"],
+    )
+    for each in fields(ServerConfig)
+    if each.metadata
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """How one version of one model is served.
+
+    Attributes:
+        name: what clients call it.
+        version: over 0.
+        max_batch_size: most rows of one request; 0: the model has no batch axis.
+        task: what its first output means; None: it is served raw.
+        labels: the classes' names by index; empty where none are declared.
+        thresholds: binary: one; multi-label: one a class; otherwise none. Each in [0, 1].
+        meanings: what an input or output holds, by its name.
+        tolerance: most that an output may differ from its golden sample, absolute.
+        golden: folders of golden samples.
+
+    Raises:
+        ValueError: a field has a value it cannot have.
+    """
+
+    name: str
+    version: int
+    max_batch_size: int
+    task: "Task | None" = None
+    labels: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    tolerance: float = 1e-5
+    golden: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _expect(self.name != "" and self.name.isprintable(), "a printable name", self.name)
+        _expect(self.version > 0, "a version over 0", self.version)
+        _expect(self.max_batch_size >= 0, "a max_batch_size of 0 or more", self.max_batch_size)
+        _expect(
+            math.isfinite(self.tolerance) and self.tolerance >= 0,
+            "a finite tolerance of 0 or more",
+            self.tolerance,
+        )
+        for threshold in self.thresholds:
+            _expect(0 <= threshold <= 1, "thresholds in [0, 1]", threshold)
+        _expect(all(self.labels), "labels that are not empty", list(self.labels))
+        _expect(len(set(self.labels)) == len(self.labels), "labels that differ", list(self.labels))
+
+
+def _expect(holds: bool, expected: str, came: object) -> None:
+    if not holds:
+        raise ValueError(f"expected {expected}, got {came!r}")

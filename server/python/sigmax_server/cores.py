@@ -1,0 +1,59 @@
+"""How many cores this process may really use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Count the cores that the scheduler and the control groups leave to this process.
+
+    A quota is rounded down: a shard more than the quota pays for is stopped by the kernel in
+    the middle of its work, and every request of that shard waits.
+
+    Args:
+        root: where the `proc` and `sys` file systems are found.
+
+    Returns:
+        Whole cores, at least 1.
+    """
+    affinity = len(os.sched_getaffinity(0))
+    return max(1, min([affinity, *(int(quota) for quota in _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Every limit, in cores, on the way from this process's control group up to the root."""
+    groups = root / "sys/fs/cgroup"
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2: one tree, all controllers
+            for folder in _upwards(groups, group):
+                quota, _, period = _read(folder / "cpu.max").partition(" ")
+                yield from _limit(quota, period)
+        elif "cpu" in controllers.split(","):  # version 1: a tree for these controllers
+            for tree in {groups / controllers, groups / "cpu"}:
+                for folder in _upwards(tree, group):
+                    quota = _read(folder / "cpu.cfs_quota_us")
+                    yield from _limit(quota, _read(folder / "cpu.cfs_period_us"))
+
+
+def _upwards(tree: Path, group: str) -> Iterator[Path]:
+    # Inside a container the path may be the host's, and not exist here; the container's own
+    # group is then the root of the tree. Hence every step is tried, and the root is one of them.
+    folder = tree / group.strip("/")
+    yield folder
+    while folder != tree:
+        folder = folder.parent
+        yield folder
+
+
+def _limit(quota: str, period: str) -> Iterator[float]:
+    if quota.strip().isdecimal() and period.strip().isdecimal():  # not "max", "-1" or absent
+        yield int(quota) / int(period)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

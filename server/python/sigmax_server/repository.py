@@ -1,0 +1,146 @@
+"""Finds models: in repository folders of Triton's layout, and as single ONNX files."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+class RepositoryError(Exception):
+    """Nothing can be served as it was asked; the message names the paths."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One version of one model that is to be served.
+
+    Attributes:
+        name: what clients call it.
+        version: over 0.
+        source: what was found: the model's folder, or the file.
+        file: the ONNX file; None where there is none.
+        golden: folders of golden samples, in the order of their numbers.
+        problem: why it cannot be served, as far as its folder tells; empty where it can.
+        ignored_config: a configuration beside the model, which this release does not read.
+    """
+
+    name: str
+    version: int
+    source: Path
+    file: Path | None = None
+    golden: tuple[Path, ...] = ()
+    problem: str = ""
+    ignored_config: Path | None = None
+
+
+def scan(paths: Iterable[Path]) -> list[Found]:
+    """Find every model under the given repository folders and files, in their order.
+
+    A repository holds `NAME/VERSION/model.onnx`. A version is a whole number over 0 without
+    leading zeros; the newest one is served. Golden samples are the folders `test_data_set_*`
+    beside a file called model.onnx, and `NAME_test_data_set_*` beside any other NAME.onnx.
+
+    Raises:
+        RepositoryError: a folder is missing or holds no model, an argument is neither a folder
+            nor an .onnx file, or two models have the same name.
+    """
+    models: dict[str, Found] = {}
+    for path in paths:
+        for model in _models(path):
+            if not model.name.isprintable():
+                raise RepositoryError(f"expected a printable name, got {str(model.source)!a}")
+            if model.name in models:
+                raise RepositoryError(
+                    f"expected models of different names, got {model.name!r} twice: "
+                    f"{models[model.name].source} and {model.source}"
+                )
+            models[model.name] = model
+    return list(models.values())
+
+
+def _models(path: Path) -> list[Found]:
+    if path.is_dir():
+        return _repository(path)
+    if path.suffix != ".onnx":
+        came = "another kind of file" if path.exists() else "nothing there"
+        raise RepositoryError(f"{path}: expected a repository folder or an .onnx file, got {came}")
+    if not path.is_file():
+        return [Found(path.stem, 1, path, problem=f"there is no file {path}")]
+    return [Found(path.stem, 1, path, file=path, golden=_golden(path))]
+
+
+def _repository(folder: Path) -> list[Found]:
+    children = sorted(child for child in folder.iterdir() if _may_be_model(child))
+    models = [model for child in children if (model := _model(child))]
+    if not models:
+        raise RepositoryError(
+            f"{folder}: expected a repository, with models as NAME/VERSION/model.onnx, got none"
+            + _hint(folder)
+        )
+    return models
+
+
+def _may_be_model(path: Path) -> bool:
+    # "lost+found" is in the root of every ext4 volume, and only the superuser may look into it.
+    return path.is_dir() and not path.name.startswith(".") and path.name != "lost+found"
+
+
+def _hint(folder: Path) -> str:
+    if _model(folder):
+        return f"; it looks like a single model: serve {folder.resolve().parent} instead"
+    files = sorted(folder.glob("*.onnx"))
+    if files:
+        return f"; it holds .onnx files: name them one by one, such as {files[0]}"
+    return ""
+
+
+def _model(folder: Path) -> Found | None:
+    """The newest version in a model's folder; None where the folder is no model's at all."""
+    try:
+        versions = [int(child.name) for child in folder.iterdir() if _is_version(child)]
+    except OSError as error:
+        return Found(folder.name, _EXPECTED, folder, problem=str(error))
+    config = folder / "config.pbtxt"
+    strays = [*folder.glob("model.onnx"), *sorted(folder.glob("*/model.onnx"))]
+    if not versions and not strays and not config.is_file():
+        return None
+    found = Found(
+        folder.name,
+        max(versions, default=_EXPECTED),
+        folder,
+        ignored_config=config if config.is_file() else None,
+    )
+    if not versions:
+        came = ", ".join(str(stray.relative_to(folder)) for stray in strays) or "none"
+        problem = (
+            f"expected a version in {folder}: a folder named by a whole number over 0 without "
+            f"leading zeros, such as 1, that holds model.onnx; got {came}"
+        )
+        return replace(found, problem=problem)
+    file = folder / str(found.version) / "model.onnx"
+    if not file.is_file():
+        return replace(found, problem=f"there is no file {file}")
+    return replace(found, file=file, golden=_golden(file))
+
+
+# A model without any version is known to clients, as failed, under the version to be expected.
+_EXPECTED = 1
+
+
+def _is_version(path: Path) -> bool:
+    # Triton's versions are 64-bit numbers; it ignores other folders, such as "01" and "backup".
+    return (
+        re.fullmatch("[1-9][0-9]{0,18}", path.name) is not None
+        and int(path.name) < 2**63
+        and path.is_dir()
+    )
+
+
+def _golden(file: Path) -> tuple[Path, ...]:
+    prefix = "test_data_set_" if file.name == "model.onnx" else f"{file.stem}_test_data_set_"
+    numbers = (
+        int(child.name.removeprefix(prefix))
+        for child in file.parent.iterdir()
+        if child.name.startswith(prefix) and child.name.removeprefix(prefix).isdecimal()
+    )
+    return tuple(file.parent / f"{prefix}{number}" for number in sorted(numbers))

@@ -1,0 +1,63 @@
+"""Where ONNX Runtime's shared library lies."""
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+
+class RuntimeLibraryError(Exception):
+    """No usable ONNX Runtime; the message holds the command that mends it."""
+
+
+def find_runtime(path: Sequence[str] | None = None) -> Path:
+    """Find the library inside the installed wheel, without importing that wheel.
+
+    Importing `onnxruntime` would load a second, complete copy of the runtime (and NumPy).
+
+    Args:
+        path: the folders to look in; by default those that Python imports from.
+
+    Returns:
+        The absolute path of `libonnxruntime.so.<version>`.
+
+    Raises:
+        RuntimeLibraryError: none is installed, the installation is damaged, or both
+            distributions are installed: they own the same files, so what is there is a mixture.
+    """
+    path = sys.path if path is None else path
+    installed = [record for name in _DISTRIBUTIONS if (record := _record(name, path))]
+    if len(installed) > 1:
+        raise RuntimeLibraryError(
+            f"expected one of onnxruntime and onnxruntime-gpu, but both are installed "
+            f"({' and '.join(installed)}), and each has overwritten files of the other; "
+            f"mend it with: {_UNINSTALL} && {_INSTALL}"
+        )
+    spec = PathFinder.find_spec("onnxruntime", path)
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeLibraryError(f"ONNX Runtime is not installed; install it with: {_INSTALL}")
+    folder = Path(spec.submodule_search_locations[0]).resolve() / "capi"
+    libraries = sorted(folder.glob("libonnxruntime.so.*"))
+    if len(libraries) != 1:
+        came = ", ".join(library.name for library in libraries) or "none"
+        raise RuntimeLibraryError(
+            f"expected exactly one libonnxruntime.so.* in {folder}, found {came}; "
+            f"mend it with: {_UNINSTALL} && {_INSTALL}"
+        )
+    return libraries[0]
+
+
+_DISTRIBUTIONS = ("onnxruntime", "onnxruntime_gpu")
+_INSTALL = 'pip install "sigmax-server[cpu]"'
+_UNINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu"
+
+
+def _record(distribution: str, path: Sequence[str]) -> str | None:
+    # What importlib.metadata would answer; importing that module takes longer than all the rest
+    # of the control plane.
+    found = (
+        record.name
+        for folder in path
+        for record in Path(folder).glob(f"{distribution}-*.dist-info")
+    )
+    return next(found, None)

@@ -1,0 +1,145 @@
+"""One run of a server, from the scan of its repositories to its exit code."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sigmax_server._native import NativeError, OpenedModel, Server, load_runtime, open_model
+from sigmax_server.config import ServerConfig
+from sigmax_server.describe import ContradictionError, describe
+from sigmax_server.repository import Found, RepositoryError, scan
+from sigmax_server.runtime import RuntimeLibraryError, find_runtime
+from sigmax_server.table import Failed, Served, table
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def serve(paths: Sequence[Path], config: ServerConfig) -> int:
+    """Serve the models under `paths` until SIGINT or SIGTERM, as the main job of a process.
+
+    The first signal lets the server answer what it has accepted, the second ends it at once.
+    Both signals stay blocked when this returns: one that comes late must not turn a clean end
+    into a traceback.
+
+    Returns:
+        0 after a clean end; 1 where the server could not start, or could not answer everything
+        that it had accepted.
+    """
+    # Before any thread starts: threads inherit the mask, so signals wait for `_wait` and `_stop`.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        models = scan(paths)
+        load_runtime(str(find_runtime()))
+        server = Server(config)
+    except (RepositoryError, RuntimeLibraryError, NativeError, OSError) as error:
+        _complain(f"error: {error}")
+        return 1
+    _warn(models, config)
+    outcomes = _load_all(server, models, config)
+    if outcomes is None:
+        return _stop(server, config.grace_seconds)
+    print(table(outcomes))
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if failures and config.exit_on_error:
+        for failure in failures:
+            _complain(f"error: {failure.name} cannot be served: {failure.reason}")
+        server.stop()
+        return 1
+    print(_state(server, len(outcomes), len(failures)), flush=True)
+    signal.sigwait(_ENDING)
+    return _stop(server, config.grace_seconds)
+
+
+def _load_all(
+    server: Server, models: Sequence[Found], config: ServerConfig
+) -> list[Served | Failed] | None:
+    """Load every model; None where a signal came meanwhile."""
+    for found in models:
+        server.declare(found.name, found.version)
+    outcomes = []
+    for found in models:
+        if signal.sigpending() & set(_ENDING):
+            signal.sigwait(_ENDING)
+            return None
+        outcomes.append(_load(server, found, config))
+    server.finish_loading()
+    return outcomes
+
+
+def _load(server: Server, found: Found, config: ServerConfig) -> Served | Failed:
+    try:
+        if found.file is None:
+            raise ContradictionError(found.problem)
+        opened = open_model(str(found.file))
+        inputs = _inputs(opened)
+        spec = describe(opened, found, config.max_batch_size)
+        report = server.load(opened, spec)
+    except (NativeError, ContradictionError) as error:
+        reason = " ".join(str(error).split())
+        server.fail(found.name, found.version, reason)
+        return Failed(found.name, found.version, reason)
+    return Served(
+        found.name,
+        found.version,
+        inputs,
+        spec.task or "none",
+        "cpu",
+        report.heavy,
+        report.rows_independent,
+    )
+
+
+def _inputs(opened: OpenedModel) -> str:
+    return ", ".join(f"{each.name} {each.dtype}{each.dims}" for each in opened.inputs)
+
+
+def _warn(models: Iterable[Found], config: ServerConfig) -> None:
+    if not (config.host in ("localhost", "::1") or config.host.startswith("127.")):
+        _complain(
+            f"warning: no transport security and no authentication yet: whoever reaches "
+            f"{config.host} can ask these models"
+        )
+    for found in models:
+        if found.ignored_config:
+            _complain(f"warning: {found.ignored_config} is not read by this release")
+
+
+def _state(server: Server, models: int, failures: int) -> str:
+    """Where the server is to be reached, and one line on whether it is ready."""
+    addresses = f"gRPC {server.grpc_address}, HTTP {server.http_address}"
+    if not server.is_ready():
+        return f"not ready: {addresses}; {failures} of {models} models cannot be served"
+    return f"ready: {addresses}; {models - failures} models after {_age() * 1e3:.0f} ms"
+
+
+def _age() -> float:
+    """Seconds since this process was started, in steps of the kernel's clock tick (10 ms)."""
+    # The name in parentheses may hold anything; the start is the 20th field after it (proc(5)).
+    after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def _stop(server: Server, grace: float) -> int:
+    """Let the server answer what it has accepted; returns the exit code."""
+    server.drain()
+    deadline = time.monotonic() + grace
+    # Waits in slices, to see a second signal soon.
+    while not server.wait(min(0.1, max(0.0, deadline - time.monotonic()))):
+        if signal.sigtimedwait(_ENDING, 0):
+            _complain("ending at once, by a second signal")
+            break
+        if time.monotonic() >= deadline:
+            _complain(f"ending, because --grace-seconds, which is {grace:g}, are over")
+            break
+    lost = server.stop()
+    if lost:
+        _complain(f"error: {lost} accepted requests were not answered")
+    return 1 if lost else 0
+
+
+def _complain(text: str) -> None:
+    print(f"sigmax serve: {text}", file=sys.stderr, flush=True)
