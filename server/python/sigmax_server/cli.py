@@ -40,7 +40,7 @@ def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Path], S
             and what came.
     """
     arguments = parser()
-    flags = vars(arguments.parse_args(_spell_out(argv)))
+    flags = vars(arguments.parse_intermixed_args(_spell_out(argv)))
     sources: dict[str, str] = {}
     values = {}
     try:

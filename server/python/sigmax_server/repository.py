@@ -70,28 +70,21 @@ def _models(path: Path) -> list[Found]:
 
 
 def _repository(folder: Path) -> list[Found]:
+    expected = f"{folder}: expected a repository, with models as NAME/VERSION/model.onnx, got"
     children = sorted(child for child in folder.iterdir() if _may_be_model(child))
+    if any(_is_version(child) and (child / "model.onnx").is_file() for child in children):
+        raise RepositoryError(f"{expected} a single model; serve {folder.resolve().parent} instead")
     models = [model for child in children if (model := _model(child))]
     if not models:
-        raise RepositoryError(
-            f"{folder}: expected a repository, with models as NAME/VERSION/model.onnx, got none"
-            + _hint(folder)
-        )
+        files = sorted(folder.glob("*.onnx"))
+        hint = f" but .onnx files; name them one by one, such as {files[0]}" if files else ""
+        raise RepositoryError(f"{expected} none{hint}")
     return models
 
 
 def _may_be_model(path: Path) -> bool:
     # "lost+found" is in the root of every ext4 volume, and only the superuser may look into it.
     return path.is_dir() and not path.name.startswith(".") and path.name != "lost+found"
-
-
-def _hint(folder: Path) -> str:
-    if _model(folder):
-        return f"; it looks like a single model: serve {folder.resolve().parent} instead"
-    files = sorted(folder.glob("*.onnx"))
-    if files:
-        return f"; it holds .onnx files: name them one by one, such as {files[0]}"
-    return ""
 
 
 def _model(folder: Path) -> Found | None:

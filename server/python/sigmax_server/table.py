@@ -31,19 +31,17 @@ _HEADER = ("MODEL", "VERSION", "INPUTS", "TASK", "DEVICE", "WEIGHT", "ROWS INDEP
 
 def table(outcomes: Sequence[Served | Failed]) -> str:
     """Lay the outcomes out as lines of aligned columns, those that failed last."""
-    rows = [_HEADER, *(_cells(outcome) for outcome in outcomes if isinstance(outcome, Served))]
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    names = [(failure.name, str(failure.version)) for failure in failures]
-    widths = [
-        max(len(row[column]) for row in [*rows, *(names if column < 2 else [])])
-        for column in range(len(_HEADER))
+    served = [_cells(outcome) for outcome in outcomes if isinstance(outcome, Served)]
+    failed = [
+        (outcome.name, str(outcome.version), f"not served: {outcome.reason}")
+        for outcome in outcomes
+        if isinstance(outcome, Failed)
     ]
-    lines = [_line(row, widths) for row in rows]
-    lines += [
-        f"{_line(name, widths)}  not served: {failure.reason}"
-        for name, failure in zip(names, failures, strict=True)
-    ]
-    return "\n".join(lines)
+    # A reason may be long, and runs over the columns to its right.
+    aligned = [_HEADER, *served, *((*row[:2], *[""] * len(_HEADER[2:])) for row in failed)]
+    widths = [max(map(len, column)) for column in zip(*aligned, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)) for row in (_HEADER, *served, *failed))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _cells(model: Served) -> tuple[str, ...]:
@@ -56,7 +54,3 @@ def _cells(model: Served) -> tuple[str, ...]:
         "heavy" if model.heavy else "light",
         "yes" if model.rows_independent else "no",
     )
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(map(str.ljust, cells, widths)).rstrip()

@@ -1,0 +1,171 @@
+import re
+from pathlib import Path
+
+import pytest
+from sigmax_server import cli
+from sigmax_server.config import SETTINGS, ConfigError, ModelSpec, ServerConfig, Setting
+from sigmax_server.cores import usable_cores
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+# Of every setting a value that is not its default, as text and as read.
+OTHER = {
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "grpc_port": ("0", 0),
+    "http_port": ("9090", 9090),
+    "shards": ("3", 3),
+    "max_batch_size": ("16", 16),
+    "queue_rows": ("2048", 2048),
+    "max_message_bytes": ("1048576", 1048576),
+    "max_connections": ("12", 12),
+    "device": ("cpu", "cpu"),
+    "server_name": ("mine", "mine"),
+    "grace_seconds": ("0.5", 0.5),
+    "strict_readiness": ("false", False),
+    "exit_on_error": ("true", True),
+}
+each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+
+
+def config(*argv: str, **environment: str) -> ServerConfig:
+    return cli.read([*argv, "repository"], environment)[1]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str, **environment: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        cli.read(list(argv), environment)
+    assert caught.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("sigmax serve: error: ")
+
+
+def test_defaults() -> None:
+    default = config()
+    assert default == ServerConfig()
+    assert default.host == "127.0.0.1"
+    assert (default.grpc_port, default.http_port) == (8001, 8000)
+    assert default.shards == usable_cores()
+    assert (default.max_batch_size, default.queue_rows) == (1024, 65536)
+    assert (default.max_message_bytes, default.max_connections) == (67108864, 4096)
+    assert (default.device, default.server_name, default.grace_seconds) == ("auto", "triton", 30.0)
+    assert (default.strict_readiness, default.exit_on_error) == (True, False)
+
+
+def test_several_paths_are_read_around_flags() -> None:
+    paths, _ = cli.read(["a", "--grpc-port", "0", "b.onnx"], {})
+    assert paths == [Path("a"), Path("b.onnx")]
+
+
+@each_setting
+def test_every_setting_is_a_flag(setting: Setting) -> None:
+    text, value = OTHER[setting.name]
+    assert getattr(config(f"{setting.flag}={text}"), setting.name) == value
+
+
+@each_setting
+def test_every_setting_is_a_variable(setting: Setting) -> None:
+    text, value = OTHER[setting.name]
+    assert getattr(config(**{setting.variable: text}), setting.name) == value
+
+
+def test_a_flag_wins_over_its_variable() -> None:
+    assert config("--grpc-port", "1", SIGMAX_GRPC_PORT="2").grpc_port == 1
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert config(SIGMAX_GRPC_PORT="").grpc_port == 8001
+
+
+def test_a_bare_switch_means_true_and_takes_no_path() -> None:
+    paths, read = cli.read(["--exit-on-error", "--strict-readiness", "repository"], {})
+    assert paths == [Path("repository")]
+    assert read.exit_on_error
+    assert read.strict_readiness
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("grpc_port", "70000", "expected a whole number from 0 to 65535, got 70000"),
+        ("http_port", "http", "expected a whole number from 0 to 65535, got 'http'"),
+        ("shards", "0", "expected a whole number from 1 to 1024, got 0"),
+        ("max_batch_size", "-1", "expected a whole number from 1 to 2147483647, got -1"),
+        ("queue_rows", "1e3", "expected a whole number from 1 to 2147483647, got '1e3'"),
+        ("host", "a\nb", r"expected printable text, got 'a\nb'"),
+        ("grace_seconds", "inf", "expected a finite number of seconds, 0 or more, got inf"),
+        ("grace_seconds", "-1", "expected a finite number of seconds, 0 or more, got -1.0"),
+        ("grace_seconds", "nan", "expected a finite number of seconds, 0 or more, got nan"),
+        ("strict_readiness", "maybe", "expected true or false, got 'maybe'"),
+        (
+            "device",
+            "cuda:0",
+            "expected auto or cpu (this release runs models on the CPU only), got 'cuda:0'",
+        ),
+    ],
+)
+def test_a_bad_value_names_the_flag_or_variable_what_was_expected_and_what_came(
+    capsys: pytest.CaptureFixture[str], name: str, text: str, expected: str
+) -> None:
+    setting = next(setting for setting in SETTINGS if setting.name == name)
+    assert refused(capsys, f"{setting.flag}={text}", "x") == f"{setting.flag}: {expected}"
+    assert refused(capsys, "x", **{setting.variable: text}) == f"{setting.variable}: {expected}"
+
+
+def test_a_queue_that_holds_no_full_batch_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = "expected at least max_batch_size, which is 100000, got"
+    problem = refused(capsys, "--max-batch-size=100000", "x")
+    assert problem == f"--queue-rows: {expected} 65536"
+    problem = refused(capsys, "--max-batch-size=100000", "x", SIGMAX_QUEUE_ROWS="99999")
+    assert problem == f"SIGMAX_QUEUE_ROWS: {expected} 99999"
+
+
+def test_nothing_to_serve_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "REPOSITORY_OR_FILE" in refused(capsys)
+
+
+def test_a_shortened_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--grpc" in refused(capsys, "--grpc=1", "x")
+
+
+def test_a_configuration_built_in_code_is_checked_as_well() -> None:
+    with pytest.raises(ConfigError, match=r"^shards: expected a whole number .* got True$"):
+        ServerConfig(shards=True)
+
+
+def spec(**changes: object) -> ModelSpec:
+    return ModelSpec(**{"name": "a", "version": 1, "max_batch_size": 8, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"name": ""}, "a printable name, got ''"),
+        ({"version": 0}, "a version over 0, got 0"),
+        ({"max_batch_size": -1}, "a max_batch_size of 0 or more, got -1"),
+        ({"tolerance": float("nan")}, "a finite tolerance of 0 or more, got nan"),
+        ({"thresholds": (0.5, 1.5)}, "thresholds in [0, 1], got 1.5"),
+        ({"labels": ("a", "")}, "labels that are not empty, got ['a', '']"),
+        ({"labels": ("a", "a")}, "labels that differ, got ['a', 'a']"),
+    ],
+)
+def test_a_model_specification_is_checked(changes: dict[str, object], problem: str) -> None:
+    assert spec().tolerance == 1e-5
+    with pytest.raises(ValueError, match=re.escape(f"expected {problem}")):
+        spec(**changes)
+
+
+@each_setting
+def test_help_names_flag_variable_default_and_unit(setting: Setting) -> None:
+    text = " ".join(cli.parser().format_help().replace("control-\n", "control-").split())
+    unit = f"{setting.unit}; " if setting.unit else ""
+    assert f" {setting.flag} {setting.kind.placeholder} {setting.meaning} [{unit}" in text
+    assert f"[{unit}default: {setting.default}; env: {setting.variable}]" in text
+
+
+def test_the_document_has_exactly_these_settings() -> None:
+    rows = [
+        f"| `{setting.flag}` | `{setting.variable}` | {setting.default} | {setting.unit} "
+        f"| {setting.meaning} |"
+        for setting in SETTINGS
+    ]
+    lines = DOCUMENT.read_text().splitlines()
+    assert [line for line in lines if line.startswith("| `--")] == rows
