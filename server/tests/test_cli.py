@@ -154,8 +154,11 @@ def test_a_model_specification_is_checked(changes: dict[str, object], problem: s
 
 
 @each_setting
-def test_help_names_flag_variable_default_and_unit(setting: Setting) -> None:
-    text = " ".join(cli.parser().format_help().replace("control-\n", "control-").split())
+def test_help_names_flag_variable_default_and_unit(
+    monkeypatch: pytest.MonkeyPatch, setting: Setting
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # no line breaks inside a sentence
+    text = " ".join(cli.parser().format_help().split())
     unit = f"{setting.unit}; " if setting.unit else ""
     assert f" {setting.flag} {setting.kind.placeholder} {setting.meaning} [{unit}" in text
     assert f"[{unit}default: {setting.default}; env: {setting.variable}]" in text
