@@ -1,0 +1,296 @@
+//! ONNX Runtime behind the seam: the only file that names `ort`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use bytemuck::checked::{self, CheckedBitPattern};
+use bytes::Bytes;
+use half::{bf16, f16};
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+
+use super::{Engine, EngineError, Source};
+use crate::model::TensorSpec;
+use crate::tensor::{DType, Tensor, TensorView};
+
+/// The library can be opened once a process, and takes one environment: so this is global.
+static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+struct Runtime {
+    library: PathBuf,
+    version: String,
+    environment: Environment,
+}
+
+/// Opens ONNX Runtime's shared library at this absolute path and returns its version.
+///
+/// The first call of a process decides: a later one with the same path changes nothing, one with
+/// another path is an error. `ORT_DISABLE_TELEMETRY=1` must be set before, in the environment.
+pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
+    let mut loaded = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = &*loaded {
+        if runtime.library == library {
+            return Ok(runtime.version.clone());
+        }
+        return Err(EngineError::Fault(format!(
+            "ONNX Runtime is open as {}; a process cannot open {} too",
+            runtime.library.display(),
+            library.display()
+        )));
+    }
+    let fault = |error: &dyn std::fmt::Display| {
+        EngineError::Fault(format!("cannot open ONNX Runtime at {}: {error}", library.display()))
+    };
+    let environment = ort::init_from(library)
+        .map_err(|error| fault(&error))?
+        .with_name("sigmax")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| fault(&error))?;
+    // `ort` asks for every message, and each run has some: the runtime would format them all.
+    environment.set_log_level(LogLevel::Warning);
+    let version = version(library);
+    let runtime = Runtime { library: library.into(), version: version.clone(), environment };
+    *loaded = Some(runtime);
+    Ok(version)
+}
+
+/// The version that the library's file name ends in, else the one that the library tells.
+fn version(library: &Path) -> String {
+    let file = fs::canonicalize(library).unwrap_or_else(|_| library.into());
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    match name.rsplit_once(".so.") {
+        Some((_, version)) if version.contains('.') => version.into(),
+        _ => ort::util::probe(library).map_or("unknown".into(), |minor| format!("1.{minor}")),
+    }
+}
+
+/// An ONNX file, read once: every session is made from the same bytes.
+#[derive(Debug)]
+pub struct OnnxFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    metadata: BTreeMap<String, String>,
+    /// The session that opening has made, until an engine takes it.
+    first: Option<Session>,
+}
+
+impl OnnxFile {
+    /// Opens a file, after [`load_runtime`].
+    ///
+    /// A file that cannot be read, is no valid model, needs an unknown operator, or has an input or
+    /// output that is no tensor of a [`DType`], is a fault that names the file and the reason.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        Self::read(path)
+            .map_err(|reason| EngineError::Fault(format!("{}: {reason}", path.display())))
+    }
+
+    fn read(path: &Path) -> Result<Self, String> {
+        let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        let session = session(path, &bytes).map_err(|error| error.to_string())?;
+        Ok(Self {
+            inputs: specs("input", session.inputs())?,
+            outputs: specs("output", session.outputs())?,
+            metadata: metadata(&session)?,
+            path: path.into(),
+            bytes,
+            first: Some(session),
+        })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's own key-value metadata.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+}
+
+impl Source for OnnxFile {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    fn engine(&mut self) -> Result<Box<dyn Engine>, EngineError> {
+        let session = match self.first.take() {
+            Some(session) => session,
+            None => session(&self.path, &self.bytes)
+                .map_err(|error| EngineError::Fault(format!("{}: {error}", self.path.display())))?,
+        };
+        Ok(Box::new(OnnxEngine { session }))
+    }
+}
+
+/// A session on one thread: the shards are the parallelism, so it needs none of its own.
+fn session(path: &Path, bytes: &[u8]) -> ort::Result<Session> {
+    let environment = RUNTIME
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .as_ref()
+        .map(|runtime| runtime.environment.clone())
+        .ok_or_else(|| ort::Error::new("ONNX Runtime has not been loaded"))?;
+    // Where weights that are not in the file itself are looked for.
+    let folder = path.parent().unwrap_or(Path::new("")).to_string_lossy();
+    Session::builder(&environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_deterministic_compute(true)?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        // Patterns are kept for every shape ever seen, and cost a tenth where batch sizes vary.
+        .with_memory_pattern(false)?
+        .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
+        .commit_from_memory(bytes)
+}
+
+fn specs(side: &str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, String> {
+    outlets
+        .iter()
+        .map(|outlet| {
+            let name = outlet.name();
+            let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+                return Err(format!("{side} '{name}': expected a tensor, got {}", outlet.dtype()));
+            };
+            let dtype = dtype(*ty).ok_or_else(|| {
+                let known = DType::ALL.map(DType::name).join(", ");
+                format!("{side} '{name}': expected elements of one of {known}; got {ty}")
+            })?;
+            Ok(TensorSpec {
+                name: name.into(),
+                dtype,
+                dims: shape.to_vec(),
+                meaning: String::new(),
+            })
+        })
+        .collect()
+}
+
+fn metadata(session: &Session) -> Result<BTreeMap<String, String>, String> {
+    let metadata = session.metadata().map_err(|error| error.to_string())?;
+    let keys = metadata.custom_keys().map_err(|error| format!("metadata: {error}"))?;
+    keys.into_iter()
+        .map(|key| match metadata.custom(&key) {
+            Some(value) => Ok((key, value)),
+            None => Err(format!("metadata '{key}': expected UTF-8 text")),
+        })
+        .collect()
+}
+
+fn dtype(element: TensorElementType) -> Option<DType> {
+    Some(match element {
+        TensorElementType::Bool => DType::Bool,
+        TensorElementType::Uint8 => DType::Uint8,
+        TensorElementType::Uint16 => DType::Uint16,
+        TensorElementType::Uint32 => DType::Uint32,
+        TensorElementType::Uint64 => DType::Uint64,
+        TensorElementType::Int8 => DType::Int8,
+        TensorElementType::Int16 => DType::Int16,
+        TensorElementType::Int32 => DType::Int32,
+        TensorElementType::Int64 => DType::Int64,
+        TensorElementType::Float16 => DType::Fp16,
+        TensorElementType::Bfloat16 => DType::Bf16,
+        TensorElementType::Float32 => DType::Fp32,
+        TensorElementType::Float64 => DType::Fp64,
+        _ => return None,
+    })
+}
+
+/// Runs a file's graph on the CPU.
+#[derive(Debug)]
+pub struct OnnxEngine {
+    session: Session,
+}
+
+impl Engine for OnnxEngine {
+    fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Vec<Tensor>, EngineError> {
+        let inputs = inputs.iter().map(borrowed).collect::<Result<Vec<_>, _>>()?;
+        let outputs = self.session.run(inputs.as_slice()).map_err(|error| run_error(&error))?;
+        (0..outputs.len()).map(|index| copied(&outputs[index])).collect()
+    }
+}
+
+/// Evaluates an expression with a name for the Rust type of a [`DType`]'s elements.
+macro_rules! with_type {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            DType::Bool => with_type!(@ bool, $T => $body),
+            DType::Uint8 => with_type!(@ u8, $T => $body),
+            DType::Uint16 => with_type!(@ u16, $T => $body),
+            DType::Uint32 => with_type!(@ u32, $T => $body),
+            DType::Uint64 => with_type!(@ u64, $T => $body),
+            DType::Int8 => with_type!(@ i8, $T => $body),
+            DType::Int16 => with_type!(@ i16, $T => $body),
+            DType::Int32 => with_type!(@ i32, $T => $body),
+            DType::Int64 => with_type!(@ i64, $T => $body),
+            DType::Fp16 => with_type!(@ f16, $T => $body),
+            DType::Bf16 => with_type!(@ bf16, $T => $body),
+            DType::Fp32 => with_type!(@ f32, $T => $body),
+            DType::Fp64 => with_type!(@ f64, $T => $body),
+        }
+    };
+    (@ $rust:ty, $T:ident => $body:expr) => {{
+        type $T = $rust;
+        $body
+    }};
+}
+
+/// A value over the view's own bytes.
+fn borrowed<'a>(view: &TensorView<'a>) -> Result<SessionInputValue<'a>, EngineError> {
+    let fault = |error: &dyn std::fmt::Display| {
+        EngineError::Fault(format!("{} {:?}: {error}", view.dtype.name(), view.shape))
+    };
+    with_type!(view.dtype, T => {
+        let elements: &[T] = elements(view.data).map_err(|error| fault(&error))?;
+        let value = TensorRef::from_array_view((view.shape, elements)).map_err(|error| fault(&error))?;
+        Ok(value.into())
+    })
+}
+
+fn elements<T: CheckedBitPattern>(data: &[u8]) -> Result<&[T], checked::CheckedCastError> {
+    // Nothing may lie at any address.
+    if data.is_empty() { Ok(&[]) } else { checked::try_cast_slice(data) }
+}
+
+fn copied(value: &DynValue) -> Result<Tensor, EngineError> {
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
+        return Err(EngineError::Fault(format!(
+            "expected a tensor, the graph gave {}",
+            value.dtype()
+        )));
+    };
+    let dtype = dtype(*ty)
+        .ok_or_else(|| EngineError::Fault(format!("the graph gave elements of type {ty}")))?;
+    with_type!(dtype, T => {
+        let (shape, elements) = value.try_extract_tensor::<T>().map_err(|error| run_error(&error))?;
+        Ok(Tensor {
+            dtype,
+            shape: shape.iter().map(|&dim| dim as usize).collect(),
+            data: Bytes::copy_from_slice(bytemuck::cast_slice(elements)),
+        })
+    })
+}
+
+/// What a kernel says of values that it does not take is the caller's, all else is ours.
+fn run_error(error: &ort::Error) -> EngineError {
+    let text = error.message();
+    // A division by zero carries no code of its own.
+    let refused = error.code() == ort::ErrorCode::InvalidArgument
+        || text.contains("Integer division by zero")
+        || text.contains("Integer modulo by zero");
+    if refused { EngineError::Refused(text.into()) } else { EngineError::Fault(text.into()) }
+}
