@@ -1,0 +1,150 @@
+"""Elements of a tensor: any values to exactly what a model takes, and back."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+
+# BF16 has no type in NumPy: on the wire it is the upper half of an FP32.
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+
+
+def read(value: ArrayLike) -> Array:
+    """Read lists, NumPy arrays or anything with `__array__` as an array of numbers.
+
+    Raises:
+        ValueError: It is ragged, or holds something other than booleans, integers of at most
+            64 bits and floats.
+    """
+    try:
+        array = np.asarray(value)
+        if isinstance(value, list | tuple) and _hides_integers(array):
+            array = _read_integers(value, array)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"expected numbers in rows of equal length: {error}") from error
+    if array.dtype.name == "bfloat16":  # the type that packages beside NumPy agree on
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"expected numbers of at most 64 bits, got elements of {array.dtype}")
+    return array
+
+
+def convert(array: Array, dtype: str) -> Array:
+    """Convert to a model's dtype, as little-endian elements in row-major order, or refuse.
+
+    Nothing is lost, which means:
+
+    - To an integer type every value must be a whole number within its range; to BOOL, 0 or 1.
+    - From integers to a floating-point type every value must be represented exactly
+      (16,777,217 is refused as FP32).
+    - From floats to a floating-point type values are rounded to nearest even, as any literal
+      such as 0.1 is (to BF16 by way of FP32). NaN and infinities stay what they are; a finite
+      value that would become infinite is refused.
+
+    Args:
+        array: Booleans, integers or floats, of any shape.
+        dtype: "BOOL", "UINT8" ... "INT64", "FP16", "BF16", "FP32" or "FP64".
+
+    Raises:
+        ValueError: A value would change; the message names the first and where it stands.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"expected a dtype of {', '.join(_DTYPES)}; the model says {dtype}")
+    with np.errstate(all="ignore"):  # what a cast breaks is found and refused below
+        if dtype == "BF16":
+            wire = _to_bfloat16(array.astype(np.float32))
+            changed = _changed_as_float(array, _from_bfloat16(wire))
+        elif dtype in ("FP16", "FP32", "FP64"):
+            wire = array.astype(_DTYPES[dtype])
+            changed = _changed_as_float(array, wire)
+        else:
+            wire = array.astype(_DTYPES[dtype])
+            changed = _changed_as_whole(array, wire.dtype)
+    if changed.any():
+        where = tuple(int(i) for i in np.argwhere(changed)[0])
+        raise ValueError(
+            f"expected values that {dtype} can hold unchanged, got {array[where]} at {list(where)}"
+        )
+    return np.ascontiguousarray(wire).reshape(array.shape)
+
+
+def from_bytes(raw: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
+    """Read a tensor of an answer. BF16 comes as float32; the array is the caller's to change.
+
+    Raises:
+        ValueError: The dtype is unknown, or the bytes do not fit the shape.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"expected a dtype of {', '.join(_DTYPES)}, got {dtype}")
+    array = np.frombuffer(raw, _DTYPES[dtype]).reshape(shape)
+    if dtype == "BF16":
+        return _from_bfloat16(array)
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _hides_integers(array: Array) -> bool:
+    # NumPy reads integers below and above 2**63 in one list as floats, which drop digits.
+    return array.dtype == np.float64 and bool((np.abs(array) >= 2.0**63).any())
+
+
+def _read_integers(value: ArrayLike, as_floats: Array) -> Array:
+    elements = np.asarray(value, dtype=object)
+    if not all(isinstance(element, int | np.integer) for element in elements.flat):
+        return as_floats
+    return elements.astype(np.uint64)
+
+
+def _changed_as_whole(array: Array, target: np.dtype[Any]) -> NDArray[np.bool_]:
+    """Where a value is no whole number in the range of an integer type or BOOL."""
+    low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
+    if array.dtype.kind == "b":
+        return np.zeros(array.shape, np.bool_)
+    if array.dtype.kind == "f":
+        # Bounds that are powers of two are exact in FP64; `<` also turns NaN away.
+        wide = array.astype(np.result_type(array, np.float64))
+        inside = (wide >= float(low)) & (wide < float(high + 1)) & (np.trunc(wide) == wide)
+        return np.asarray(~inside)
+    source = np.iinfo(array.dtype)
+    outside = (array < max(low, source.min)) | (array > min(high, source.max))
+    return np.asarray(outside)
+
+
+def _changed_as_float(array: Array, result: Array) -> NDArray[np.bool_]:
+    """Where an integer is not represented exactly, or a finite value has become infinite."""
+    if array.dtype.kind == "b":
+        return np.zeros(array.shape, np.bool_)
+    if array.dtype.kind == "f":
+        return np.asarray(np.isfinite(array) & ~np.isfinite(result))
+    wide = result.astype(np.float64)
+    outside = _changed_as_whole(wide, array.dtype)  # there the way back would wrap around
+    return np.asarray(outside | (wide.astype(array.dtype) != array))
+
+
+def _to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Round to the upper 16 bits, to nearest even; NaN stays NaN."""
+    bits = np.atleast_1d(array).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    quiet = (bits >> 16) | 0x40
+    return (
+        np.where(np.isnan(np.atleast_1d(array)), quiet, rounded).astype("<u2").reshape(array.shape)
+    )
+
+
+def _from_bfloat16(array: NDArray[np.uint16]) -> NDArray[np.float32]:
+    return (np.atleast_1d(array).astype(np.uint32) << 16).view(np.float32).reshape(array.shape)
