@@ -1,1 +1,78 @@
-"""x."""
+"""Asks a Sigmax server to classify, from threads (`Client`) or from asyncio (`AsyncClient`).
+
+Names are loaded when they are first used, so that the command `sigmax`, which passes through
+this package, starts a server without loading gRPC and NumPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sigmax._aio import AsyncClient
+    from sigmax._client import Client
+    from sigmax._codec import Inputs
+    from sigmax._errors import (
+        AccessDenied,
+        Cancelled,
+        DeadlineExceeded,
+        InvalidInput,
+        ModelNotFound,
+        NotSupported,
+        Overloaded,
+        ServerFault,
+        SigmaxError,
+        Unavailable,
+    )
+    from sigmax._model import Model, ModelSummary, ModelVersion, TensorSpec
+    from sigmax._result import Classification, Result, ScoredClass, Timings
+
+__all__ = [
+    "AccessDenied",
+    "AsyncClient",
+    "Cancelled",
+    "Classification",
+    "Client",
+    "DeadlineExceeded",
+    "Inputs",
+    "InvalidInput",
+    "Model",
+    "ModelNotFound",
+    "ModelSummary",
+    "ModelVersion",
+    "NotSupported",
+    "Overloaded",
+    "Result",
+    "ScoredClass",
+    "ServerFault",
+    "SigmaxError",
+    "TensorSpec",
+    "Timings",
+    "Unavailable",
+]
+
+_HOMES = {
+    "AsyncClient": "_aio",
+    "Client": "_client",
+    "Inputs": "_codec",
+    "Model": "_model",
+    "ModelSummary": "_model",
+    "ModelVersion": "_model",
+    "TensorSpec": "_model",
+    "Classification": "_result",
+    "Result": "_result",
+    "ScoredClass": "_result",
+    "Timings": "_result",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'sigmax' has no attribute '{name}'")
+    # What is listed under no other module is an error.
+    value: object = getattr(import_module(f"sigmax.{_HOMES.get(name, '_errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
