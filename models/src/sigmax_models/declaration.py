@@ -1,0 +1,148 @@
+"""What a model file says about itself beyond its graph."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sigmax_models.errors import ExportError
+
+Task = Literal["binary", "multiclass", "multilabel"]
+Activation = Literal["sigmoid", "softmax"]
+
+FORMAT = "1"
+# The activation that turns the logits of each task into its probabilities.
+ACTIVATION_OF_TASK: dict[Task, Activation] = {
+    "binary": "sigmoid",
+    "multiclass": "softmax",
+    "multilabel": "sigmoid",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What a network classifies, and how a decision is taken from its output.
+
+    Attributes:
+        task: `binary` (one probability a row, of class 1), `multiclass` (one a class, summing
+            to 1), `multilabel` (one a class, each for itself) or None: raw scores.
+        labels: The classes' names by index: two for `binary`, else one a class; or none at all.
+        thresholds: In [0, 1]; a class is decided where its probability is greater. One for
+            `binary`, one a class for `multilabel`; 0.5 where none are given.
+        activation: What export adds to a module that returns logits; None for a module that
+            returns what is to be served.
+        meanings: What each input holds, for people, by the input's name.
+        output: The output's name in the graph.
+
+    Raises:
+        ExportError: The parts contradict each other.
+    """
+
+    task: Task | None = None
+    labels: Sequence[str] = ()
+    thresholds: Sequence[float] = ()
+    activation: Activation | None = None
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    output: str = "probabilities"
+
+    def __post_init__(self) -> None:
+        if self.task not in (None, *ACTIVATION_OF_TASK):
+            raise ExportError(
+                f"task: expected binary, multiclass, multilabel or None, got {self.task!r}"
+            )
+        if self.activation not in (None, "sigmoid", "softmax"):
+            raise ExportError(
+                f"activation: expected sigmoid, softmax or None, got {self.activation!r}"
+            )
+        if self.task and self.activation not in (None, ACTIVATION_OF_TASK[self.task]):
+            raise ExportError(
+                f"activation: a {self.task} task expects {ACTIVATION_OF_TASK[self.task]}, "
+                f"got {self.activation}"
+            )
+        self._check_labels()
+        self._check_thresholds()
+
+    def _check_labels(self) -> None:
+        if isinstance(self.labels, str):
+            raise ExportError(f"labels: expected a list of names, got the string {self.labels!r}")
+        if self.labels and self.task is None:
+            raise ExportError("labels: a network without a task has no classes to name")
+        for label in self.labels:
+            if not isinstance(label, str) or not label:
+                raise ExportError(f"labels: expected names that are not empty, got {label!r}")
+            if list(self.labels).count(label) > 1:
+                raise ExportError(f"labels: {label!r} names more than one class")
+        if self.task == "binary" and len(self.labels) not in (0, 2):
+            raise ExportError(
+                f"labels: a binary task expects 2, of class 0 and class 1, got {len(self.labels)}"
+            )
+
+    def _check_thresholds(self) -> None:
+        if self.thresholds and self.task in (None, "multiclass"):
+            raise ExportError(
+                "thresholds: only binary and multilabel tasks have them; "
+                f"a task of {self.task} decides by its greatest output"
+            )
+        if self.task == "binary" and len(self.thresholds) > 1:
+            raise ExportError(f"thresholds: a binary task expects 1, got {len(self.thresholds)}")
+        for threshold in self.thresholds:
+            if not (math.isfinite(threshold) and 0 <= threshold <= 1):
+                raise ExportError(f"thresholds: expected numbers in [0, 1], got {threshold}")
+
+    def check_classes(self, shape: Sequence[int]) -> None:
+        """Check the declaration against the output.
+
+        Args:
+            shape: The output's sizes without the batch axis.
+
+        Raises:
+            ExportError: The output cannot be the task's, or labels or thresholds do not match it.
+        """
+        if self.task is None:
+            return
+        if self.task == "binary":
+            if tuple(shape) not in ((), (1,)):
+                raise ExportError(
+                    "task: a binary network gives one probability a row, of class 1: expected an "
+                    f"output of shape [batch, 1] or [batch], got [batch, {_sizes(shape)}]"
+                )
+            return
+        if len(shape) != 1:
+            raise ExportError(
+                f"task: a {self.task} network gives one probability a class: expected an output "
+                f"of shape [batch, classes], got [batch{', ' if shape else ''}{_sizes(shape)}]"
+            )
+        classes = shape[0]
+        if self.task == "multiclass" and classes < 2:
+            raise ExportError(
+                f"task: a multiclass network has at least 2 classes, got {classes}; "
+                "for one probability declare it binary"
+            )
+        for name, given in (("labels", self.labels), ("thresholds", self.thresholds)):
+            if given and len(given) != classes:
+                raise ExportError(
+                    f"{name}: the network has {classes} classes, got {len(given)} {name}"
+                )
+
+    def metadata(self, classes: int) -> dict[str, str]:
+        """The file's metadata_props that a declaration decides; docs/model-format.md has all keys.
+
+        Args:
+            classes: How many numbers the output has a row.
+        """
+        entries = {"sigmax.format": FORMAT}
+        if self.task:
+            entries["sigmax.task"] = self.task
+        if self.labels:
+            entries["sigmax.labels"] = json.dumps(list(self.labels), ensure_ascii=False)
+        if self.task in ("binary", "multilabel"):
+            thresholds = [float(x) for x in self.thresholds] or [0.5] * classes
+            entries["sigmax.thresholds"] = json.dumps(thresholds)
+        if self.meanings:
+            entries["sigmax.inputs"] = json.dumps(dict(self.meanings), ensure_ascii=False)
+        return entries
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return ", ".join(map(str, shape))

@@ -1,0 +1,48 @@
+"""Golden samples: inputs and the answers torch gave, in the ONNX project's own layout."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from sigmax_models.graph import Rows
+
+
+def golden_folder(model: Path, number: int) -> Path:
+    """Where sample `number` of a model file lies.
+
+    Beside `model.onnx` it is `test_data_set_0`, as the ONNX project has it. Beside any other
+    `NAME.onnx` it is `NAME_test_data_set_0`, so that such files can share a folder.
+    """
+    prefix = "" if model.name == "model.onnx" else f"{model.stem}_"
+    return model.parent / f"{prefix}test_data_set_{number}"
+
+
+def golden_folders(model: Path) -> list[Path]:
+    """The folders of a model file's samples that exist, in the order of their numbers."""
+    prefix = golden_folder(model, 0).name.removesuffix("0")
+    numbers = (
+        int(path.name.removeprefix(prefix))
+        for path in model.parent.glob("*")
+        if path.name.startswith(prefix) and path.name.removeprefix(prefix).isdecimal()
+    )
+    return [golden_folder(model, number) for number in sorted(numbers)]
+
+
+def write_golden(folder: Path, inputs: Rows, output: tuple[str, np.ndarray]) -> None:
+    """Write one sample: `input_0.pb`, `input_1.pb`, ... and `output_0.pb`, each a TensorProto."""
+    folder.mkdir()
+    for number, (name, rows) in enumerate(inputs.items()):
+        _write(folder / f"input_{number}.pb", name, rows)
+    _write(folder / "output_0.pb", *output)
+
+
+def read_tensor(path: Path) -> tuple[str, np.ndarray]:
+    """One tensor of a sample: its name and its values."""
+    tensor = onnx.TensorProto.FromString(path.read_bytes())
+    return tensor.name, numpy_helper.to_array(tensor)
+
+
+def _write(path: Path, name: str, rows: np.ndarray) -> None:
+    path.write_bytes(numpy_helper.from_array(rows, name).SerializeToString(deterministic=True))

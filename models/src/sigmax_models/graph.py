@@ -1,0 +1,152 @@
+"""From a torch module to a clean ONNX graph."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import Message
+from torch import nn
+
+from sigmax_models.declaration import Activation
+from sigmax_models.errors import ExportError
+
+# Understood by every ONNX Runtime since 1.17.
+OPSET = 20
+BATCH = "batch"
+
+Rows = Mapping[str, np.ndarray]
+
+
+class Served(nn.Module):
+    """A network as it is served: a module, and the activation that makes its logits probabilities.
+
+    Args:
+        module: Takes its inputs by position and returns one tensor of shape [batch, ...].
+        activation: Applied along the last axis; None to serve what the module returns.
+    """
+
+    def __init__(self, module: nn.Module, activation: Activation | None) -> None:
+        super().__init__()
+        self.module = module
+        self.activation = activation
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Probabilities of shape [batch, classes]; raw scores where there is no activation."""
+        output: torch.Tensor = self.module(*inputs)
+        if self.activation == "sigmoid":
+            return torch.sigmoid(output)
+        if self.activation == "softmax":
+            return torch.softmax(output, dim=-1)
+        return output
+
+
+def build_graph(served: Served, example: Rows, output: str) -> onnx.ModelProto:
+    """Trace a network with torch's exporter, with a free batch axis and nothing of this machine.
+
+    Args:
+        served: In eval mode, on the CPU.
+        example: Each input by name, in the order of `forward`, of shape [rows >= 2, ...].
+        output: The name to give the output.
+
+    Raises:
+        ExportError: torch cannot trace the module, or its batch axis cannot vary.
+    """
+    batch = torch.export.Dim(BATCH)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                served,
+                tuple(torch.from_numpy(rows) for rows in example.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=list(example),
+                output_names=[output],
+                dynamic_shapes=(tuple({0: batch} for _ in example),),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever its many stages raise
+        raise ExportError(_explain(error)) from error
+    assert program is not None, "torch.onnx.export(dynamo=True) returns a program. This is a bug."
+    model = program.model_proto
+    _strip(model)
+    _check_interface(model, example, output)
+    _check_last_step(model, served.activation)
+    return model
+
+
+def producer() -> str:
+    """Versions of what makes a file, as the JSON value of `sigmax.producer`."""
+    names = ("sigmax-models", "torch", "onnx", "onnxscript")
+    return json.dumps({**{name: version(name) for name in names}, "opset": str(OPSET)})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the exporter's notes on optional packages it does not find."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _explain(error: BaseException) -> str:
+    """The innermost cause in a few lines; the exporter's own message is pages long."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = str(error).strip() or type(error).__name__
+    if "specialized" in reason or "Constraints violated" in reason:
+        return (
+            "no batch axis: the module works for one number of rows only (a size written into "
+            f"its forward, perhaps). torch says: {reason.splitlines()[0]}"
+        )
+    return f"torch cannot export this module: {' '.join(reason.splitlines()[:3])}"
+
+
+def _strip(message: Message) -> None:
+    """Clear every metadata_props and doc_string: torch puts stack traces with paths there."""
+    for descriptor, value in list(message.ListFields()):
+        if descriptor.name in ("metadata_props", "doc_string"):
+            message.ClearField(descriptor.name)
+        elif isinstance(value, Message):
+            _strip(value)
+        elif descriptor.message_type is not None:
+            for item in value:
+                _strip(item)
+
+
+def _check_interface(model: onnx.ModelProto, example: Rows, output: str) -> None:
+    inputs = [value.name for value in model.graph.input]
+    if inputs != list(example):
+        raise ExportError(f"inputs: expected the graph to take {list(example)}, it takes {inputs}")
+    outputs = [value.name for value in model.graph.output]
+    if outputs != [output]:
+        raise ExportError(f"expected a module that returns one tensor, it returns {len(outputs)}")
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if not dims or dims[0].dim_param != BATCH:
+            first = dims[0].dim_value if dims else "none, a scalar"
+            raise ExportError(
+                f"no batch axis: the first axis of {value.name!r} must be the number of rows, "
+                f"it is {first}"
+            )
+
+
+def _check_last_step(model: onnx.ModelProto, activation: Activation | None) -> None:
+    """An activation on top of one would go unnoticed: its values look like probabilities too."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    last = makers.get(model.graph.output[0].name)
+    before = makers.get(last.input[0]) if last is not None and last.input else None
+    if activation and before is not None and before.op_type in ("Sigmoid", "Softmax"):
+        raise ExportError(
+            f"activation: the module already ends in {before.op_type}; "
+            f"expected logits where {activation} is declared, or declare None"
+        )

@@ -1,0 +1,26 @@
+"""Seven networks, each a file to read from top to bottom: data, module, training, declaration."""
+
+from importlib import import_module
+
+from sigmax_models.network import Network
+
+# From the simplest to the longest.
+NAMES = ("linear", "sequential", "mammal", "animal", "digits", "language", "dtmf")
+
+
+def get(name: str) -> Network:
+    """A network by its name.
+
+    Raises:
+        KeyError: There is none of this name.
+    """
+    if name not in NAMES:
+        raise KeyError(f"no network is named {name!r}; there are {', '.join(NAMES)}")
+    network = import_module(f"{__name__}.{name}").NETWORK
+    assert isinstance(network, Network), f"{name}.NETWORK is a Network. This is a bug."
+    return network
+
+
+def all_networks() -> list[Network]:
+    """Every network, the simplest first."""
+    return [get(name) for name in NAMES]

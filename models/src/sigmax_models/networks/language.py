@@ -1,0 +1,163 @@
+"""Which language is a name in? A network that reads the bytes of a text."""
+
+import gettext
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pycountry
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sigmax_models.declaration import Declaration
+from sigmax_models.network import Network, Sample, Trained, judge
+from sigmax_models.progress import Progress, silent
+from sigmax_models.training import Recipe, fit, repeatable
+
+# Each language and its code in pycountry's translations; English is what they translate from.
+CODES = {
+    "English": "",
+    "Finnish": "fi",
+    "French": "fr",
+    "German": "de",
+    "Greek": "el",
+    "Hungarian": "hu",
+    "Japanese": "ja",
+    "Polish": "pl",
+    "Russian": "ru",
+    "Vietnamese": "vi",
+}
+LABELS = tuple(CODES)
+LENGTH = 64
+
+# Countries whose names are held out in every language, and one name of each to ask about.
+ASKED = {
+    "Egypt": "Hungarian",
+    "Germany": "French",
+    "Iceland": "Polish",
+    "New Zealand": "Finnish",
+    "Norway": "Greek",
+    "Spain": "Vietnamese",
+    "Switzerland": "German",
+    "Thailand": "Japanese",
+    "Turkmenistan": "Russian",
+    "United Kingdom": "English",
+}
+
+
+@dataclass(frozen=True)
+class Name:
+    """A country's or a language's name in one language; `concept` is what it names, in English."""
+
+    text: str
+    language: int
+    concept: str
+
+
+def encode(text: str) -> np.ndarray:
+    """A text as UTF-8, UINT8 [64]: padded with zeros, or cut after the last whole character."""
+    raw = text.encode()[:LENGTH].decode(errors="ignore").encode()
+    return np.array(list(raw.ljust(LENGTH, b"\0")), np.uint8)
+
+
+def load() -> list[Name]:
+    """Names of countries and of languages that differ from language to language."""
+    concepts = {
+        "iso3166-1": [country.name for country in pycountry.countries],
+        "iso639-3": [item.name for item in pycountry.languages if hasattr(item, "alpha_2")],
+    }
+    texts: dict[str, set[tuple[int, str]]] = {}
+    for number, code in enumerate(CODES.values()):
+        for domain, names in concepts.items():
+            translate = _translator(domain, code)
+            for concept in names:
+                texts.setdefault(translate(concept), set()).add((number, concept))
+    # "Peru" is the same in half of them: such a name tells nothing about the language.
+    return [Name(text, *owners.pop()) for text, owners in texts.items() if len(owners) == 1]
+
+
+def _translator(domain: str, code: str) -> "gettext._TranslationsGetter | type[str]":
+    if not code:
+        return str
+    return gettext.translation(domain, pycountry.LOCALES_DIR, languages=[code]).gettext
+
+
+def split() -> tuple[list[Name], list[Name]]:
+    """The names to learn from and those to be judged by.
+
+    About a fifth is held out, the same every time, and with a name all its translations: the
+    network cannot know `Saksa` from `Saxa`.
+    """
+    names = load()
+    held_out = [name for name in names if _is_held_out(name.concept)]
+    return [name for name in names if not _is_held_out(name.concept)], held_out
+
+
+def _is_held_out(concept: str) -> bool:
+    return concept in ASKED or zlib.crc32(concept.encode()) % 5 == 0
+
+
+def to_tensors(names: list[Name]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bytes, UINT8 [names, 64], and languages, INT64 [names]."""
+    rows = torch.from_numpy(np.stack([encode(name.text) for name in names]))
+    return rows, torch.tensor([name.language for name in names])
+
+
+class Language(nn.Module):
+    """Bytes to vectors, a convolution over five of them, the mean: UINT8 [rows, 64] to logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(256, 24, padding_idx=0)
+        self.convolve = nn.Conv1d(24, 96, kernel_size=5, padding=2)
+        self.answer = nn.Linear(96, len(LABELS))
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        """One logit a language; the padding counts for nothing."""
+        is_text = (text != 0).to(torch.float32).unsqueeze(1)
+        vectors = self.embed(text.to(torch.int32)).transpose(1, 2)
+        features = torch.relu(self.convolve(vectors)) * is_text
+        mean = features.sum(2) / is_text.sum(2).clamp(min=1)
+        logits: torch.Tensor = self.answer(mean)
+        return logits
+
+
+def build() -> nn.Module:
+    """The network, untrained."""
+    return Language().eval()
+
+
+def train(seed: int = 0, progress: Progress = silent) -> Trained:
+    """Train on the names of four fifths of all countries and languages, judge by the others."""
+    seen, held_out = split()
+    rows, languages = to_tensors(seen)
+    other_rows, other_languages = to_tensors(held_out)
+    with repeatable(seed):
+        module = Language()
+        recipe = Recipe(epochs=25, decay=0.1)
+        fit(module, rows, languages, functional.cross_entropy, recipe, progress)
+        score = judge(module, other_rows, other_languages)
+    return Trained(module, rows.numpy(), other_rows.numpy(), score)
+
+
+def unseen() -> list[Sample]:
+    """Names of countries, none of which was seen in any language."""
+    asked = [name for name in load() if ASKED.get(name.concept) == LABELS[name.language]]
+    return [Sample(name.text, encode(name.text), LABELS[name.language]) for name in asked]
+
+
+NETWORK = Network(
+    name="language",
+    summary="the language that a country's name is in",
+    input="text",
+    build=build,
+    train=train,
+    declaration=Declaration(
+        task="multiclass",
+        labels=LABELS,
+        activation="softmax",
+        meanings={"text": "UTF-8 bytes, padded with zeros to 64"},
+    ),
+    unseen=unseen,
+)

@@ -1,0 +1,75 @@
+"""The training loop that every network here uses."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sigmax_models.progress import Progress, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and how fast to learn.
+
+    Attributes:
+        epochs: Passes over all rows.
+        batch: Rows a step.
+        rate: Adam's highest learning rate; it rises and falls once over the training.
+        decay: Weight decay, towards simpler networks.
+    """
+
+    epochs: int
+    batch: int = 64
+    rate: float = 0.01
+    decay: float = 0.0
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Make everything random in torch follow from the seed, and every sum run in one order."""
+    threads = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(strict)
+
+
+def fit(
+    module: nn.Module,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    recipe: Recipe,
+    progress: Progress = silent,
+) -> None:
+    """Train a module in place and leave it in eval mode.
+
+    Args:
+        module: Returns logits.
+        rows: All inputs, of shape [rows, ...].
+        targets: What `loss` compares with, of shape [rows, ...].
+        loss: Of a batch of logits and its targets.
+        recipe: How long and how fast.
+        progress: Told after every epoch.
+    """
+    steps = recipe.epochs * -(-len(rows) // recipe.batch)
+    optimizer = torch.optim.AdamW(module.parameters(), weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
+    module.train()
+    for epoch in range(recipe.epochs):
+        for batch in torch.randperm(len(rows)).split(recipe.batch):
+            optimizer.zero_grad()
+            loss(module(rows[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        progress(epoch + 1, recipe.epochs)
+    module.eval()
