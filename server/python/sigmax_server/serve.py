@@ -112,7 +112,7 @@ def _state(server: Server, models: int, failures: int) -> str:
     addresses = f"gRPC {server.grpc_address}, HTTP {server.http_address}"
     if not server.is_ready():
         return f"not ready: {addresses}; {failures} of {models} models cannot be served"
-    return f"ready: {addresses}; {models - failures} models after {_age() * 1e3:.0f} ms"
+    return f"ready: {addresses}; after {_age() * 1e3:.0f} ms"
 
 
 def _age() -> float:
