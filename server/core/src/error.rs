@@ -190,7 +190,9 @@ impl Error {
                 format!("model '{model}' has no version {version}")
             }
             Self::BadVersion { found } => {
-                format!("model_version: expected a decimal number above 0, or nothing; got '{found}'")
+                format!(
+                    "model_version: expected a decimal number above 0, or nothing; got '{found}'"
+                )
             }
             Self::NotReady { model, reason } => format!("model '{model}' is not ready: {reason}"),
             Self::MissingInputs { model, expected, found } => format!(
@@ -211,14 +213,16 @@ impl Error {
                 format!("output '{output}' is asked for more than once")
             }
             Self::WrongDtype { model, input, expected, found } => {
-                format!("input '{input}' of model '{model}': expected dtype {expected}, got {found}")
+                format!(
+                    "input '{input}' of model '{model}': expected dtype {expected}, got {found}"
+                )
             }
             Self::WrongShape { model, input, expected, found } => format!(
                 "input '{input}' of model '{model}': expected shape {expected:?}, got {found:?}"
             ),
-            Self::WrongRows { model, input, max, found } => format!(
-                "input '{input}' of model '{model}': expected 1 to {max} rows, got {found}"
-            ),
+            Self::WrongRows { model, input, max, found } => {
+                format!("input '{input}' of model '{model}': expected 1 to {max} rows, got {found}")
+            }
             Self::RowsDiffer { model, input, expected, found } => format!(
                 "input '{input}' of model '{model}': expected {expected} rows, as the other inputs have, got {found}"
             ),

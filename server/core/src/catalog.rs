@@ -1,0 +1,152 @@
+//! Which models there are and where each stands: the truth that everything but the hot path asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+/// Where a version of a model stands.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Being read, warmed up and checked.
+    Loading,
+    /// Serving.
+    Ready(Arc<Model>),
+    /// Not serving, for this reason.
+    Unavailable(String),
+}
+
+/// All models, and the server's own state.
+#[derive(Clone, Debug)]
+pub struct Book {
+    models: BTreeMap<String, BTreeMap<u64, State>>,
+    /// Every model of the start has been loaded or has failed.
+    loaded: bool,
+    draining: bool,
+    /// Ready means every model is; otherwise any.
+    strict: bool,
+}
+
+/// The book, shared: whoever watches it hears of every change.
+#[derive(Debug)]
+pub struct Catalog(watch::Sender<Book>);
+
+impl Catalog {
+    /// An empty one.
+    pub fn new(strict: bool) -> Self {
+        let book = Book { models: BTreeMap::new(), loaded: false, draining: false, strict };
+        Self(watch::Sender::new(book))
+    }
+
+    /// The book as it is now. Do not hold the guard over anything slow.
+    pub fn read(&self) -> watch::Ref<'_, Book> {
+        self.0.borrow()
+    }
+
+    /// Follow the changes.
+    pub fn watch(&self) -> watch::Receiver<Book> {
+        self.0.subscribe()
+    }
+
+    /// Why a model that a shard does not serve cannot be asked.
+    pub fn why_not(&self, name: &str, version: &str) -> Error {
+        match self.read().find(name, version) {
+            Err(error) => error,
+            // It has become ready this very moment.
+            Ok(_) => {
+                Error::NotReady { model: name.to_owned(), reason: "it is being loaded".into() }
+            }
+        }
+    }
+
+    /// Write down where a version stands.
+    pub fn set(&self, name: &str, version: u64, state: State) {
+        self.0.send_modify(|book| {
+            book.models.entry(name.to_owned()).or_default().insert(version, state);
+        });
+    }
+
+    /// The start is over.
+    pub fn finish_loading(&self) {
+        self.0.send_modify(|book| book.loaded = true);
+    }
+
+    /// The end has begun.
+    pub fn drain(&self) {
+        self.0.send_modify(|book| book.draining = true);
+    }
+}
+
+impl Book {
+    /// Whether the server as a whole is ready.
+    pub fn is_ready(&self) -> bool {
+        let mut newest = self.models.values().map(|versions| newest_ready(versions).is_some());
+        let models =
+            if self.strict { newest.all(|ready| ready) } else { newest.any(|ready| ready) };
+        self.loaded && !self.draining && models
+    }
+
+    /// Whether the end has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Every model with its versions, by name.
+    pub fn models(&self) -> impl Iterator<Item = (&str, &BTreeMap<u64, State>)> {
+        self.models.iter().map(|(name, versions)| (name.as_str(), versions))
+    }
+
+    /// The versions of a model.
+    pub fn versions(&self, name: &str) -> Option<&BTreeMap<u64, State>> {
+        self.models.get(name)
+    }
+
+    /// Whether the newest version of a model serves; nothing where there is no such model.
+    pub fn model_is_ready(&self, name: &str) -> Option<bool> {
+        self.models.get(name).map(|versions| !self.draining && newest_ready(versions).is_some())
+    }
+
+    /// A model that is ready, or why it is not. An empty version is the newest ready one.
+    pub fn find(&self, name: &str, version: &str) -> Result<&Arc<Model>> {
+        let wanted = parse_version(version)?;
+        let versions =
+            self.models.get(name).ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
+        let state = match wanted {
+            Some(version) => versions
+                .get(&version)
+                .ok_or_else(|| Error::UnknownVersion { model: name.to_owned(), version })?,
+            None => match newest_ready(versions) {
+                Some(model) => return Ok(model),
+                None => versions.values().next_back().unwrap_or(&State::Loading),
+            },
+        };
+        let reason = match state {
+            State::Ready(model) => return Ok(model),
+            State::Loading => "it is being loaded".to_owned(),
+            State::Unavailable(reason) => reason.clone(),
+        };
+        Err(Error::NotReady { model: name.to_owned(), reason })
+    }
+}
+
+/// The newest version that serves.
+pub fn newest_ready(versions: &BTreeMap<u64, State>) -> Option<&Arc<Model>> {
+    versions.values().rev().find_map(|state| match state {
+        State::Ready(model) => Some(model),
+        _ => None,
+    })
+}
+
+/// A request's version: nothing for the newest.
+pub fn parse_version(text: &str) -> Result<Option<u64>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(version) if version > 0 => Ok(Some(version)),
+        _ => Err(Error::BadVersion { found: text.to_owned() }),
+    }
+}

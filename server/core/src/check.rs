@@ -1,0 +1,172 @@
+//! Checks a request's tensors against the model, before anything is queued.
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::model::{ModelSpec, TensorSpec};
+use crate::tensor::{DType, Tensor, byte_size};
+
+/// An input as a request gives it.
+#[derive(Debug)]
+pub struct Given<D> {
+    /// May be empty where the model has one input.
+    pub name: String,
+    /// The type it claims, or nothing for the model's own; an unknown one by its text.
+    pub dtype: Option<Result<DType, String>>,
+    /// The sizes it claims.
+    pub shape: Vec<i64>,
+    /// Its elements, in the service's form.
+    pub data: D,
+}
+
+/// A request that fits its model.
+#[derive(Debug)]
+pub struct Checked {
+    /// In the model's order; not yet aligned.
+    pub inputs: Vec<Tensor>,
+    /// 1 where the model has no batch axis.
+    pub rows: usize,
+}
+
+/// Puts the inputs into the model's order, checked in every respect. `bytes` turns the service's
+/// form of elements into bytes of the dtype.
+pub fn check<D>(
+    model: &ModelSpec,
+    given: Vec<Given<D>>,
+    bytes: impl Fn(&TensorSpec, D) -> Result<Bytes>,
+) -> Result<Checked> {
+    let given = in_order(model, given)?;
+    let rows = rows(model, &given)?;
+    let inputs = model
+        .inputs
+        .iter()
+        .zip(given)
+        .map(|(spec, given)| tensor(model, spec, given, &bytes))
+        .collect::<Result<_>>()?;
+    Ok(Checked { inputs, rows })
+}
+
+/// One given input for each of the model's, whatever the order they came in.
+fn in_order<D>(model: &ModelSpec, given: Vec<Given<D>>) -> Result<Vec<Given<D>>> {
+    let only_input = model.inputs.len() == 1;
+    let mut slots: Vec<Option<Given<D>>> = model.inputs.iter().map(|_| None).collect();
+    for given in given {
+        let is_wanted =
+            |spec: &TensorSpec| spec.name == given.name || (only_input && given.name.is_empty());
+        let Some(index) = model.inputs.iter().position(is_wanted) else {
+            return Err(Error::UnexpectedInput {
+                model: model.name.clone(),
+                input: given.name,
+                expected: names(&model.inputs),
+            });
+        };
+        if slots[index].is_some() {
+            return Err(Error::DuplicateInput { input: model.inputs[index].name.clone() });
+        }
+        slots[index] = Some(given);
+    }
+    if slots.iter().any(Option::is_none) {
+        let found = model.inputs.iter().zip(&slots).filter(|(_, slot)| slot.is_some());
+        return Err(Error::MissingInputs {
+            model: model.name.clone(),
+            expected: names(&model.inputs),
+            found: found.map(|(spec, _)| spec.name.clone()).collect(),
+        });
+    }
+    Ok(slots.into_iter().flatten().collect())
+}
+
+/// The number of rows that all inputs share.
+fn rows<D>(model: &ModelSpec, given: &[Given<D>]) -> Result<usize> {
+    if model.max_batch_size == 0 {
+        return Ok(1);
+    }
+    let mut rows = None;
+    for (spec, given) in model.inputs.iter().zip(given) {
+        let Some(&first) = given.shape.first() else {
+            return Err(wrong_shape(model, spec, &given.shape));
+        };
+        let Ok(found) = usize::try_from(first) else {
+            return Err(wrong_shape(model, spec, &given.shape));
+        };
+        let expected = *rows.get_or_insert(found);
+        let (model_name, input) = (model.name.clone(), spec.name.clone());
+        if found != expected {
+            return Err(Error::RowsDiffer { model: model_name, input, expected, found });
+        }
+        if found == 0 || found > model.max_batch_size {
+            let max = model.max_batch_size;
+            return Err(Error::WrongRows { model: model_name, input, max, found });
+        }
+    }
+    Ok(rows.unwrap_or(1))
+}
+
+/// One input, checked: dtype, every dimension, the number of bytes, the values a BOOL may have.
+fn tensor<D>(
+    model: &ModelSpec,
+    spec: &TensorSpec,
+    given: Given<D>,
+    bytes: impl Fn(&TensorSpec, D) -> Result<Bytes>,
+) -> Result<Tensor> {
+    let found = match given.dtype {
+        None => Ok(spec.dtype),
+        Some(dtype) => dtype,
+    };
+    if found.as_ref() != Ok(&spec.dtype) {
+        return Err(Error::WrongDtype {
+            model: model.name.clone(),
+            input: spec.name.clone(),
+            expected: spec.dtype.name(),
+            found: found.map_or_else(|text| text, |dtype| dtype.name().to_owned()),
+        });
+    }
+    let shape = given
+        .shape
+        .iter()
+        .map(|&dim| usize::try_from(dim))
+        .collect::<Result<Vec<_>, _>>()
+        .ok()
+        .filter(|_| fits(&spec.dims, &given.shape))
+        .ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
+    let expected =
+        byte_size(spec.dtype, &shape).ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
+    let data = bytes(spec, given.data)?;
+    if data.len() != expected {
+        return Err(Error::WrongBytes {
+            model: model.name.clone(),
+            input: spec.name.clone(),
+            expected,
+            found: data.len(),
+        });
+    }
+    if spec.dtype == DType::Bool
+        && let Some(index) = data.iter().position(|&byte| byte > 1)
+    {
+        return Err(Error::BadElement {
+            model: model.name.clone(),
+            input: spec.name.clone(),
+            detail: format!("element {index}: expected a BOOL of 0 or 1, got {}", data[index]),
+        });
+    }
+    Ok(Tensor { dtype: spec.dtype, shape, data })
+}
+
+/// Whether a shape is one of those the dims describe.
+fn fits(dims: &[i64], shape: &[i64]) -> bool {
+    dims.len() == shape.len() && dims.iter().zip(shape).all(|(dim, size)| *dim == -1 || dim == size)
+}
+
+fn wrong_shape(model: &ModelSpec, spec: &TensorSpec, found: &[i64]) -> Error {
+    Error::WrongShape {
+        model: model.name.clone(),
+        input: spec.name.clone(),
+        expected: spec.dims.clone(),
+        found: found.to_vec(),
+    }
+}
+
+/// The names of a model's tensors.
+pub fn names(specs: &[TensorSpec]) -> Vec<String> {
+    specs.iter().map(|spec| spec.name.clone()).collect()
+}

@@ -1,0 +1,38 @@
+//! The data plane of Sigmax: everything that happens per request. It knows no Python.
+//!
+//! A request's way, one direction:
+//!
+//! 1. [`listen`] accepts its connection and hands it to a shard;
+//! 2. [`shard`]: one thread, one event loop; finds the call by its path;
+//! 3. [`unary`] frames the two hot calls, tonic all others;
+//! 4. [`service`] decodes, and [`check`] holds it against the [`model`];
+//! 5. [`served`] puts it into its [`queue`]: the batch is what this turn of the loop brought, or
+//!    what waited when a [`lane`] became free;
+//! 6. [`batch`] gathers, runs the [`engine`], splits;
+//! 7. [`service`] encodes.
+//!
+//! Beside it: [`catalog`] knows where every model stands, [`warmup`] and [`golden`] look at one
+//! before it serves, [`metrics`] counts, [`error`] names what can go wrong, and [`server`] is what
+//! the control plane holds.
+
+mod batch;
+mod body;
+mod catalog;
+mod check;
+pub mod engine;
+mod error;
+pub mod golden;
+mod lane;
+mod listen;
+mod memory;
+mod metrics;
+pub mod model;
+pub mod proto;
+mod queue;
+mod served;
+pub mod server;
+mod service;
+mod shard;
+pub mod tensor;
+mod unary;
+pub mod warmup;

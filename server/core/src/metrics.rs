@@ -1,0 +1,256 @@
+//! Counters and histograms. Each thread writes its own and never waits; a scrape sums them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tonic::Code;
+
+/// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
+const TIME_BOUNDS: [u64; 19] = [
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// Upper bounds of the batch size histogram, in rows.
+const ROW_BOUNDS: [u64; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+/// A number that one thread writes and any thread reads.
+#[derive(Debug, Default)]
+struct Counter(AtomicU64);
+
+impl Counter {
+    /// One writer only, so that no locked instruction is needed.
+    fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// How often values fell between bounds, and their sum.
+#[derive(Debug)]
+struct Histogram<const N: usize> {
+    bounds: &'static [u64; N],
+    counts: [Counter; N],
+    over: Counter,
+    sum: Counter,
+}
+
+impl<const N: usize> Histogram<N> {
+    fn new(bounds: &'static [u64; N]) -> Self {
+        let counts = std::array::from_fn(|_| Counter::default());
+        Self { bounds, counts, over: Counter::default(), sum: Counter::default() }
+    }
+
+    fn record(&self, value: u64) {
+        let slot = self.bounds.partition_point(|bound| *bound < value);
+        self.counts.get(slot).unwrap_or(&self.over).add(1);
+        self.sum.add(value);
+    }
+}
+
+/// What one thread has counted of one version of a model.
+#[derive(Debug)]
+pub struct ModelMetrics {
+    requests: [Counter; 17],
+    latency: Histogram<19>,
+    queue: Histogram<19>,
+    compute: Histogram<19>,
+    batch_rows: Histogram<13>,
+}
+
+impl ModelMetrics {
+    fn new() -> Self {
+        Self {
+            requests: std::array::from_fn(|_| Counter::default()),
+            latency: Histogram::new(&TIME_BOUNDS),
+            queue: Histogram::new(&TIME_BOUNDS),
+            compute: Histogram::new(&TIME_BOUNDS),
+            batch_rows: Histogram::new(&ROW_BOUNDS),
+        }
+    }
+
+    /// A request has ended with this code, so long after its first byte.
+    pub fn request(&self, code: Code, total: Duration) {
+        self.requests[code as usize].add(1);
+        self.latency.record(nanoseconds(total));
+    }
+
+    /// A request has waited so long for its batch.
+    pub fn queued(&self, wait: Duration) {
+        self.queue.record(nanoseconds(wait));
+    }
+
+    /// A batch of so many rows has run for so long.
+    pub fn batch(&self, rows: usize, compute: Duration) {
+        self.batch_rows.record(rows as u64);
+        self.compute.record(nanoseconds(compute));
+    }
+}
+
+/// A duration that fits a counter: 584 years.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// By model and version.
+type Writers = BTreeMap<(String, u64), Vec<Arc<ModelMetrics>>>;
+
+/// Every writer's metrics.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    writers: Mutex<Writers>,
+    /// Connections accepted so far.
+    pub connections: AtomicU64,
+    /// Connections refused for being too many.
+    pub connections_refused: AtomicU64,
+}
+
+impl Metrics {
+    /// Metrics for one more thread that serves this model. Version 0 stands for no version:
+    /// requests that named none that exists.
+    pub fn writer(&self, model: &str, version: u64) -> Arc<ModelMetrics> {
+        let metrics = Arc::new(ModelMetrics::new());
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.entry((model.to_owned(), version)).or_default().push(metrics.clone());
+        metrics
+    }
+
+    /// Everything, in Prometheus' text format 0.0.4. What is not counted here is given: whether
+    /// the server is ready, and the connections open.
+    pub fn text(&self, ready: bool, open: usize) -> String {
+        let mut text = String::new();
+        let mut single = |name: &str, kind: &str, help: &str, value: u64| {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+        };
+        single("sigmax_ready", "gauge", "Whether the server is ready.", u64::from(ready));
+        single("sigmax_connections", "gauge", "Open connections.", open as u64);
+        let opened = self.connections.load(Relaxed);
+        single("sigmax_connections_total", "counter", "Connections accepted.", opened);
+        let refused = self.connections_refused.load(Relaxed);
+        let help = "Connections refused for being too many.";
+        single("sigmax_connections_refused_total", "counter", help, refused);
+
+        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        requests_text(&mut text, &writers);
+        let seconds = 1e9;
+        histogram_text(
+            &mut text,
+            &writers,
+            ("sigmax_request_seconds", "From a request's first byte to its answer, in seconds."),
+            seconds,
+            |metrics| &metrics.latency,
+        );
+        histogram_text(
+            &mut text,
+            &writers,
+            ("sigmax_queue_seconds", "From decoded to the start of the batch, in seconds."),
+            seconds,
+            |metrics| &metrics.queue,
+        );
+        histogram_text(
+            &mut text,
+            &writers,
+            ("sigmax_compute_seconds", "Run time of a batch, in seconds."),
+            seconds,
+            |metrics| &metrics.compute,
+        );
+        histogram_text(
+            &mut text,
+            &writers,
+            ("sigmax_batch_rows", "Rows in a batch that was run."),
+            1.0,
+            |metrics| &metrics.batch_rows,
+        );
+        text
+    }
+}
+
+fn requests_text(text: &mut String, writers: &Writers) {
+    let name = "sigmax_requests_total";
+    let _ = writeln!(text, "# HELP {name} Requests answered, by model and status code.");
+    let _ = writeln!(text, "# TYPE {name} counter");
+    for (key, writers) in writers {
+        for code in 0..17 {
+            let count: u64 = writers.iter().map(|writer| writer.requests[code].get()).sum();
+            if count > 0 {
+                let code = code_name(Code::from(code as i32));
+                let _ = writeln!(text, "{name}{{{},code=\"{code}\"}} {count}", labels(key));
+            }
+        }
+    }
+}
+
+fn histogram_text<const N: usize>(
+    text: &mut String,
+    writers: &Writers,
+    (name, help): (&str, &str),
+    unit: f64,
+    pick: impl Fn(&ModelMetrics) -> &Histogram<N>,
+) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
+    for (key, writers) in writers.iter().filter(|(key, _)| key.1 > 0) {
+        let all: Vec<_> = writers.iter().map(|writer| pick(writer)).collect();
+        let labels = labels(key);
+        let mut below = 0;
+        for slot in 0..N {
+            below += all.iter().map(|one| one.counts[slot].get()).sum::<u64>();
+            let bound = all[0].bounds[slot] as f64 / unit;
+            let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+        }
+        below += all.iter().map(|one| one.over.get()).sum::<u64>();
+        let sum = all.iter().map(|one| one.sum.get()).sum::<u64>() as f64 / unit;
+        let _ = writeln!(text, "{name}_bucket{{{labels},le=\"+Inf\"}} {below}");
+        let _ = writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {below}");
+    }
+}
+
+fn labels((model, version): &(String, u64)) -> String {
+    let model = model.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("model=\"{model}\",version=\"{version}\"")
+}
+
+/// The code as the specification writes it, such as `INVALID_ARGUMENT`.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,138 @@
+//! Requests that wait for their batch: bounded on the way in, sorted out on the way to the engine.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// A checked request on its way to the engine.
+#[derive(Debug)]
+pub struct Job {
+    /// In the model's order.
+    pub inputs: Vec<Tensor>,
+    /// At least 1.
+    pub rows: usize,
+    /// When the answer is of no more use.
+    pub deadline: Option<Instant>,
+    /// When it was checked.
+    pub queued: Instant,
+    /// Who waits for the answer; closed where nobody does any more.
+    pub reply: oneshot::Sender<Result<Answer>>,
+}
+
+/// What the engine gave for one request.
+#[derive(Debug)]
+pub struct Answer {
+    /// All outputs of the graph, in its order; this request's rows.
+    pub outputs: Vec<Tensor>,
+    /// From checked to the start of the batch.
+    pub queue: Duration,
+    /// The run of the whole batch.
+    pub compute: Duration,
+    /// Rows of the whole batch.
+    pub batch_rows: usize,
+}
+
+/// Rows waiting for one model, over all its queues.
+#[derive(Debug)]
+pub struct Depth {
+    rows: AtomicUsize,
+    limit: usize,
+}
+
+impl Depth {
+    /// Room for so many rows.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { rows: AtomicUsize::new(0), limit })
+    }
+
+    /// Takes room for these rows, or says how many wait.
+    pub fn enter(&self, rows: usize) -> Result<(), usize> {
+        let before = self.rows.fetch_add(rows, Relaxed);
+        if before + rows > self.limit {
+            self.leave(rows);
+            return Err(before);
+        }
+        Ok(())
+    }
+
+    /// The most rows that may wait.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn leave(&self, rows: usize) {
+        self.rows.fetch_sub(rows, Relaxed);
+    }
+}
+
+/// Requests for one model, first in, first out. Whoever pushes has entered the depth.
+#[derive(Debug)]
+pub struct Queue {
+    jobs: VecDeque<Job>,
+    depth: Arc<Depth>,
+    batch_rows: usize,
+}
+
+impl Queue {
+    /// An empty one, whose batches grow to at most `batch_rows` rows; a request that is larger
+    /// by itself runs alone, as every one does where it is 0.
+    pub fn new(depth: Arc<Depth>, batch_rows: usize) -> Self {
+        Self { jobs: VecDeque::new(), depth, batch_rows }
+    }
+
+    /// Add a request.
+    pub fn push(&mut self, job: Job) {
+        self.jobs.push_back(job);
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Moves the next requests to run together into `batch`: whole requests, in order, of the same
+    /// shape but for their rows. Cancelled ones are dropped, expired ones answered.
+    pub fn next_batch(&mut self, batch: &mut Vec<Job>, now: Instant) {
+        let mut rows = 0;
+        while let Some(next) = self.jobs.front() {
+            let live = is_live(next, now);
+            if live
+                && let Some(first) = batch.first()
+                && (rows + next.rows > self.batch_rows || !same_row_shape(first, next))
+            {
+                return;
+            }
+            let Some(job) = self.jobs.pop_front() else {
+                return;
+            };
+            self.depth.leave(job.rows);
+            if live {
+                rows += job.rows;
+                batch.push(job);
+            } else {
+                let _ = job.reply.send(Err(Error::DeadlineExceeded));
+            }
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.jobs.drain(..).for_each(|job| self.depth.leave(job.rows));
+    }
+}
+
+/// Whether anybody still waits for the answer, and will for a while.
+fn is_live(job: &Job, now: Instant) -> bool {
+    !job.reply.is_closed() && job.deadline.is_none_or(|deadline| now < deadline)
+}
+
+fn same_row_shape(a: &Job, b: &Job) -> bool {
+    a.inputs.iter().zip(&b.inputs).all(|(a, b)| a.shape[1..] == b.shape[1..])
+}

@@ -1,0 +1,232 @@
+//! A running server: what the control plane holds.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{self as blocking, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::batch::Runner;
+use crate::catalog::{Catalog, State};
+use crate::engine::Source;
+use crate::golden::{self, Sample};
+use crate::lane::Lanes;
+use crate::listen::{self, Control};
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::model::{Model, ModelSpec, Report};
+use crate::queue::{Depth, Queue};
+use crate::served::Runs;
+use crate::shard::{self, Handle, Install, Life, Shared};
+use crate::unary::Limits;
+use crate::warmup;
+
+/// What unfinished messages may hold over all connections, in bytes.
+const UNFINISHED_BYTES: usize = 256 << 20;
+
+/// How a server is to run.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The address both ports are bound on, by name or number.
+    pub host: String,
+    /// 0: any free one.
+    pub grpc_port: u16,
+    /// 0: any free one.
+    pub http_port: u16,
+    /// Threads that answer requests; at least 1.
+    pub shards: usize,
+    /// Rows that may wait for one model.
+    pub queue_rows: usize,
+    /// The longest message, in bytes.
+    pub max_message_bytes: usize,
+    /// Open connections at once.
+    pub max_connections: usize,
+    /// The name in ServerMetadata.
+    pub server_name: String,
+    /// The version in ServerMetadata.
+    pub server_version: String,
+    /// Ready means every model is; otherwise any.
+    pub strict_readiness: bool,
+}
+
+/// A server with its threads. Dropping it ends them at once.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    queue_rows: usize,
+    shards: Vec<Handle>,
+    life: watch::Sender<Life>,
+    /// Hears that every shard has ended: nothing is ever sent.
+    ended: Mutex<blocking::Receiver<Infallible>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    grpc_address: SocketAddr,
+    http_address: SocketAddr,
+}
+
+impl Server {
+    /// Binds both ports and starts the threads; there is no model yet, and it is not ready.
+    pub fn start(config: ServerConfig) -> io::Result<Self> {
+        let grpc = listen::bind(&config.host, config.grpc_port)?;
+        let http = listen::bind(&config.host, config.http_port)?;
+        let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+        let memory = Memory::new(UNFINISHED_BYTES);
+        let shared = Arc::new(Shared {
+            catalog: Catalog::new(config.strict_readiness),
+            metrics: Metrics::default(),
+            limits: Limits { message: config.max_message_bytes, memory },
+            server_name: config.server_name.clone(),
+            server_version: config.server_version.clone(),
+        });
+        let (end, ended) = blocking::channel();
+        let mut server = Self {
+            shared,
+            queue_rows: config.queue_rows,
+            shards: Vec::new(),
+            life: watch::Sender::new(Life::Serving),
+            ended: Mutex::new(ended),
+            threads: Mutex::default(),
+            grpc_address,
+            http_address,
+        };
+        server.start_threads(&config, end, grpc, http)?;
+        Ok(server)
+    }
+
+    fn start_threads(
+        &mut self,
+        config: &ServerConfig,
+        end: blocking::Sender<Infallible>,
+        grpc: TcpListener,
+        http: TcpListener,
+    ) -> io::Result<()> {
+        let mut threads = Vec::new();
+        for number in 0..config.shards {
+            let life = self.life.subscribe();
+            let (handle, thread) = shard::start(number, self.shared.clone(), life, end.clone())?;
+            self.shards.push(handle);
+            threads.push(thread);
+        }
+        let control = Control {
+            shared: self.shared.clone(),
+            shards: self.shards.clone(),
+            max_connections: config.max_connections,
+            life: self.life.subscribe(),
+        };
+        threads.push(listen::start(control, grpc, http)?);
+        self.threads = Mutex::new(threads);
+        Ok(())
+    }
+
+    /// Where gRPC is served.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc_address
+    }
+
+    /// Where operators are answered.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Makes a model known, as loading.
+    pub fn declare(&self, name: &str, version: u64) {
+        self.shared.catalog.set(name, version, State::Loading);
+    }
+
+    /// Warms a declared model up, checks its golden samples and serves it.
+    pub fn load(
+        &self,
+        mut source: Box<dyn Source>,
+        spec: ModelSpec,
+        samples: Vec<Sample>,
+    ) -> Result<Report, String> {
+        let mut engine = source.engine().map_err(|error| error.to_string())?;
+        let report = warmup::warm_up(&mut *engine, &spec, &samples)?;
+        golden::check(&mut *engine, &spec, &samples)?;
+        let model = Arc::new(Model { spec, report: report.clone() });
+        let mut engines = vec![engine];
+        for _ in 1..self.shards.len() {
+            engines.push(source.engine().map_err(|error| error.to_string())?);
+        }
+        let depth = Depth::new(self.queue_rows);
+        let runs: Vec<_> = match report.heavy {
+            false => engines.into_iter().map(Runs::Here).collect(),
+            true => {
+                let runner = |engine| {
+                    let metrics = self.shared.metrics.writer(&model.spec.name, model.spec.version);
+                    Runner::new(engine, model.clone(), metrics)
+                };
+                let runners = engines.into_iter().map(runner).collect();
+                let queue = Queue::new(depth.clone(), model.batch_rows());
+                let lanes = Lanes::start(queue, runners, &model.spec.name)
+                    .map_err(|error| format!("cannot start its threads: {error}"))?;
+                self.shards.iter().map(|_| Runs::InLanes(lanes.clone())).collect()
+            }
+        };
+        let (done, all_done) = blocking::channel();
+        for (shard, runs) in self.shards.iter().zip(runs) {
+            let (model, depth, done) = (model.clone(), depth.clone(), done.clone());
+            shard.install(Install { model, runs, depth, done });
+        }
+        drop(done);
+        let _ = all_done.recv();
+        let (name, version) = (&model.spec.name, model.spec.version);
+        self.shared.catalog.set(name, version, State::Ready(model.clone()));
+        Ok(report)
+    }
+
+    /// Marks a declared model as unavailable.
+    pub fn fail(&self, name: &str, version: u64, reason: String) {
+        self.shared.catalog.set(name, version, State::Unavailable(reason));
+    }
+
+    /// Every model of the start has been loaded or has failed: the server may be ready.
+    pub fn finish_loading(&self) {
+        self.shared.catalog.finish_loading();
+    }
+
+    /// Whether the server is ready.
+    pub fn is_ready(&self) -> bool {
+        self.shared.catalog.read().is_ready()
+    }
+
+    /// Begins the end, and returns at once: no new connections, GOAWAY on the open ones, idle
+    /// streams ended. What was accepted is still answered.
+    pub fn drain(&self) {
+        self.shared.catalog.drain();
+        self.life.send_if_modified(|life| {
+            let begins = *life == Life::Serving;
+            if begins {
+                *life = Life::Draining;
+            }
+            begins
+        });
+    }
+
+    /// Waits at most so long for a draining server to have answered everything; whether it has.
+    pub fn wait(&self, time: Duration) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    /// Ends all threads now; the number of accepted requests that were not answered.
+    pub fn stop(&self) -> usize {
+        self.shared.catalog.drain();
+        let lost = self.shards.iter().map(Handle::pending).sum();
+        self.life.send_replace(Life::Over);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            let _ = thread.join();
+        }
+        lost
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

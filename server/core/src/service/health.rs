@@ -1,0 +1,101 @@
+//! `grpc.health.v1.Health` for "", both inference services, and every model by its name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::stream;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use crate::catalog::Book;
+use crate::proto::health::health_check_response::ServingStatus;
+use crate::proto::health::health_server;
+use crate::proto::health::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+};
+use crate::shard::Shared;
+
+/// The names that stand for the server as a whole.
+const SERVER: [&str; 3] = ["", "sigmax.v1.ClassifierService", "inference.GRPCInferenceService"];
+
+/// The service.
+#[derive(Debug)]
+pub struct Health {
+    shared: Arc<Shared>,
+}
+
+impl Health {
+    /// The service; its watches end when the server drains.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl health_server::Health for Health {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let name = request.into_inner().service;
+        match status(&self.shared.catalog.read(), &name) {
+            ServingStatus::ServiceUnknown => {
+                Err(Status::not_found(format!("no service or model is named '{name}'")))
+            }
+            status => Ok(Response::new(HealthCheckResponse { status: status as i32 })),
+        }
+    }
+
+    async fn list(
+        &self,
+        _: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        let book = self.shared.catalog.read();
+        let models = book.models().map(|(name, _)| name);
+        let statuses: HashMap<_, _> = SERVER
+            .into_iter()
+            .chain(models)
+            .map(|name| {
+                let status = status(&book, name) as i32;
+                (name.to_owned(), HealthCheckResponse { status })
+            })
+            .collect();
+        Ok(Response::new(HealthListResponse { statuses }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<BoxStream<HealthCheckResponse>>, Status> {
+        let name = request.into_inner().service;
+        let start = (self.shared.catalog.watch(), name, None);
+        let news = stream::unfold(start, async |(mut book, name, last)| {
+            loop {
+                let (now, draining) = {
+                    let book = book.borrow_and_update();
+                    (status(&book, &name), book.is_draining())
+                };
+                if last != Some(now) {
+                    let response = HealthCheckResponse { status: now as i32 };
+                    return Some((Ok(response), (book, name, Some(now))));
+                }
+                if draining || book.changed().await.is_err() {
+                    return None;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(news)))
+    }
+}
+
+fn status(book: &Book, name: &str) -> ServingStatus {
+    let ready = match SERVER.contains(&name) {
+        true => Some(book.is_ready()),
+        false => book.model_is_ready(name),
+    };
+    match ready {
+        Some(true) => ServingStatus::Serving,
+        Some(false) => ServingStatus::NotServing,
+        None => ServingStatus::ServiceUnknown,
+    }
+}

@@ -1,0 +1,97 @@
+//! `inference.GRPCInferenceService` but for ModelInfer: liveness, readiness, metadata.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::catalog::{State, parse_version};
+use crate::error::Dialect;
+use crate::model::TensorSpec;
+use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
+use crate::proto::inference::model_metadata_response::TensorMetadata;
+use crate::proto::inference::{
+    ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
+    ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
+    ServerReadyRequest, ServerReadyResponse,
+};
+use crate::shard::Shared;
+
+/// The service. Calls that it does not have are UNIMPLEMENTED.
+#[derive(Debug)]
+pub struct Inference {
+    shared: Arc<Shared>,
+}
+
+impl Inference {
+    /// The service.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Inference {
+    async fn server_live(
+        &self,
+        _: Request<ServerLiveRequest>,
+    ) -> Result<Response<ServerLiveResponse>, Status> {
+        Ok(Response::new(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<ServerReadyRequest>,
+    ) -> Result<Response<ServerReadyResponse>, Status> {
+        let ready = self.shared.catalog.read().is_ready();
+        Ok(Response::new(ServerReadyResponse { ready }))
+    }
+
+    /// An unknown model is not ready, and no error: clients poll until it is.
+    async fn model_ready(
+        &self,
+        request: Request<ModelReadyRequest>,
+    ) -> Result<Response<ModelReadyResponse>, Status> {
+        let ModelReadyRequest { name, version } = request.into_inner();
+        parse_version(&version).map_err(|error| error.status(Dialect::Inference))?;
+        let ready = self.shared.catalog.read().find(&name, &version).is_ok();
+        Ok(Response::new(ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<ServerMetadataRequest>,
+    ) -> Result<Response<ServerMetadataResponse>, Status> {
+        Ok(Response::new(ServerMetadataResponse {
+            name: self.shared.server_name.clone(),
+            version: self.shared.server_version.clone(),
+            extensions: Vec::new(),
+        }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<ModelMetadataRequest>,
+    ) -> Result<Response<ModelMetadataResponse>, Status> {
+        let ModelMetadataRequest { name, version } = request.into_inner();
+        let book = self.shared.catalog.read();
+        let model = book.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
+        let describe = |spec: &TensorSpec| TensorMetadata {
+            name: spec.name.clone(),
+            datatype: spec.dtype.name().to_owned(),
+            shape: spec.dims.clone(),
+        };
+        let ready = book.versions(&name).into_iter().flatten();
+        let ready = ready.filter(|(_, state)| matches!(state, State::Ready(_)));
+        Ok(Response::new(ModelMetadataResponse {
+            versions: match version.is_empty() {
+                true => ready.map(|(version, _)| version.to_string()).collect(),
+                false => vec![version],
+            },
+            name,
+            platform: "onnxruntime_onnx".to_owned(),
+            inputs: model.spec.inputs.iter().map(describe).collect(),
+            outputs: model.spec.outputs.iter().map(describe).collect(),
+            ..Default::default()
+        }))
+    }
+}

@@ -1,0 +1,207 @@
+//! Decides every row and encodes the ClassifyResponse, straight from the output tensor.
+//!
+//! Written by hand because a generated message would copy a label for every class of every row.
+
+use bytes::{BufMut, BytesMut};
+use half::{bf16, f16};
+use prost::encoding::{
+    WireType, encode_key, encode_varint, encoded_len_varint, key_len, message, string,
+};
+
+use crate::error::{Error, Result};
+use crate::metrics::nanoseconds;
+use crate::model::{ModelSpec, Task};
+use crate::proto::sigmax::{self, Timings};
+use crate::queue::Answer;
+use crate::service::classify::Options;
+use crate::service::wire_dtype;
+use crate::tensor::{DType, Tensor};
+use crate::unary::Call;
+
+// Field numbers of proto/sigmax/v1/classifier.proto.
+const MODEL_NAME: u32 = 1;
+const MODEL_VERSION: u32 = 2;
+const ROWS: u32 = 3;
+const PROBABILITIES: u32 = 4;
+const TIMINGS: u32 = 5;
+const CLASSES: u32 = 1;
+const DECISION: u32 = 2;
+const INDEX: u32 = 1;
+const LABEL: u32 = 2;
+const PROBABILITY: u32 = 3;
+
+/// The answer's message, after `head` bytes left free.
+pub fn encode(
+    spec: &ModelSpec,
+    options: &Options,
+    answer: &Answer,
+    call: Call,
+    head: usize,
+) -> Result<BytesMut> {
+    let output = &answer.outputs[0];
+    let classes = classes(spec, output)?;
+    let rows = output.shape[0];
+    let mut reply =
+        BytesMut::with_capacity(head + 128 + rows * (classes.min(options.top) + 1) * 24);
+    reply.put_bytes(0, head);
+    string::encode(MODEL_NAME, &spec.name, &mut reply);
+    string::encode(MODEL_VERSION, &spec.version.to_string(), &mut reply);
+    put_rows(spec, options, output, classes, &mut reply)?;
+    if options.return_probabilities {
+        message::encode(PROBABILITIES, &wire_tensor(&spec.outputs[0].name, output), &mut reply);
+    }
+    let timings = Timings {
+        queue_ns: nanoseconds(answer.queue),
+        compute_ns: nanoseconds(answer.compute),
+        total_ns: nanoseconds(call.arrived.elapsed()),
+        batch_rows: answer.batch_rows as u32,
+    };
+    message::encode(TIMINGS, &timings, &mut reply);
+    Ok(reply)
+}
+
+/// Probabilities a row, where they are as many as the model's classes say.
+fn classes(spec: &ModelSpec, output: &Tensor) -> Result<usize> {
+    let found: usize = output.shape[1..].iter().product();
+    let labels = spec.labels.len();
+    let fits = match spec.task {
+        Some(Task::Binary) => found == 1,
+        Some(Task::Multilabel) => found == spec.thresholds.len(),
+        _ => found > 0 && (labels == 0 || labels == found),
+    };
+    if fits {
+        return Ok(found);
+    }
+    let (model, shape) = (spec.name.clone(), &output.shape);
+    tracing::error!(%model, ?shape, labels, "the output does not fit the model's task");
+    Err(Error::Fault { model })
+}
+
+fn put_rows(
+    spec: &ModelSpec,
+    options: &Options,
+    output: &Tensor,
+    classes: usize,
+    reply: &mut BytesMut,
+) -> Result<()> {
+    let mut decision = Decision::default();
+    let size = classes * output.dtype.size();
+    for row in 0..output.shape[0] {
+        decision.decide(spec, options, output.dtype, &output.data[row * size..][..size]);
+        if decision.probabilities.iter().any(|probability| !probability.is_finite()) {
+            let input = spec.inputs[0].name.clone();
+            return Err(Error::NotFinite { model: spec.name.clone(), row, input });
+        }
+        decision.put(&spec.labels, reply);
+    }
+    Ok(())
+}
+
+/// One row, decided; its memory serves one row after the other.
+#[derive(Debug, Default)]
+struct Decision {
+    /// By class.
+    probabilities: Vec<f32>,
+    /// The classes to show, by falling probability.
+    top: Vec<usize>,
+    /// The classes decided, rising.
+    decided: Vec<usize>,
+}
+
+impl Decision {
+    fn decide(&mut self, spec: &ModelSpec, options: &Options, dtype: DType, row: &[u8]) {
+        let probabilities = &mut self.probabilities;
+        probabilities.clear();
+        read(dtype, row, probabilities);
+        if options.task == Task::Binary {
+            probabilities.insert(0, 1.0 - probabilities[0]);
+        }
+        self.top.clear();
+        self.top.extend(0..probabilities.len());
+        let falling =
+            |a: &usize, b: &usize| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b));
+        if options.top < self.top.len() {
+            self.top.select_nth_unstable_by(options.top, falling);
+            self.top.truncate(options.top);
+        }
+        self.top.sort_unstable_by(falling);
+        self.decided.clear();
+        let threshold = |index: usize| {
+            options.threshold.or_else(|| spec.thresholds.get(index).copied()).unwrap_or(0.5)
+        };
+        match options.task {
+            Task::Multiclass => self.decided.push(self.top[0]),
+            Task::Binary => self.decided.push(usize::from(probabilities[1] > threshold(0))),
+            Task::Multilabel => {
+                let over = |&index: &usize| probabilities[index] > threshold(index);
+                self.decided.extend((0..probabilities.len()).filter(over));
+            }
+        }
+    }
+
+    /// Writes the row's Classification.
+    fn put(&self, labels: &[String], reply: &mut BytesMut) {
+        let label = |index: usize| labels.get(index).map_or("", String::as_str);
+        let classes = self.top.iter().map(|index| (CLASSES, *index));
+        let fields = classes.chain(self.decided.iter().map(|index| (DECISION, *index)));
+        let size = |(field, index)| {
+            let size = class_size(index, label(index));
+            key_len(field) + encoded_len_varint(size) + size as usize
+        };
+        encode_key(ROWS, WireType::LengthDelimited, reply);
+        encode_varint(fields.clone().map(size).sum::<usize>() as u64, reply);
+        for (field, index) in fields {
+            let label = label(index);
+            encode_key(field, WireType::LengthDelimited, reply);
+            encode_varint(class_size(index, label), reply);
+            put_class(index, label, self.probabilities[index], reply);
+        }
+    }
+}
+
+/// The size of a ScoredClass, in bytes.
+fn class_size(index: usize, label: &str) -> u64 {
+    let label_size = match label.len() as u64 {
+        0 => 0,
+        len => 1 + encoded_len_varint(len) as u64 + len,
+    };
+    1 + encoded_len_varint(index as u64) as u64 + label_size + 5
+}
+
+fn put_class(index: usize, label: &str, probability: f32, reply: &mut BytesMut) {
+    encode_key(INDEX, WireType::Varint, reply);
+    encode_varint(index as u64, reply);
+    if !label.is_empty() {
+        encode_key(LABEL, WireType::LengthDelimited, reply);
+        encode_varint(label.len() as u64, reply);
+        reply.put_slice(label.as_bytes());
+    }
+    encode_key(PROBABILITY, WireType::ThirtyTwoBit, reply);
+    reply.put_f32_le(probability);
+}
+
+/// Floats of any width as FP32; the description admits no other output to a task.
+fn read(dtype: DType, row: &[u8], into: &mut Vec<f32>) {
+    let pairs = row.chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
+    match dtype {
+        DType::Fp16 => into.extend(pairs.map(|bytes| f16::from_le_bytes(bytes).to_f32())),
+        DType::Bf16 => into.extend(pairs.map(|bytes| bf16::from_le_bytes(bytes).to_f32())),
+        DType::Fp64 => {
+            let (doubles, _) = row.as_chunks::<8>();
+            into.extend(doubles.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32));
+        }
+        _ => {
+            let (floats, _) = row.as_chunks::<4>();
+            into.extend(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        }
+    }
+}
+
+fn wire_tensor(name: &str, tensor: &Tensor) -> sigmax::Tensor {
+    sigmax::Tensor {
+        name: name.to_owned(),
+        dtype: wire_dtype(tensor.dtype) as i32,
+        shape: tensor.shape.iter().map(|size| *size as i64).collect(),
+        data: Some(sigmax::tensor::Data::Raw(tensor.data.clone())),
+    }
+}

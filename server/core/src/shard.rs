@@ -1,0 +1,353 @@
+//! Shards: one thread each, with an event loop, connections and a models table of its own.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc as blocking;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinSet, spawn_local};
+use tonic::service::Routes;
+use tower_service::Service;
+
+use crate::body::{ReplyBody, RequestBody};
+use crate::catalog::{Catalog, parse_version};
+use crate::error::{Dialect, Error, Result};
+use crate::metrics::{Metrics, ModelMetrics};
+use crate::model::Model;
+use crate::proto::sigmax::ClassifyRequest;
+use crate::queue::Depth;
+use crate::served::{Runs, Served};
+use crate::service::{self, classify, infer};
+use crate::unary::{self, Limits};
+
+/// Frames of this size are advertised, so that a tensor comes in few of them.
+const FRAME_BYTES: u32 = 1 << 20;
+/// What a client may send ahead on a stream.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// What a client may send ahead on a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Calls at once on a connection.
+const STREAMS: u32 = 1024;
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Which models there are.
+    pub catalog: Catalog,
+    /// What was counted.
+    pub metrics: Metrics,
+    /// What bounds a message.
+    pub limits: Limits,
+    /// The name in ServerMetadata.
+    pub server_name: String,
+    /// The version in ServerMetadata.
+    pub server_version: String,
+}
+
+/// How other threads speak to a shard.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    connections: Arc<AtomicUsize>,
+    pending: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Connect(TcpStream),
+    Install(Install),
+    Classify(ClassifyRequest, oneshot::Sender<Result<Bytes>>),
+}
+
+/// A model to serve from now on.
+#[derive(Debug)]
+pub struct Install {
+    /// The model.
+    pub model: Arc<Model>,
+    /// Where it runs.
+    pub runs: Runs,
+    /// The bound on its queues.
+    pub depth: Arc<Depth>,
+    /// Dropped when the shard serves it.
+    pub done: blocking::Sender<Infallible>,
+}
+
+impl Handle {
+    /// Connections given to it and not closed yet.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Requests accepted and not answered yet.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Relaxed)
+    }
+
+    /// Gives it a connection.
+    pub fn connect(&self, stream: TcpStream) {
+        self.connections.fetch_add(1, Relaxed);
+        let _ = self.commands.send(Command::Connect(stream));
+    }
+
+    /// Has it serve a model.
+    pub fn install(&self, install: Install) {
+        let _ = self.commands.send(Command::Install(install));
+    }
+
+    /// Has it answer one request of a stream, by an encoded ClassifyResponse.
+    pub async fn classify(&self, request: ClassifyRequest) -> Result<Bytes> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Classify(request, reply));
+        answer.await.unwrap_or(Err(Error::Internal))
+    }
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Not begun.
+    Serving,
+    /// No new connections and calls; what was accepted is answered.
+    Draining,
+    /// Now.
+    Over,
+}
+
+/// Starts a shard. It ends when it has drained, or when life is over, and drops `ended` then.
+pub fn start(
+    number: usize,
+    shared: Arc<Shared>,
+    life: watch::Receiver<Life>,
+    ended: blocking::Sender<Infallible>,
+) -> io::Result<(Handle, JoinHandle<()>)> {
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let handle = Handle { commands, connections: Arc::default(), pending: Arc::default() };
+    let own = handle.clone();
+    let (started, starts) = blocking::channel();
+    let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+        let _ended = ended;
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime.block_on(run(Rc::new(Shard::new(shared, own, life)), inbox));
+            }
+            Err(error) => drop(started.send(Err(error))),
+        }
+    })?;
+    starts.recv().unwrap_or_else(|_| Err(io::Error::other("a shard did not start")))?;
+    Ok((handle, thread))
+}
+
+/// What the tasks of one shard share.
+#[derive(Debug)]
+pub struct Shard {
+    shared: Arc<Shared>,
+    handle: Handle,
+    life: watch::Receiver<Life>,
+    models: RefCell<HashMap<String, BTreeMap<u64, Rc<Served>>>>,
+    /// Counts requests that named no model there is.
+    unknown: Arc<ModelMetrics>,
+    routes: Routes,
+}
+
+/// The model that a request turned out to be for.
+pub type Found = OnceCell<Rc<Served>>;
+
+async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    let mut life = shard.life.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(command) = inbox.recv() => match command {
+                Command::Connect(stream) => {
+                    connections.spawn_local(connection(shard.clone(), stream));
+                }
+                Command::Install(install) => shard.install(install),
+                Command::Classify(request, reply) => {
+                    let shard = shard.clone();
+                    spawn_local(async move { shard.classify(request, reply).await });
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            // A connection that was given before the drain is in the inbox still.
+            _ = life.wait_for(|life| *life != Life::Serving), if connections.is_empty() && inbox.is_empty() => break,
+            _ = over(shard.life.clone()) => break,
+        }
+    }
+}
+
+async fn over(mut life: watch::Receiver<Life>) {
+    let _ = life.wait_for(|life| *life == Life::Over).await;
+}
+
+/// Serves a connection to its end.
+async fn connection(shard: Rc<Shard>, stream: TcpStream) {
+    let _closed = Closed(shard.handle.connections.clone());
+    let stream = match tokio::net::TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a connection could not be taken over"),
+    };
+    let service = {
+        let shard = shard.clone();
+        service_fn(move |request| {
+            let shard = shard.clone();
+            async move { Ok::<_, Infallible>(shard.answer(request).await) }
+        })
+    };
+    let connection = http2::Builder::new(Local)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(STREAMS)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut life = shard.life.clone();
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        _ = life.wait_for(|life| *life != Life::Serving) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// Lets hyper's tasks run in the shard's own loop.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, task: F) {
+        spawn_local(async { drop(task.await) });
+    }
+}
+
+/// Counts a connection down when it is dropped.
+struct Closed(Arc<AtomicUsize>);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An accepted request that is not answered yet.
+#[derive(Debug)]
+pub struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Shard {
+    fn new(shared: Arc<Shared>, handle: Handle, life: watch::Receiver<Life>) -> Self {
+        let unknown = shared.metrics.writer("", 0);
+        let routes = service::routes(&shared, &handle);
+        Self { shared, handle, life, models: RefCell::default(), unknown, routes }
+    }
+
+    fn install(&self, Install { model, runs, depth, done }: Install) {
+        let metrics = self.shared.metrics.writer(&model.spec.name, model.spec.version);
+        let served = Served::new(model.clone(), runs, depth, metrics);
+        let mut models = self.models.borrow_mut();
+        let versions = models.entry(model.spec.name.clone()).or_default();
+        versions.insert(model.spec.version, Rc::new(served));
+        drop(done);
+    }
+
+    /// The model a request names, or why it cannot be asked.
+    pub fn find(&self, name: &str, version: &str, found: &Found) -> Result<Rc<Served>> {
+        let served = self.models.borrow().get(name).and_then(|versions| {
+            match parse_version(version).ok()? {
+                Some(version) => versions.get(&version).cloned(),
+                None => versions.values().next_back().cloned(),
+            }
+        });
+        match served {
+            Some(served) => {
+                let _ = found.set(served.clone());
+                Ok(served)
+            }
+            None => Err(self.shared.catalog.why_not(name, version)),
+        }
+    }
+
+    /// Answers a call: the two hot ones here, all others by tonic.
+    async fn answer(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+        let pending = Pending::new(&self.handle.pending);
+        let mut response = match request.uri().path() {
+            classify::PATH => self.hot(request, Dialect::Sigmax, classify::answer).await,
+            infer::PATH => self.hot(request, Dialect::Inference, infer::answer).await,
+            _ => Box::pin(self.cold(request)).await,
+        };
+        response.body_mut().pending = Some(pending);
+        response
+    }
+
+    async fn hot(
+        &self,
+        request: Request<Incoming>,
+        dialect: Dialect,
+        handle: impl AsyncFnOnce(&Self, unary::Received, unary::Call, &Found) -> Result<bytes::BytesMut>,
+    ) -> Response<ReplyBody> {
+        let arrived = Instant::now();
+        let found = Found::new();
+        let handle = |message, call| handle(self, message, call, &found);
+        let (response, code) =
+            unary::answer(request, dialect, &self.shared.limits, arrived, handle).await;
+        let metrics = found.get().map_or(&self.unknown, |served| &served.metrics);
+        metrics.request(code, arrived.elapsed());
+        response
+    }
+
+    async fn cold(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+        let draining = self.life.clone();
+        let request = request.map(|body| RequestBody::new(body, draining));
+        let Ok(response) = self.routes.clone().call(request).await;
+        response.map(ReplyBody::tonic)
+    }
+
+    /// One request of a stream.
+    async fn classify(&self, request: ClassifyRequest, mut reply: oneshot::Sender<Result<Bytes>>) {
+        let arrived = Instant::now();
+        let found = Found::new();
+        let call = unary::Call { arrived, deadline: None };
+        let result = tokio::select! {
+            result = classify::classify(self, request, call, &found, 0) => result,
+            () = reply.closed() => return,
+        };
+        let code = result.as_ref().map_or_else(|e| e.code(Dialect::Sigmax), |_| tonic::Code::Ok);
+        let metrics = found.get().map_or(&self.unknown, |served| &served.metrics);
+        metrics.request(code, arrived.elapsed());
+        let _ = reply.send(result.map(bytes::BytesMut::freeze));
+    }
+}

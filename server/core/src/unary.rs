@@ -1,0 +1,316 @@
+//! gRPC's framing of a unary call over HTTP/2, for the two hot calls.
+//!
+//! Specification: "gRPC over HTTP2", and the status codes of "Status codes and their use in gRPC".
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use prost::Message;
+use tonic::Code;
+
+use crate::batch::panic_text;
+use crate::body::ReplyBody;
+use crate::error::{Dialect, Error, Result};
+use crate::memory::Memory;
+
+/// Compressed flag and length, before every message.
+pub const PREFIX: usize = 5;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// What bounds a message.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The longest message, in bytes.
+    pub message: usize,
+    /// All unfinished messages together.
+    pub memory: Arc<Memory>,
+}
+
+/// When a call began, and when its answer is of no more use.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// When its headers came.
+    pub arrived: Instant,
+    /// By the header `grpc-timeout`.
+    pub deadline: Option<Instant>,
+}
+
+/// Answers one call: reads its one message, has it handled, and frames the reply, which the
+/// handler leaves `PREFIX` bytes for. Never fails: every failure is an answer. Also says how it
+/// went, for the metrics.
+pub async fn answer<B, H, F>(
+    request: Request<B>,
+    dialect: Dialect,
+    limits: &Limits,
+    arrived: Instant,
+    handle: H,
+) -> (Response<ReplyBody>, Code)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    H: FnOnce(Received, Call) -> F,
+    F: Future<Output = Result<BytesMut>>,
+{
+    if !is_grpc(&request) {
+        let mut response = Response::new(ReplyBody::empty());
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return (response, Code::Unknown);
+    }
+    // A panic ends this call alone.
+    let work = AssertUnwindSafe(work(request, limits, arrived, handle));
+    let result = work.catch_unwind().await.unwrap_or_else(|panic| {
+        tracing::error!("a request {}", panic_text(&*panic));
+        Err(Error::Internal)
+    });
+    match result {
+        Ok(message) => (succeeded(frame(message)), Code::Ok),
+        Err(error) => (failed(&error, dialect), error.code(dialect)),
+    }
+}
+
+async fn work<B, H, F>(
+    request: Request<B>,
+    limits: &Limits,
+    arrived: Instant,
+    handle: H,
+) -> Result<BytesMut>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    H: FnOnce(Received, Call) -> F,
+    F: Future<Output = Result<BytesMut>>,
+{
+    let (head, body) = request.into_parts();
+    if head.headers.get(header::TE).is_none_or(|te| te != "trailers") {
+        let detail = "expected the header 'te: trailers'; a proxy on the way may not know gRPC";
+        return Err(Error::Malformed { detail: detail.into() });
+    }
+    let encoding = head.headers.get("grpc-encoding").filter(|encoding| *encoding != "identity");
+    if let Some(encoding) = encoding {
+        let detail = format!("expected grpc-encoding identity, got {encoding:?}");
+        return Err(Error::Unimplemented { detail });
+    }
+    let deadline = timeout(&head.headers)?.and_then(|timeout| arrived.checked_add(timeout));
+    let read = read(body, limits);
+    let message = match deadline {
+        // Makes a timer only where the message is not there yet.
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), read)
+            .await
+            .unwrap_or(Err(Error::DeadlineExceeded))?,
+        None => read.await?,
+    };
+    handle(message, Call { arrived, deadline }).await
+}
+
+/// Whether the request is a gRPC call with protobuf messages, as far as its content type says.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let Some(kind) = request.headers().get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let rest = kind.as_bytes().strip_prefix(b"application/grpc");
+    let rest = rest.map(|rest| rest.strip_prefix(b"+proto").unwrap_or(rest));
+    request.method() == Method::POST && rest.is_some_and(|rest| matches!(rest, [] | [b';', ..]))
+}
+
+/// The header `grpc-timeout`: one to eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
+    let Some(value) = headers.get("grpc-timeout") else {
+        return Ok(None);
+    };
+    let malformed = || Error::Malformed {
+        detail: format!("grpc-timeout: expected up to 8 digits and one of HMSmun, got {value:?}"),
+    };
+    let Some((unit, digits)) = value.as_bytes().split_last() else {
+        return Err(malformed());
+    };
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(malformed());
+    }
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    Ok(Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return Err(malformed()),
+    }))
+}
+
+/// Reads the call's one message. Its memory grows with the bytes that came, never with the length
+/// announced.
+async fn read<B>(mut body: B, limits: &Limits) -> Result<Received>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let mut received = Received::default();
+    let mut share = None;
+    let mut whole = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(Error::Malformed { detail: "the call was broken off".into() });
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let came = data.len();
+        received.push(data);
+        if whole.is_none() && received.remaining() >= PREFIX {
+            whole = Some(PREFIX + received.length(limits.message)?);
+        }
+        if whole.is_some_and(|whole| received.remaining() > whole) {
+            let detail = "expected one message in a unary call, got more";
+            return Err(Error::Unimplemented { detail: detail.into() });
+        }
+        if body.is_end_stream() {
+            break;
+        }
+        share.get_or_insert_with(|| limits.memory.share()).grow(came)?;
+    }
+    match whole {
+        Some(whole) if received.remaining() == whole => {
+            received.advance(PREFIX);
+            Ok(received)
+        }
+        Some(whole) => Err(Error::Malformed {
+            detail: format!(
+                "expected a message of {} bytes, got {} before the end of the stream",
+                whole - PREFIX,
+                received.remaining() - PREFIX
+            ),
+        }),
+        None => {
+            let detail = "expected one message in a unary call, got none";
+            Err(Error::Unimplemented { detail: detail.into() })
+        }
+    }
+}
+
+/// A message's bytes as they came, in one or more frames.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Read next; empty only where nothing is left.
+    first: Bytes,
+    later: VecDeque<Bytes>,
+    /// Of all frames together, in bytes.
+    size: usize,
+}
+
+impl Received {
+    fn push(&mut self, frame: Bytes) {
+        self.size += frame.len();
+        if self.first.is_empty() {
+            self.first = frame;
+        } else if !frame.is_empty() {
+            self.later.push_back(frame);
+        }
+    }
+
+    /// Reads the prefix, without taking it: the message's length, checked against the limit.
+    fn length(&self, limit: usize) -> Result<usize> {
+        let mut prefix = [0; PREFIX];
+        let bytes = self.first.iter().chain(self.later.iter().flatten());
+        prefix.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        let [flag, length @ ..] = prefix;
+        match flag {
+            0 => {}
+            1 => {
+                let detail = "expected no compressed message without the header grpc-encoding";
+                return Err(Error::Malformed { detail: detail.into() });
+            }
+            _ => {
+                let detail = format!("compressed flag: expected 0 or 1, got {flag}");
+                return Err(Error::Malformed { detail });
+            }
+        }
+        let found = u32::from_be_bytes(length) as usize;
+        if found > limit {
+            return Err(Error::MessageTooLarge { found, limit });
+        }
+        Ok(found)
+    }
+
+    /// The message. Byte fields share the frames' memory; only one that spans frames is copied.
+    pub fn decode<M: Message + Default>(self) -> Result<M> {
+        let decoded = match self.later.is_empty() {
+            true => M::decode(self.first),
+            false => M::decode(self),
+        };
+        decoded.map_err(|error| Error::Malformed { detail: error.to_string() })
+    }
+}
+
+impl Buf for Received {
+    fn remaining(&self) -> usize {
+        self.size
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.first
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.size, "advanced by {count} bytes of {}", self.size);
+        self.size -= count;
+        while count >= self.first.len() && count > 0 {
+            count -= self.first.len();
+            self.first = self.later.pop_front().unwrap_or_default();
+        }
+        self.first.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        if count <= self.first.len() {
+            let bytes = self.first.slice(..count);
+            self.advance(count);
+            return bytes;
+        }
+        let mut bytes = BytesMut::with_capacity(count);
+        while bytes.len() < count {
+            let part = self.first.len().min(count - bytes.len());
+            bytes.put_slice(&self.first[..part]);
+            self.advance(part);
+        }
+        bytes.freeze()
+    }
+}
+
+/// Fills in the prefix of a message.
+fn frame(mut message: BytesMut) -> Bytes {
+    let length = (message.len() - PREFIX) as u32;
+    message[..PREFIX].copy_from_slice(&[0; PREFIX]);
+    message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    message.freeze()
+}
+
+fn succeeded(message: Bytes) -> Response<ReplyBody> {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    let mut response = Response::new(ReplyBody::unary(message, trailers));
+    response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+    response
+}
+
+/// Trailers only: one block of headers, and no body.
+fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, GRPC);
+    if matches!(error, Error::Unimplemented { .. }) {
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
+    }
+    if error.status(dialect).add_header(headers).is_err() {
+        headers.insert(GRPC_STATUS, HeaderValue::from(Code::Internal as i32));
+    }
+    response
+}
