@@ -1,0 +1,159 @@
+//! A network that is not one: for tests, and for measuring the server alone.
+
+use std::mem::size_of;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Engine, EngineError, Source};
+use crate::model::TensorSpec;
+use crate::tensor::{DType, Tensor, TensorView};
+
+/// Answers FP32 rows, input `x` [-1, columns], with themselves, output `y` [-1, columns].
+///
+/// A row that begins with one of the constants below fails the whole batch, as in a real network.
+/// Clones share everything that happens: a test keeps one and gives the other to the server.
+#[derive(Clone, Debug)]
+pub struct Fake {
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    run_cost: Duration,
+    row_cost: Duration,
+    dependent: bool,
+    shared: Arc<Shared>,
+}
+
+/// What a test sees and steers from outside.
+#[derive(Debug, Default)]
+struct Shared {
+    gate: Mutex<Gate>,
+    turned: Condvar,
+    sizes: Mutex<Vec<usize>>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    closed: bool,
+    held: usize,
+}
+
+impl Fake {
+    /// A row that begins with this is refused by the network.
+    pub const REFUSED: f32 = -1001.0;
+    /// A row that begins with this makes the engine fail.
+    pub const FAULT: f32 = -1002.0;
+    /// A row that begins with this makes the engine panic.
+    pub const PANIC: f32 = -1003.0;
+
+    /// A network over rows of so many elements.
+    pub fn new(columns: usize) -> Self {
+        let spec = |name: &str| TensorSpec {
+            name: name.into(),
+            dtype: DType::Fp32,
+            dims: vec![-1, columns as i64],
+            meaning: String::new(),
+        };
+        Self {
+            inputs: vec![spec("x")],
+            outputs: vec![spec("y")],
+            run_cost: Duration::ZERO,
+            row_cost: Duration::ZERO,
+            dependent: false,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Makes a run keep its core busy for so long, plus so long for each row.
+    pub fn with_cost(mut self, run: Duration, row: Duration) -> Self {
+        (self.run_cost, self.row_cost) = (run, row);
+        self
+    }
+
+    /// Adds the number of rows of the batch to every element, so that rows depend on each other.
+    pub fn with_dependent_rows(mut self) -> Self {
+        self.dependent = true;
+        self
+    }
+
+    /// Holds every run that begins from now on, until [`Fake::open`].
+    pub fn close(&self) {
+        lock(&self.shared.gate).closed = true;
+    }
+
+    /// Lets the runs that are held go on, and later ones pass.
+    pub fn open(&self) {
+        lock(&self.shared.gate).closed = false;
+        self.shared.turned.notify_all();
+    }
+
+    /// Blocks until so many runs are held.
+    pub fn wait_until_held(&self, runs: usize) {
+        let gate = lock(&self.shared.gate);
+        let gate = self.shared.turned.wait_while(gate, |gate| gate.held < runs);
+        drop(gate.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The rows of every run begun since the last call, in order of their beginning.
+    pub fn take_sizes(&self) -> Vec<usize> {
+        std::mem::take(&mut *lock(&self.shared.sizes))
+    }
+}
+
+impl Shared {
+    fn pass(&self) {
+        let mut gate = lock(&self.gate);
+        gate.held += 1;
+        self.turned.notify_all();
+        let gate = self.turned.wait_while(gate, |gate| gate.closed);
+        gate.unwrap_or_else(PoisonError::into_inner).held -= 1;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Source for Fake {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    fn engine(&mut self) -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Engine for Fake {
+    fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Vec<Tensor>, EngineError> {
+        let [TensorView { dtype: DType::Fp32, shape: &[rows, columns], data }] = *inputs else {
+            return Err(EngineError::Fault(format!("expected one FP32 matrix, got {inputs:?}")));
+        };
+        let begun = Instant::now();
+        lock(&self.shared.sizes).push(rows);
+        self.shared.pass();
+        for row in data.chunks_exact((columns * size_of::<f32>()).max(1)) {
+            match bytemuck::pod_read_unaligned(&row[..size_of::<f32>()]) {
+                Self::REFUSED => return Err(EngineError::Refused("a row is refused".into())),
+                Self::FAULT => return Err(EngineError::Fault("a row is a fault".into())),
+                Self::PANIC => panic!("a row is a panic"),
+                _ => {}
+            }
+        }
+        while begun.elapsed() < self.run_cost + self.row_cost * rows as u32 {
+            std::hint::spin_loop();
+        }
+        let data = if self.dependent {
+            let elements = data.chunks_exact(size_of::<f32>());
+            let moved = elements.map(|e| bytemuck::pod_read_unaligned::<f32>(e) + rows as f32);
+            Bytes::from(bytemuck::cast_slice(&moved.collect::<Vec<_>>()).to_vec())
+        } else {
+            Bytes::copy_from_slice(data)
+        };
+        Ok(vec![Tensor { dtype: DType::Fp32, shape: vec![rows, columns], data }])
+    }
+}
