@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from sigmax import _tensor
@@ -63,12 +62,13 @@ def encode(question: Question, model: Model, inputs: Inputs) -> tuple[pb.Classif
     values = _by_name(model, inputs)
     arrays = [_read(model, spec, values[spec.name]) for spec in model.inputs]
     single = _is_one_row(model, arrays)
-    if single:
-        arrays = [array[np.newaxis] for array in arrays]
     request = pb.ClassifyRequest(
         model_name=question.model,
         model_version=question.version,
-        inputs=[_encode(model, spec, a) for spec, a in zip(model.inputs, arrays, strict=True)],
+        inputs=[
+            _encode(model, spec, array, single)
+            for spec, array in zip(model.inputs, arrays, strict=True)
+        ],
         top_k=question.top_k,
         threshold=question.threshold,
         return_probabilities=question.return_probabilities,
@@ -175,7 +175,7 @@ def _fits(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
     )
 
 
-def _encode(model: Model, spec: TensorSpec, array: _tensor.Array) -> pb.Tensor:
+def _encode(model: Model, spec: TensorSpec, array: _tensor.Array, single: bool) -> pb.Tensor:
     try:
         wire = _tensor.convert(array, spec.dtype)
     except ValueError as error:
@@ -183,7 +183,7 @@ def _encode(model: Model, spec: TensorSpec, array: _tensor.Array) -> pb.Tensor:
     return pb.Tensor(
         name=spec.name,
         dtype=f"DATA_TYPE_{spec.dtype}",
-        shape=wire.shape,
+        shape=(1, *wire.shape) if single else wire.shape,
         raw=wire.tobytes(),
     )
 

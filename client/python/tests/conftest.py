@@ -1,0 +1,230 @@
+"""A small peer for the wire: a real gRPC server whose answers a test may script."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from inspect import isasyncgen, iscoroutine
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import sigmax
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+    BadRequest,
+    ErrorInfo,
+    RetryInfo,
+)
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_status import rpc_status  # type: ignore[import-untyped]
+from hypothesis import settings
+from sigmax.v1 import classifier_pb2 as pb
+from sigmax.v1 import classifier_pb2_grpc
+
+# The machine may be busy with other things; how long one example takes says nothing.
+settings.register_profile("sigmax", deadline=None)
+settings.load_profile("sigmax")
+
+LABELS = ["bird", "mammal", "reptile"]
+
+
+def failure(code: grpc.StatusCode, *details: Any, message: str = "scripted") -> Status:
+    """A status with google.rpc details, as the server sends it."""
+    status = Status(code=code.value[0], message=message)
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Knows one model, "animal", whose probabilities are the values of its input."""
+
+    failure = staticmethod(failure)
+    grpc = grpc
+    ErrorInfo = ErrorInfo
+    BadRequest = BadRequest
+
+    def __init__(self) -> None:
+        self.described = pb.Model(
+            name="animal",
+            version="2",
+            versions=[
+                pb.ModelVersion(version="2", state=pb.MODEL_STATE_READY),
+                pb.ModelVersion(
+                    version="1", state=pb.MODEL_STATE_UNAVAILABLE, reason="its file is broken"
+                ),
+            ],
+            inputs=[
+                pb.TensorDescription(
+                    name="x", dtype=pb.DATA_TYPE_FP32, shape=[-1, 3], meaning="three scores"
+                )
+            ],
+            outputs=[pb.TensorDescription(name="p", dtype=pb.DATA_TYPE_FP32, shape=[-1, 3])],
+            task=pb.TASK_MULTICLASS,
+            labels=LABELS,
+            device="cpu",
+            max_batch_size=64,
+            preferred_batch_size=32,
+            rows_independent=True,
+        )
+        self.address = ""  # where it listens
+        self.failures: deque[Status] = deque()  # what the next calls are answered with
+        self.health: deque[list[str]] = deque([["SERVING"]])  # one list a Watch; the last stays
+        self.calls: list[Any] = []  # every request that came
+        self.timeouts: list[float | None] = []  # what each had left
+
+    @staticmethod
+    def retry_info(seconds: float) -> RetryInfo:
+        delay = Duration()
+        delay.FromMicroseconds(round(seconds * 1e6))
+        return RetryInfo(retry_delay=delay)
+
+    def _enter(self, request: Any, context: grpc.ServicerContext) -> None:
+        self.calls.append(request)
+        self.timeouts.append(context.time_remaining())
+        if self.failures:
+            context.abort_with_status(rpc_status.to_status(self.failures.popleft()))
+
+    def GetModel(  # noqa: N802
+        self, request: pb.GetModelRequest, context: grpc.ServicerContext
+    ) -> pb.GetModelResponse:
+        self._enter(request, context)
+        if request.model_name != self.described.name:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no model is named '{request.model_name}'")
+        return pb.GetModelResponse(model=self.described)
+
+    def ListModels(  # noqa: N802
+        self, request: pb.ListModelsRequest, context: grpc.ServicerContext
+    ) -> pb.ListModelsResponse:
+        self._enter(request, context)
+        known = self.described
+        return pb.ListModelsResponse(
+            models=[pb.ModelSummary(name=known.name, versions=known.versions, task=known.task)]
+        )
+
+    def Classify(  # noqa: N802
+        self, request: pb.ClassifyRequest, context: grpc.ServicerContext
+    ) -> pb.ClassifyResponse:
+        self._enter(request, context)
+        expected = self.described.inputs[0].dtype
+        if request.inputs[0].dtype != expected:
+            reason = ErrorInfo(reason="DTYPE_MISMATCH", domain="sigmax")
+            status = failure(grpc.StatusCode.INVALID_ARGUMENT, reason)
+            context.abort_with_status(rpc_status.to_status(status))
+        return self.answer(request)
+
+    def ClassifyStream(  # noqa: N802
+        self, request_iterator: Iterator[pb.ClassifyStreamRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ClassifyStreamResponse]:
+        held = None  # the first is answered last: answers may overtake
+        for item in request_iterator:
+            self._enter(item, context)
+            if held is None:
+                held = item
+            elif item.request.inputs[0].shape[0] == 2:
+                error = pb.StreamError(code=3, message="two rows", reason="BATCH_SIZE")
+                yield pb.ClassifyStreamResponse(id=item.id, error=error)
+            else:
+                yield pb.ClassifyStreamResponse(id=item.id, response=self.answer(item.request))
+        if held is not None:
+            yield pb.ClassifyStreamResponse(id=held.id, response=self.answer(held.request))
+
+    def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> Iterator[health_pb2.HealthCheckResponse]:
+        self.calls.append(request)
+        statuses = self.health.popleft() if len(self.health) > 1 else self.health[0]
+        for status in statuses:
+            yield health_pb2.HealthCheckResponse(status=status)
+        if statuses == ["NOT_SERVING"]:  # for good: the watch stays open
+            gone = threading.Event()
+            context.add_callback(gone.set)
+            gone.wait()
+
+    def answer(self, request: pb.ClassifyRequest) -> pb.ClassifyResponse:
+        tensor = request.inputs[0]
+        rows = np.frombuffer(tensor.raw, "<f4").reshape(tensor.shape)
+        binary = self.described.task == pb.TASK_BINARY
+        reply = pb.ClassifyResponse(
+            model_name="animal",
+            model_version="2",
+            timings=pb.Timings(queue_ns=1, compute_ns=2, total_ns=3, batch_rows=len(rows)),
+        )
+        for row in rows:
+            scores = [1 - row[0], row[0]] if binary else list(row)
+            order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+            classes = [
+                pb.ScoredClass(index=i, label=self.described.labels[i], probability=scores[i])
+                for i in order
+            ]
+            if self.described.task == pb.TASK_MULTILABEL:
+                decided = [c for c in classes if c.probability > (request.threshold or 0.5)]
+            else:
+                decided = classes[:1]
+            reply.rows.append(
+                pb.Classification(classes=classes[: request.top_k or None], decision=decided)
+            )
+        if request.return_probabilities:
+            reply.probabilities.CopyFrom(tensor)
+        return reply
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    """A running peer."""
+    servicer = Peer()
+    server = grpc.server(ThreadPoolExecutor(8))
+    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield servicer
+    server.stop(None).wait()
+
+
+class Blocking:
+    """An AsyncClient whose calls block, so that one test holds for both clients."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._runner = asyncio.Runner()
+
+        async def make() -> sigmax.AsyncClient:
+            return sigmax.AsyncClient(*arguments, **options)
+
+        self._client = self._runner.run(make())
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            value = getattr(self._client, name)(*arguments, **options)
+            if isasyncgen(value):
+                return self._each(value)
+            assert iscoroutine(value)
+            return self._runner.run(value)
+
+        return call
+
+    def _each(self, values: AsyncIterator[Any]) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._runner.run(anext(values))  # type: ignore[arg-type]
+            except StopAsyncIteration:
+                return
+
+    def close(self) -> None:
+        self._runner.run(self._client.close())
+        self._runner.close()
+
+
+@pytest.fixture(params=[sigmax.Client, Blocking], ids=["threads", "asyncio"])
+def client(request: pytest.FixtureRequest, peer: Peer) -> Iterator[Any]:
+    """Each client in turn, of the peer."""
+    made = request.param(peer.address, timeout=5.0)
+    yield made
+    made.close()

@@ -1,0 +1,271 @@
+"""Both clients over a real connection: what they send, repeat, keep and raise."""
+
+import contextlib
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import sigmax
+from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
+from sigmax.v1 import classifier_pb2 as pb
+
+ROW = [0.25, 0.5, 0.25]
+CODE = grpc.StatusCode
+
+
+def kinds(peer: Any) -> list[str]:
+    return [type(request).__name__ for request in peer.calls]
+
+
+def test_a_row_and_a_batch(client: Any) -> None:
+    result = client.classify("animal", ROW)
+    assert (result.label, result.probability, result.model, result.version) == (
+        "mammal",
+        0.5,
+        "animal",
+        "2",
+    )
+    assert result.probabilities.tolist() == ROW
+    assert [c.label for c in result.top(2)] == ["mammal", "bird"]
+    assert result.timings == sigmax.Timings(1, 2, 3, 1)
+    batch = client.classify("animal", np.array([ROW, [1, 0, 0]]), top_k=1)
+    assert batch.labels == ["mammal", "bird"]
+    assert [len(row.classes) for row in batch] == [1, 1]
+    assert batch.probabilities.shape == (2, 3)
+
+
+def test_the_description_is_fetched_once(client: Any, peer: Any) -> None:
+    for _ in range(2):
+        client.classify("animal", ROW)
+    assert kinds(peer) == ["GetModelRequest", "ClassifyRequest", "ClassifyRequest"]
+    client.classify("animal", ROW, version="2")
+    assert kinds(peer)[3:] == ["GetModelRequest", "ClassifyRequest"]
+
+
+def test_a_model_that_has_changed_is_described_again(client: Any, peer: Any) -> None:
+    client.classify("animal", ROW)
+    peer.described.inputs[0].shape[:] = [-1, 2]  # refused here, by the old description
+    assert client.classify("animal", [0.25, 0.75]).label == "mammal"
+    peer.described.inputs[0].dtype = pb.DATA_TYPE_FP64  # refused there
+    peer.calls.clear()
+    with contextlib.suppress(ValueError, sigmax.SigmaxError):
+        client.classify("animal", [0.25, 0.75])
+    assert kinds(peer)[:3] == ["ClassifyRequest", "GetModelRequest", "ClassifyRequest"]
+    assert peer.calls[2].inputs[0].dtype == pb.DATA_TYPE_FP64
+
+
+def test_a_request_that_stays_wrong_is_not_sent_again(client: Any, peer: Any) -> None:
+    client.classify("animal", ROW)
+    with pytest.raises(sigmax.InvalidInput, match=r"got \[2\]"):
+        client.classify("animal", [1, 2])
+    assert kinds(peer) == ["GetModelRequest", "ClassifyRequest", "GetModelRequest"]
+
+
+def test_the_rest_of_an_error_is_kept(client: Any, peer: Any) -> None:
+    violation = peer.BadRequest.FieldViolation(field="threshold", description="expected 0 to 1")
+    client.classify("animal", ROW)
+    peer.failures.append(
+        peer.failure(
+            CODE.INVALID_ARGUMENT,
+            peer.ErrorInfo(reason="BAD_FIELD", domain="sigmax"),
+            peer.BadRequest(field_violations=[violation]),
+            message="threshold: expected 0 to 1, got 2",
+        )
+    )
+    with pytest.raises(sigmax.InvalidInput, match=r"^threshold: expected 0 to 1, got 2$") as caught:
+        client.classify("animal", ROW, threshold=2)
+    error = caught.value
+    assert (error.code, error.reason) == ("INVALID_ARGUMENT", "BAD_FIELD")
+    assert error.fields == {"threshold": "expected 0 to 1"}
+    assert error.retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (CODE.INVALID_ARGUMENT, "", sigmax.InvalidInput),
+        (CODE.OUT_OF_RANGE, "", sigmax.InvalidInput),
+        (CODE.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", sigmax.InvalidInput),
+        (CODE.RESOURCE_EXHAUSTED, "MEMORY_BUDGET", sigmax.Overloaded),
+        (CODE.NOT_FOUND, "UNKNOWN_MODEL", sigmax.ModelNotFound),
+        (CODE.FAILED_PRECONDITION, "NOT_A_CLASSIFIER", sigmax.NotSupported),
+        (CODE.UNIMPLEMENTED, "", sigmax.NotSupported),
+        (CODE.DEADLINE_EXCEEDED, "", sigmax.DeadlineExceeded),
+        (CODE.CANCELLED, "", sigmax.Cancelled),
+        (CODE.UNAUTHENTICATED, "", sigmax.AccessDenied),
+        (CODE.PERMISSION_DENIED, "", sigmax.AccessDenied),
+        (CODE.INTERNAL, "ENGINE_FAULT", sigmax.ServerFault),
+        (CODE.UNKNOWN, "", sigmax.ServerFault),
+        (CODE.ABORTED, "", sigmax.SigmaxError),
+    ],
+)
+def test_every_status_has_its_error(
+    client: Any, peer: Any, code: grpc.StatusCode, reason: str, kind: type
+) -> None:
+    peer.failures.append(peer.failure(code, *([peer.ErrorInfo(reason=reason)] if reason else [])))
+    with pytest.raises(sigmax.SigmaxError) as caught:
+        client.models()
+    assert type(caught.value) is kind
+    assert (caught.value.code, caught.value.reason) == (code.name, reason)
+    assert len(peer.calls) == 1  # none of these is tried again
+
+
+def test_details_that_cannot_be_read_do_no_harm() -> None:
+    from sigmax import _status
+
+    trailers = [("x", "y"), ("grpc-status-details-bin", b"\xff\xff")]
+    error = _status.from_status("INTERNAL", "broken", _status._details(trailers))
+    assert (type(error), error.reason) == (sigmax.ServerFault, "")
+
+
+def test_unavailable_is_tried_again(client: Any, peer: Any) -> None:
+    peer.failures.extend([peer.failure(CODE.UNAVAILABLE)] * 2)
+    assert client.classify("animal", ROW).label == "mammal"
+    assert len(peer.calls) == 4
+
+
+def test_tries_end(client: Any, peer: Any) -> None:
+    peer.failures.extend([peer.failure(CODE.UNAVAILABLE)] * 99)
+    with pytest.raises(sigmax.Unavailable, match="scripted"):
+        client.models()
+    assert len(peer.calls) == 5
+
+
+def test_an_overloaded_server_is_asked_again_when_it_says(client: Any, peer: Any) -> None:
+    shed = peer.failure(CODE.RESOURCE_EXHAUSTED, peer.retry_info(0.2))
+    peer.failures.append(shed)
+    start = time.monotonic()
+    client.models()
+    assert time.monotonic() - start >= 0.2
+    peer.failures.append(peer.failure(CODE.RESOURCE_EXHAUSTED, peer.retry_info(60)))
+    with pytest.raises(sigmax.Overloaded) as caught:
+        client.models()  # a minute is beyond the deadline: told at once
+    assert caught.value.retry_after == 60
+    assert len(peer.calls) == 3
+
+
+def test_every_call_has_a_deadline(client: Any, peer: Any) -> None:
+    client.models()
+    client.models(timeout=60)
+    client.models(timeout=math.inf)
+    first, second, third = peer.timeouts
+    assert 0 < first <= 5.1
+    assert 5 < second <= 61  # gRPC rounds up
+    assert third is None or third > 1e6
+
+
+def test_a_deadline_that_has_passed(client: Any) -> None:
+    with pytest.raises(sigmax.DeadlineExceeded):
+        client.models(timeout=0)
+
+
+def test_models_and_their_descriptions(client: Any) -> None:
+    (summary,) = client.models()
+    assert (summary.name, summary.task) == ("animal", "multiclass")
+    assert summary.versions == (
+        sigmax.ModelVersion("2", "ready", ""),
+        sigmax.ModelVersion("1", "unavailable", "its file is broken"),
+    )
+    model = client.model("animal")
+    assert model.inputs == (sigmax.TensorSpec("x", "FP32", (-1, 3), "three scores"),)
+    assert model.labels == ("bird", "mammal", "reptile")
+    assert (model.version, model.device, model.max_batch_size) == ("2", "cpu", 64)
+    with pytest.raises(sigmax.ModelNotFound, match="no model is named 'plant'"):
+        client.model("plant")
+
+
+def test_a_stream_pairs_answers_with_keys(client: Any, peer: Any) -> None:
+    items = [("a", ROW), ("b", [ROW, ROW]), (3, [1, 2]), ("a", [0, 0, 1])]
+    answers = list(client.classify_stream("animal", items))
+    assert sorted(str(key) for key, _ in answers) == ["3", "a", "a", "b"]
+    errors = {key: value for key, value in answers if isinstance(value, sigmax.SigmaxError)}
+    assert (errors["b"].code, errors["b"].reason) == ("INVALID_ARGUMENT", "BATCH_SIZE")
+    assert isinstance(errors["b"], sigmax.InvalidInput)
+    assert "got [2]" in str(errors[3])  # refused before it was sent
+    labels = [value.label for key, value in answers if key == "a"]
+    assert labels == ["reptile", "mammal"]  # the second has overtaken the first
+
+
+def test_a_stream_ends_with_what_its_items_raise(client: Any) -> None:
+    def items() -> Iterator[tuple[int, list[float]]]:
+        yield 1, ROW
+        raise KeyError("the caller's own")
+
+    answers = client.classify_stream("animal", items())
+    assert next(answers)[1].label == "mammal"
+    with pytest.raises(KeyError, match="the caller's own"):
+        next(answers)
+
+
+def test_a_stream_that_fails_as_a_whole(client: Any, peer: Any) -> None:
+    client.model("animal")
+    answers = client.classify_stream("animal", FailsWhenRead(peer))
+    with pytest.raises(sigmax.Unavailable):
+        next(answers)
+
+
+class FailsWhenRead:
+    """Items that have the peer fail as soon as the first is asked for."""
+
+    def __init__(self, peer: Any) -> None:
+        self._peer = peer
+
+    def __iter__(self) -> Iterator[tuple[int, list[float]]]:
+        self._peer.failures.append(self._peer.failure(CODE.UNAVAILABLE))
+        yield 1, ROW
+
+
+def test_waiting_for_a_server_that_comes_and_goes(client: Any, peer: Any) -> None:
+    peer.health.clear()
+    peer.health.extend([["NOT_SERVING", "UNKNOWN"], ["SERVICE_UNKNOWN", "SERVING"]])
+    client.wait_until_ready(5.0, model="animal")
+    assert [request.service for request in peer.calls] == ["animal", "animal"]
+
+
+def test_waiting_ends(client: Any, peer: Any) -> None:
+    peer.health[0] = ["NOT_SERVING"]
+    with pytest.raises(
+        sigmax.DeadlineExceeded, match=r"model 'animal' .* 0.3 s; last seen: NOT_SERVING"
+    ):
+        client.wait_until_ready(0.3, model="animal")
+
+
+def test_waiting_for_a_server_that_is_not_running_yet(peer: Any) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with sigmax.Client(address) as client:
+        waiter = threading.Thread(target=client.wait_until_ready)
+        waiter.start()
+        server = grpc.server(ThreadPoolExecutor(2))
+        health_pb2_grpc.add_HealthServicer_to_server(peer, server)
+        server.add_insecure_port(address)
+        server.start()
+        waiter.join(30)
+        ready = not waiter.is_alive()
+        server.stop(None).wait()
+    assert ready
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))  # and never listens
+        with sigmax.Client(f"127.0.0.1:{probe.getsockname()[1]}", retries=1) as client:
+            with pytest.raises(sigmax.Unavailable, match="refused"):
+                client.models()
+            with pytest.raises(sigmax.DeadlineExceeded, match=r"the server .* no answer"):
+                client.wait_until_ready(0.2)
+
+
+def test_a_client_closes() -> None:
+    with sigmax.Client("127.0.0.1:1") as client:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        client.models()

@@ -1,0 +1,73 @@
+"""What is tried again, after which pause, and when it ends."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sigmax import InvalidInput, Overloaded, SigmaxError, Unavailable
+from sigmax._retry import Schedule
+
+UNAVAILABLE = Unavailable("", code="UNAVAILABLE")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def pauses(schedule: Schedule, clock: Clock, error: SigmaxError) -> list[float]:
+    """The pauses of a caller who fails, waits and fails again until the error is final."""
+    taken = []
+    while (pause := schedule.pause_after(error)) is not None:
+        taken.append(pause)
+        clock.now += pause
+    return taken
+
+
+def test_pauses_double_up_to_a_second() -> None:
+    clock = Clock()
+    schedule = Schedule(math.inf, 6, clock=clock, jitter=lambda: 1.0)
+    assert pauses(schedule, clock, UNAVAILABLE) == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert schedule.remaining() is None
+
+
+@given(st.floats(0.01, 30), st.integers(0, 50), st.floats(0, 1, exclude_max=True))
+def test_pauses_end_before_the_deadline(timeout: float, retries: int, jitter: float) -> None:
+    clock = Clock()
+    schedule = Schedule(timeout, retries, clock=clock, jitter=lambda: jitter)
+    taken = pauses(schedule, clock, UNAVAILABLE)
+    assert len(taken) <= retries
+    assert sum(taken) < timeout + 1e-9
+    left = schedule.remaining()
+    assert left is not None
+    assert 0 < left <= timeout + 1e-9  # the clock starts at 100: sums are rounded
+
+
+def test_an_overloaded_server_says_when_to_return() -> None:
+    clock = Clock()
+    error = Overloaded("", code="RESOURCE_EXHAUSTED", retry_after=2.0)
+    schedule = Schedule(8, 4, clock=clock, jitter=lambda: 0.0)
+    assert pauses(schedule, clock, error) == [2.05, 2.1, 2.2]  # a fourth would end after 8 s
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Overloaded("", code="RESOURCE_EXHAUSTED"),  # no word of when to return
+        InvalidInput("", code="INVALID_ARGUMENT"),
+        SigmaxError("", code="ABORTED"),
+    ],
+)
+def test_what_does_not_pass_by_itself_is_final(error: SigmaxError) -> None:
+    assert Schedule(10, 4).pause_after(error) is None
+
+
+def test_time_that_has_run_out_is_none_left() -> None:
+    clock = Clock()
+    schedule = Schedule(1, 4, clock=clock)
+    clock.now += 2
+    assert schedule.remaining() == 0
+    assert schedule.pause_after(UNAVAILABLE) is None
