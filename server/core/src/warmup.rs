@@ -1,0 +1,482 @@
+//! Looks at a model before it serves: which batches are worth their time, does it hold up a shard,
+//! do rows depend on each other.
+//!
+//! It is run on rows of its golden samples, where it has some, and on generated ones: floats in
+//! [-1, 1), integers of 0 and 1, which small embeddings take too. A network that refuses these is
+//! asked with golden rows alone, or else with all ones, then all zeros. Sizes that the graph leaves
+//! open, but for the batch, are the golden sample's, or else the first of [`GUESSES`] that runs.
+
+use std::time::{Duration, Instant};
+
+use half::{bf16, f16};
+
+use crate::engine::{Engine, EngineError};
+use crate::golden::{self, Sample};
+use crate::model::{ModelSpec, Report, TensorSpec};
+use crate::tensor::{self, DType, Tensor};
+
+/// Sizes tried for axes that the graph leaves open; one of a usual length comes first.
+const GUESSES: [usize; 7] = [16, 8, 1, 32, 64, 128, 256];
+/// Distinct rows that batches are made of; also the batch in which rows are held against each other.
+const POOL_ROWS: usize = 8;
+/// A full batch that takes longer than this makes a model heavy.
+const HEAVY: f64 = 500.0;
+/// A size whose rows cost at most this times the cheapest is as good as the best.
+const AS_GOOD: f64 = 1.1;
+/// Larger batches are tried after a run that took longer than this while rows get cheaper by it ...
+const WHILE_CHEAPER: Duration = Duration::from_millis(50);
+/// ... and while they do not, up to this.
+const WHILE_FLAT: Duration = Duration::from_millis(1);
+/// Runs are repeated, once at least, up to this time in all: the shortest has the least noise.
+const REPEAT_FOR: Duration = Duration::from_micros(100);
+/// The bytes of the largest batch that is tried.
+const MOST_BYTES: usize = 64 << 20;
+/// Answers closer than this, absolute or relative, are the same: the noise of floats.
+const NOISE: f64 = 1e-5;
+
+/// Runs a new engine until it is known.
+///
+/// A network that takes none of the rows tried is not failed for it, as only real rows may do: it
+/// counts as heavy and its rows as dependent. An error is an answer that is not what the graph
+/// declares.
+pub fn warm_up(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    golden: &[Sample],
+) -> Result<Report, String> {
+    for pool in Pool::candidates(spec, golden) {
+        let Ok(outputs) = pool.run(engine, &[0]) else { continue };
+        declared(spec, &outputs)?;
+        let rows_independent = match rows_independent(engine, spec, &pool) {
+            Ok(independent) => independent,
+            Err(_) => continue,
+        };
+        let timings = time_batches(engine, spec, &pool);
+        return Ok(report(spec, rows_independent, timings));
+    }
+    tracing::warn!(
+        model = %spec.name,
+        version = spec.version,
+        "the network took none of the rows tried: each request is run alone"
+    );
+    Ok(report(spec, false, Vec::new()))
+}
+
+/// What the timings, (rows, microseconds) by rising rows, mean.
+fn report(spec: &ModelSpec, rows_independent: bool, timings: Vec<(usize, f64)>) -> Report {
+    let row_cost = |&(rows, time): &(usize, f64)| time / rows as f64;
+    let cheapest = timings.iter().map(row_cost).fold(f64::INFINITY, f64::min);
+    let preferred = timings.iter().find(|timing| row_cost(timing) <= AS_GOOD * cheapest);
+    let full_batch = match timings.last() {
+        Some(&(rows, time)) => time / rows as f64 * spec.max_batch_size.max(1) as f64,
+        None => f64::INFINITY,
+    };
+    Report {
+        heavy: full_batch > HEAVY,
+        rows_independent,
+        preferred_batch_size: preferred.map_or(1, |&(rows, _)| rows),
+        microseconds_per_batch: timings,
+    }
+}
+
+fn declared(spec: &ModelSpec, outputs: &[Tensor]) -> Result<(), String> {
+    let expected: Vec<_> = spec.outputs.iter().map(|output| output.dtype.name()).collect();
+    let came: Vec<_> = outputs.iter().map(|output| output.dtype.name()).collect();
+    if expected == came {
+        return Ok(());
+    }
+    Err(format!("the graph declares outputs of {expected:?}, a run gave {came:?}"))
+}
+
+/// Whether each row is answered the same alone, in a batch, and elsewhere among others.
+///
+/// Rows that are all equal show nothing, and a network that is not shown to be independent is not.
+fn rows_independent(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    pool: &Pool,
+) -> Result<bool, EngineError> {
+    let rows = pool.rows.min(spec.max_batch_size);
+    if spec.max_batch_size == 0 || !pool.has_distinct_rows() {
+        return Ok(false);
+    }
+    let alone = (0..rows).map(|row| pool.run(engine, &[row])).collect::<Result<Vec<_>, _>>()?;
+    let forwards: Vec<_> = (0..rows).collect();
+    // Other neighbours, other places, another size: backwards, without the last of them.
+    let backwards: Vec<_> = (0..rows).rev().skip(usize::from(rows > 2)).collect();
+    let tolerance = f64::from(spec.tolerance).max(NOISE);
+    for batch in [forwards, backwards] {
+        let together = pool.run(engine, &batch)?;
+        for (place, &row) in batch.iter().enumerate() {
+            let mut pairs = alone[row].iter().zip(&together);
+            if !pairs.all(|(one, many)| same_row(one, many, place, batch.len(), tolerance)) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the only row of `one` is the row at `place` of `many`, which must have `rows`.
+fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f64) -> bool {
+    let follows = one.shape.first() == Some(&1)
+        && many.shape.first() == Some(&rows)
+        && one.shape[1..] == many.shape[1..];
+    if !follows {
+        return false;
+    }
+    let size = one.data.len();
+    let row = &many.data[place * size..(place + 1) * size];
+    let width = one.dtype.size();
+    one.data.chunks(width).zip(row.chunks(width)).all(|(a, b)| {
+        let scale = golden::float(one.dtype, a).map_or(1.0, |value| value.abs().max(1.0));
+        golden::difference(one.dtype, a, b) <= tolerance * scale
+    })
+}
+
+/// Times batches of 1, 2, 4, ... rows up to the largest, while there is something to learn.
+fn time_batches(engine: &mut dyn Engine, spec: &ModelSpec, pool: &Pool) -> Vec<(usize, f64)> {
+    let largest = spec.max_batch_size.max(1);
+    let mut timings = Vec::new();
+    let mut cheapest = f64::INFINITY;
+    let mut rows = 1;
+    loop {
+        let batch: Vec<_> = (0..rows).map(|row| row % pool.rows).collect();
+        let Ok(time) = time(engine, &pool.batch(&batch)) else { break };
+        let microseconds = time.as_secs_f64() * 1e6;
+        timings.push((rows, microseconds));
+        let row_cost = microseconds / rows as f64;
+        let limit = if row_cost * AS_GOOD < cheapest { WHILE_CHEAPER } else { WHILE_FLAT };
+        cheapest = cheapest.min(row_cost);
+        if rows == largest || time > limit || pool.row_bytes() * rows * 2 > MOST_BYTES {
+            break;
+        }
+        rows = (rows * 2).min(largest);
+    }
+    timings
+}
+
+/// The shortest of a few runs.
+fn time(engine: &mut dyn Engine, batch: &[Tensor]) -> Result<Duration, EngineError> {
+    let views: Vec<_> = batch.iter().map(Tensor::view).collect();
+    let mut run = || {
+        let begun = Instant::now();
+        engine.run(&views)?;
+        Ok(begun.elapsed())
+    };
+    let begun = Instant::now();
+    let mut shortest = run()?.min(run()?);
+    while begun.elapsed() + shortest < REPEAT_FOR {
+        shortest = shortest.min(run()?);
+    }
+    Ok(shortest)
+}
+
+/// A few rows for every input, of which batches are made. Without a batch axis: the only run.
+struct Pool {
+    inputs: Vec<PoolInput>,
+    rows: usize,
+    has_batch: bool,
+}
+
+struct PoolInput {
+    dtype: DType,
+    /// Of one row.
+    shape: Vec<usize>,
+    rows: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy)]
+enum Fill {
+    Random,
+    Ones,
+    Zeros,
+}
+
+impl Pool {
+    /// The pools to try, the best first.
+    fn candidates<'a>(
+        spec: &'a ModelSpec,
+        golden: &'a [Sample],
+    ) -> Box<dyn Iterator<Item = Self> + 'a> {
+        if let Some(pool) = Self::golden(spec, golden) {
+            let shapes = pool.inputs.iter().map(|input| input.shape.clone()).collect();
+            let more = Self::generated(spec, shapes, Fill::Random).map(|mut more| {
+                more.append(&pool);
+                more
+            });
+            return Box::new(more.into_iter().chain([pool]));
+        }
+        let open = spec.inputs.iter().any(|input| own_dims(spec, input).contains(&-1));
+        let guesses = if open { &GUESSES[..] } else { &GUESSES[..1] };
+        let fills = [Fill::Random, Fill::Ones, Fill::Zeros];
+        Box::new(fills.into_iter().flat_map(move |fill| {
+            guesses.iter().filter_map(move |&guess| {
+                let close = |dim: &i64| usize::try_from(*dim).unwrap_or(guess);
+                let shape = |input| own_dims(spec, input).iter().map(close).collect();
+                Self::generated(spec, spec.inputs.iter().map(shape).collect(), fill)
+            })
+        }))
+    }
+
+    /// Rows of all golden samples that are shaped like the first one's.
+    fn golden(spec: &ModelSpec, golden: &[Sample]) -> Option<Self> {
+        let mut samples = golden.iter().filter_map(|sample| Self::of_sample(spec, sample));
+        let mut pool = samples.next()?;
+        for sample in samples {
+            if sample.inputs.iter().zip(&pool.inputs).all(|(a, b)| a.shape == b.shape) {
+                pool.append(&sample);
+            }
+        }
+        pool.truncate(POOL_ROWS);
+        Some(pool)
+    }
+
+    fn of_sample(spec: &ModelSpec, sample: &Sample) -> Option<Self> {
+        let has_batch = spec.max_batch_size > 0;
+        let rows = if has_batch { *sample.inputs.first()?.shape.first()? } else { 1 };
+        let inputs = sample
+            .inputs
+            .iter()
+            .map(|tensor| {
+                let shape = if has_batch { tensor.shape.get(1..)? } else { &tensor.shape };
+                let size = tensor::byte_size(tensor.dtype, shape)?;
+                let row = |row| tensor.data.get(row * size..(row + 1) * size).map(<[u8]>::to_vec);
+                let rows = (0..rows).map(row).collect::<Option<_>>()?;
+                Some(PoolInput { dtype: tensor.dtype, shape: shape.to_vec(), rows })
+            })
+            .collect::<Option<_>>()?;
+        (rows > 0).then_some(Self { inputs, rows, has_batch })
+    }
+
+    /// Generated rows of these shapes, or nothing where they are too large.
+    fn generated(spec: &ModelSpec, shapes: Vec<Vec<usize>>, fill: Fill) -> Option<Self> {
+        let sizes = spec.inputs.iter().zip(&shapes);
+        let row_bytes = sizes
+            .map(|(input, shape)| tensor::byte_size(input.dtype, shape))
+            .try_fold(0usize, |sum, size| sum.checked_add(size?))?;
+        if row_bytes > MOST_BYTES {
+            return None;
+        }
+        let mut random = Random(0x5167_6d61);
+        let rows = POOL_ROWS;
+        let inputs = spec.inputs.iter().zip(shapes).map(|(input, shape)| {
+            let elements = shape.iter().product();
+            let mut row = |row| random.row(input.dtype, elements, fill, row);
+            PoolInput { dtype: input.dtype, shape, rows: (0..rows).map(&mut row).collect() }
+        });
+        Some(Self { inputs: inputs.collect(), rows, has_batch: spec.max_batch_size > 0 })
+    }
+
+    fn append(&mut self, other: &Self) {
+        for (input, other) in self.inputs.iter_mut().zip(&other.inputs) {
+            input.rows.extend_from_slice(&other.rows);
+        }
+        self.rows += other.rows;
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = self.rows.min(rows);
+        self.inputs.iter_mut().for_each(|input| input.rows.truncate(rows));
+    }
+
+    fn has_distinct_rows(&self) -> bool {
+        self.inputs.iter().any(|input| input.rows.iter().any(|row| *row != input.rows[0]))
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.inputs.iter().map(|input| input.rows[0].len()).sum()
+    }
+
+    fn run(&self, engine: &mut dyn Engine, rows: &[usize]) -> Result<Vec<Tensor>, EngineError> {
+        let batch = self.batch(rows);
+        engine.run(&batch.iter().map(Tensor::view).collect::<Vec<_>>())
+    }
+
+    /// The inputs of a batch of these rows.
+    fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
+        let gather = |input: &PoolInput| {
+            let bytes: Vec<u8> = rows.iter().flat_map(|&row| &input.rows[row]).copied().collect();
+            let batch = if self.has_batch { Some(rows.len()) } else { None };
+            Tensor {
+                dtype: input.dtype,
+                shape: batch.into_iter().chain(input.shape.iter().copied()).collect(),
+                data: golden::aligned(&bytes),
+            }
+        };
+        self.inputs.iter().map(gather).collect()
+    }
+}
+
+/// The sizes of an input but for the batch.
+fn own_dims<'a>(spec: &ModelSpec, input: &'a TensorSpec) -> &'a [i64] {
+    let batch = usize::from(spec.max_batch_size > 0).min(input.dims.len());
+    &input.dims[batch..]
+}
+
+/// SplitMix64: the same rows at every start.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The elements of a row; random ones begin with the row's parity, so that rows differ.
+    fn row(&mut self, dtype: DType, elements: usize, fill: Fill, row: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(elements * dtype.size());
+        for element in 0..elements {
+            let bits = self.next();
+            let (integer, float) = match fill {
+                Fill::Random if element == 0 => (row as u64 & 1, unit(bits)),
+                Fill::Random => (bits & 1, unit(bits)),
+                Fill::Ones => (1, 1.0),
+                Fill::Zeros => (0, 0.0),
+            };
+            match dtype {
+                DType::Fp16 => bytes.extend(f16::from_f64(float).to_le_bytes()),
+                DType::Bf16 => bytes.extend(bf16::from_f64(float).to_le_bytes()),
+                DType::Fp32 => bytes.extend((float as f32).to_le_bytes()),
+                DType::Fp64 => bytes.extend(float.to_le_bytes()),
+                _ => bytes.extend(&integer.to_le_bytes()[..dtype.size()]),
+            }
+        }
+        bytes
+    }
+}
+
+/// A number in [-1, 1) of the 24 highest bits: exact in FP32.
+fn unit(bits: u64) -> f64 {
+    (bits >> 40) as f64 / f64::from(1 << 23) - 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Source;
+    use crate::engine::fake::Fake;
+    use crate::tensor::TensorView;
+
+    fn spec(dims: &[i64], max_batch_size: usize) -> ModelSpec {
+        let tensor = |name: &str| TensorSpec {
+            name: name.into(),
+            dtype: DType::Fp32,
+            dims: dims.to_vec(),
+            meaning: String::new(),
+        };
+        ModelSpec {
+            name: "fake".into(),
+            version: 1,
+            inputs: vec![tensor("x")],
+            outputs: vec![tensor("y")],
+            max_batch_size,
+            task: None,
+            labels: Vec::new(),
+            thresholds: Vec::new(),
+            tolerance: 0.0,
+            device: "cpu".into(),
+        }
+    }
+
+    fn warm(fake: &Fake, max_batch_size: usize) -> Report {
+        let mut engine = fake.clone().engine().expect("an engine");
+        warm_up(&mut *engine, &spec(&[-1, 3], max_batch_size), &[]).expect("a report")
+    }
+
+    /// Answers as [`Fake`] does, but only inputs that pass the test.
+    #[derive(Debug)]
+    struct Picky(fn(&[usize], &[f32]) -> bool);
+
+    impl Engine for Picky {
+        fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Vec<Tensor>, EngineError> {
+            let TensorView { dtype, shape, data } = inputs[0];
+            if !self.0(shape, bytemuck::cast_slice(data)) {
+                return Err(EngineError::Refused("not to my taste".into()));
+            }
+            Ok(vec![Tensor { dtype, shape: shape.to_vec(), data: golden::aligned(data) }])
+        }
+    }
+
+    fn sample(row: f32) -> Sample {
+        let data = golden::aligned(bytemuck::cast_slice(&[row; 6]));
+        let tensor = Tensor { dtype: DType::Fp32, shape: vec![2, 3], data };
+        Sample { inputs: vec![tensor.clone()], outputs: vec![tensor] }
+    }
+
+    #[test]
+    fn every_power_of_two_and_the_largest_batch_are_timed() {
+        let report = warm(&Fake::new(3), 5);
+        let sizes: Vec<_> = report.microseconds_per_batch.iter().map(|&(rows, _)| rows).collect();
+        assert_eq!(sizes, [1, 2, 4, 5]);
+        assert!(report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn batches_grow_while_rows_get_cheaper() {
+        let run = Duration::from_millis(1);
+        let report = warm(&Fake::new(3).with_cost(run, Duration::ZERO), 64);
+        assert_eq!(report.preferred_batch_size, 64);
+        assert!(report.heavy);
+    }
+
+    #[test]
+    fn long_runs_end_the_timing_and_foretell_a_full_batch() {
+        let row = Duration::from_millis(2);
+        let report = warm(&Fake::new(3).with_cost(Duration::ZERO, row), 1024);
+        assert!(report.microseconds_per_batch.len() < 6, "{report:?}");
+        assert!(report.heavy);
+    }
+
+    #[test]
+    fn dependent_rows_are_found_out() {
+        assert!(!warm(&Fake::new(3).with_dependent_rows(), 64).rows_independent);
+    }
+
+    #[test]
+    fn what_has_no_batch_axis_is_run_whole() {
+        let shapes = Picky(|shape, _| shape == [2, 3]);
+        let report = warm_up(&mut { shapes }, &spec(&[2, 3], 0), &[]).expect("a report");
+        assert_eq!(report.microseconds_per_batch.len(), 1);
+        assert!(!report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn sizes_that_the_graph_leaves_open_are_guessed() {
+        let report = warm_up(&mut Picky(|shape, _| shape[1] == 64), &spec(&[-1, -1], 4), &[]);
+        assert!(report.expect("a report").rows_independent);
+    }
+
+    #[test]
+    fn golden_rows_serve_where_generated_ones_are_refused() {
+        let mut engine = Picky(|_, row| row.iter().all(|&x| x > 4.0));
+        let samples = [sample(5.0), sample(6.0)];
+        let report = warm_up(&mut engine, &spec(&[-1, -1], 4), &samples).expect("a report");
+        assert!(report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn equal_rows_show_no_independence() {
+        let mut engine = Picky(|_, row| row.iter().all(|&x| x == 1.0));
+        let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[]).expect("a report");
+        assert!(!report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn a_network_that_takes_nothing_is_served_with_care() {
+        let report = warm_up(&mut Picky(|_, _| false), &spec(&[-1, 3], 4), &[]).expect("a report");
+        assert!(report.heavy && !report.rows_independent);
+        assert_eq!((report.preferred_batch_size, report.microseconds_per_batch.len()), (1, 0));
+    }
+
+    #[test]
+    fn an_answer_that_the_graph_does_not_declare_is_an_error() {
+        let mut spec = spec(&[-1, 3], 4);
+        spec.outputs[0].dtype = DType::Int64;
+        let error = warm_up(&mut Picky(|_, _| true), &spec, &[]).expect_err("another type");
+        assert!(error.contains("INT64") && error.contains("FP32"), "{error}");
+    }
+}
