@@ -37,7 +37,9 @@ def read(value: ArrayLike) -> Array:
         if isinstance(value, list | tuple) and _hides_integers(array):
             array = _read_integers(value, array)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"expected numbers in rows of equal length: {error}") from error
+        raise ValueError(
+            f"expected an array of numbers, or lists of equal length: {error}"
+        ) from error
     if array.dtype.name == "bfloat16":  # the type that packages beside NumPy agree on
         array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
@@ -66,6 +68,8 @@ def convert(array: Array, dtype: str) -> Array:
     """
     if dtype not in _DTYPES:
         raise ValueError(f"expected a dtype of {', '.join(_DTYPES)}; the model says {dtype}")
+    if array.dtype == _DTYPES[dtype] and dtype != "BF16":
+        return np.ascontiguousarray(array).reshape(array.shape)
     with np.errstate(all="ignore"):  # what a cast breaks is found and refused below
         if dtype == "BF16":
             wire = _to_bfloat16(array.astype(np.float32))

@@ -132,12 +132,12 @@ def test_the_message_names_the_first_value_that_would_change() -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ([[1, 2], [3]], "rows of equal length"),
+        ([[1, 2], [3]], "lists of equal length"),
         (["a"], "numbers"),
         ([None], "numbers"),
         ([1j], "numbers"),
         ([2**64], "64 bits"),
-        ([-1, 2**63], "rows of equal length|64 bits|negative|out of bounds"),
+        ([-1, 2**63], "lists of equal length|64 bits|negative|out of bounds"),
     ],
 )
 def test_what_is_no_numbers_is_refused(values: Any, text: str) -> None:
