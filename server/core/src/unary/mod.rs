@@ -314,3 +314,6 @@ fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;
