@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 
-from sigmax._errors import Overloaded, SigmaxError, Unavailable
+from sigmax._errors import DeadlineExceeded, Overloaded, SigmaxError, Unavailable
 
 _FIRST_PAUSE = 0.1  # seconds; doubled after every failure
 _LONGEST_PAUSE = 1.0  # seconds
@@ -31,15 +31,25 @@ class Schedule:
     ) -> None:
         self._clock = clock
         self._jitter = jitter
+        self._timeout = timeout
         self._deadline = clock() + timeout
         self._retries = retries
         self._failures = 0
 
     def remaining(self) -> float | None:
-        """Seconds to the deadline, never below 0; None where there is none: as gRPC takes it."""
+        """Seconds to the deadline, above 0; None where there is none: as gRPC takes it.
+
+        Raises:
+            DeadlineExceeded: It has passed, so that nothing is worth sending any more.
+        """
         if math.isinf(self._deadline):
             return None
-        return max(0.0, self._deadline - self._clock())
+        left = self._deadline - self._clock()
+        if left <= 0:
+            raise DeadlineExceeded(
+                f"the timeout of {self._timeout:g} s has passed", code="DEADLINE_EXCEEDED"
+            )
+        return left
 
     def pause_after(self, error: SigmaxError) -> float | None:
         """Seconds to wait before the next try; None where the error is final.

@@ -77,6 +77,7 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
         self.address = ""  # where it listens
         self.failures: deque[Status] = deque()  # what the next calls are answered with
         self.health: deque[list[str]] = deque([["SERVING"]])  # one list a Watch; the last stays
+        self.delay = 0.0  # seconds that a call waits, or until its caller has gone
         self.calls: list[Any] = []  # every request that came
         self.timeouts: list[float | None] = []  # what each had left
 
@@ -89,6 +90,10 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
     def _enter(self, request: Any, context: grpc.ServicerContext) -> None:
         self.calls.append(request)
         self.timeouts.append(context.time_remaining())
+        if self.delay:
+            gone = threading.Event()
+            context.add_callback(gone.set)
+            gone.wait(self.delay)
         if self.failures:
             context.abort_with_status(rpc_status.to_status(self.failures.popleft()))
 

@@ -161,9 +161,13 @@ def test_every_call_has_a_deadline(client: Any, peer: Any) -> None:
     assert third is None or third > 1e6
 
 
-def test_a_deadline_that_has_passed(client: Any) -> None:
-    with pytest.raises(sigmax.DeadlineExceeded):
+def test_a_deadline_that_passes(client: Any, peer: Any) -> None:
+    peer.delay = 60.0
+    with pytest.raises(sigmax.DeadlineExceeded, match="Deadline Exceeded"):
+        client.models(timeout=0.1)
+    with pytest.raises(sigmax.DeadlineExceeded, match="the timeout of 0 s has passed"):
         client.models(timeout=0)
+    assert len(peer.calls) == 1
 
 
 def test_models_and_their_descriptions(client: Any) -> None:

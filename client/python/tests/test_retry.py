@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sigmax import InvalidInput, Overloaded, SigmaxError, Unavailable
+from sigmax import DeadlineExceeded, InvalidInput, Overloaded, SigmaxError, Unavailable
 from sigmax._retry import Schedule
 
 UNAVAILABLE = Unavailable("", code="UNAVAILABLE")
@@ -65,9 +65,10 @@ def test_what_does_not_pass_by_itself_is_final(error: SigmaxError) -> None:
     assert Schedule(10, 4).pause_after(error) is None
 
 
-def test_time_that_has_run_out_is_none_left() -> None:
+def test_nothing_is_sent_after_the_deadline() -> None:
     clock = Clock()
     schedule = Schedule(1, 4, clock=clock)
     clock.now += 2
-    assert schedule.remaining() == 0
+    with pytest.raises(DeadlineExceeded, match="the timeout of 1 s has passed"):
+        schedule.remaining()
     assert schedule.pause_after(UNAVAILABLE) is None
