@@ -90,6 +90,11 @@ def test_a_bare_switch_means_true_and_takes_no_path() -> None:
         ("shards", "0", "expected a whole number from 1 to 1024, got 0"),
         ("max_batch_size", "-1", "expected a whole number from 1 to 2147483647, got -1"),
         ("queue_rows", "1e3", "expected a whole number from 1 to 2147483647, got '1e3'"),
+        (
+            "max_message_bytes",
+            "268435457",
+            "expected a whole number from 1 to 268435456, got 268435457",
+        ),
         ("host", "a\nb", r"expected printable text, got 'a\nb'"),
         ("grace_seconds", "inf", "expected a finite number of seconds, 0 or more, got inf"),
         ("grace_seconds", "-1", "expected a finite number of seconds, 0 or more, got -1.0"),

@@ -155,7 +155,8 @@ class ServerConfig:
     )
     max_message_bytes: int = field(
         default=64 * 2**20,
-        metadata=_says(_COUNT, "largest request message", "bytes"),
+        # More could never come: unfinished messages of all connections share 256 MiB.
+        metadata=_says(_whole("N", 1, 256 * 2**20), "largest request message", "bytes"),
     )
     max_connections: int = field(
         default=4096,
