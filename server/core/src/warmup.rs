@@ -3,7 +3,7 @@
 //!
 //! It is run on rows of its golden samples, where it has some, and on generated ones: floats in
 //! [-1, 1), integers of 0 and 1, which small embeddings take too. A network that refuses these is
-//! asked with golden rows alone, or else with all ones, then all zeros. Sizes that the graph leaves
+//! asked with golden rows alone, or else with rows of no zeros, all ones, all zeros. Sizes that the graph leaves
 //! open, but for the batch, are the golden sample's, or else the first of [`GUESSES`] that runs.
 
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ const AS_GOOD: f64 = 1.1;
 /// Larger batches are tried after a run that took longer than this while rows get cheaper by it ...
 const WHILE_CHEAPER: Duration = Duration::from_millis(50);
 /// ... and while they do not, up to this.
-const WHILE_FLAT: Duration = Duration::from_millis(1);
+const WHILE_FLAT: Duration = Duration::from_micros(500);
 /// Runs are repeated, once at least, up to this time in all: the shortest has the least noise.
 const REPEAT_FOR: Duration = Duration::from_micros(100);
 /// The bytes of the largest batch that is tried.
@@ -189,6 +189,8 @@ struct PoolInput {
 #[derive(Clone, Copy)]
 enum Fill {
     Random,
+    /// Integers of 1 and 2, floats in [0.5, 1): divisors.
+    Positive,
     Ones,
     Zeros,
 }
@@ -209,7 +211,7 @@ impl Pool {
         }
         let open = spec.inputs.iter().any(|input| own_dims(spec, input).contains(&-1));
         let guesses = if open { &GUESSES[..] } else { &GUESSES[..1] };
-        let fills = [Fill::Random, Fill::Ones, Fill::Zeros];
+        let fills = [Fill::Random, Fill::Positive, Fill::Ones, Fill::Zeros];
         Box::new(fills.into_iter().flat_map(move |fill| {
             guesses.iter().filter_map(move |&guess| {
                 let close = |dim: &i64| usize::try_from(*dim).unwrap_or(guess);
@@ -331,9 +333,12 @@ impl Random {
         let mut bytes = Vec::with_capacity(elements * dtype.size());
         for element in 0..elements {
             let bits = self.next();
+            let bit = if element == 0 { row as u64 & 1 } else { bits & 1 };
             let (integer, float) = match fill {
-                Fill::Random if element == 0 => (row as u64 & 1, unit(bits)),
-                Fill::Random => (bits & 1, unit(bits)),
+                Fill::Random => (bit, unit(bits)),
+                // No byte of a BOOL is 2.
+                Fill::Positive if dtype == DType::Bool => (bit, 1.0),
+                Fill::Positive => (bit + 1, 0.75 + unit(bits) / 4.0),
                 Fill::Ones => (1, 1.0),
                 Fill::Zeros => (0, 0.0),
             };
@@ -455,6 +460,13 @@ mod tests {
         let mut engine = Picky(|_, row| row.iter().all(|&x| x > 4.0));
         let samples = [sample(5.0), sample(6.0)];
         let report = warm_up(&mut engine, &spec(&[-1, -1], 4), &samples).expect("a report");
+        assert!(report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn divisors_are_tried_where_zeros_are_refused() {
+        let mut engine = Picky(|_, row| row.iter().all(|&x| x > 0.0));
+        let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[]).expect("a report");
         assert!(report.rows_independent && !report.heavy);
     }
 

@@ -53,7 +53,9 @@ pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
         .build()
         .map_err(|error| fault(&error))?;
     // `ort` asks for every message, and each run has some: the runtime would format them all.
-    environment.set_log_level(LogLevel::Warning);
+    // Errors come back as results, so its own messages are for those who look for faults.
+    let debug = tracing::enabled!(tracing::Level::DEBUG);
+    environment.set_log_level(if debug { LogLevel::Warning } else { LogLevel::Fatal });
     let version = version(library);
     let runtime = Runtime { library: library.into(), version: version.clone(), environment };
     *loaded = Some(runtime);
