@@ -36,7 +36,7 @@ def read(value: ArrayLike) -> Array:
         array = np.asarray(value)
         if isinstance(value, list | tuple) and _hides_integers(array):
             array = _read_integers(value, array)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"expected an array of numbers, or lists of equal length: {error}"
         ) from error
@@ -111,6 +111,8 @@ def _read_integers(value: ArrayLike, as_floats: Array) -> Array:
     elements = np.asarray(value, dtype=object)
     if not all(isinstance(element, int | np.integer) for element in elements.flat):
         return as_floats
+    if min(elements.flat) < 0:
+        raise ValueError("no integer type of 64 bits holds both the lowest and the highest")
     return elements.astype(np.uint64)
 
 

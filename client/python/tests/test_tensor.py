@@ -47,7 +47,9 @@ def test_integers_arrive_as_they_are_or_not_at_all(values: list[int], dtype: str
     if all(low <= value <= high for value in values):
         assert sent(values, dtype).tolist() == values
     else:
-        with pytest.raises(ValueError, match=f"{dtype}|64 bits|too large|out of bounds|negative"):
+        with pytest.raises(
+            ValueError, match=f"{dtype} can hold unchanged|no integer type of 64 bits"
+        ):
             sent(values, dtype)
 
 
@@ -137,7 +139,7 @@ def test_the_message_names_the_first_value_that_would_change() -> None:
         ([None], "numbers"),
         ([1j], "numbers"),
         ([2**64], "64 bits"),
-        ([-1, 2**63], "lists of equal length|64 bits|negative|out of bounds"),
+        ([-1, 2**63], "no integer type of 64 bits holds both"),
     ],
 )
 def test_what_is_no_numbers_is_refused(values: Any, text: str) -> None:
