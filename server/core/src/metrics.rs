@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tonic::Code;
 
+use crate::queue::Depth;
+
 /// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
 const TIME_BOUNDS: [u64; 19] = [
     10_000,
@@ -122,6 +124,7 @@ type Writers = BTreeMap<(String, u64), Vec<Arc<ModelMetrics>>>;
 #[derive(Debug, Default)]
 pub struct Metrics {
     writers: Mutex<Writers>,
+    depths: Mutex<BTreeMap<(String, u64), Arc<Depth>>>,
     /// Connections accepted so far.
     pub connections: AtomicU64,
     /// Connections refused for being too many.
@@ -136,6 +139,12 @@ impl Metrics {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         writers.entry((model.to_owned(), version)).or_default().push(metrics.clone());
         metrics
+    }
+
+    /// Has the rows that wait for a model shown.
+    pub fn show_depth(&self, model: &str, version: u64, depth: Arc<Depth>) {
+        let mut depths = self.depths.lock().unwrap_or_else(PoisonError::into_inner);
+        depths.insert((model.to_owned(), version), depth);
     }
 
     /// Everything, in Prometheus' text format 0.0.4. What is not counted here is given: whether
@@ -153,6 +162,11 @@ impl Metrics {
         let help = "Connections refused for being too many.";
         single("sigmax_connections_refused_total", "counter", help, refused);
 
+        let name = "sigmax_queued_rows";
+        let _ = writeln!(text, "# HELP {name} Rows waiting for a batch.\n# TYPE {name} gauge");
+        for (key, depth) in &*self.depths.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = writeln!(text, "{name}{{{}}} {}", labels(key), depth.rows());
+        }
         let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         requests_text(&mut text, &writers);
         let seconds = 1e9;

@@ -61,6 +61,11 @@ impl Depth {
         Ok(())
     }
 
+    /// The rows that wait.
+    pub fn rows(&self) -> usize {
+        self.rows.load(Relaxed)
+    }
+
     /// The most rows that may wait.
     pub fn limit(&self) -> usize {
         self.limit
@@ -135,4 +140,93 @@ fn is_live(job: &Job, now: Instant) -> bool {
 
 fn same_row_shape(a: &Job, b: &Job) -> bool {
     a.inputs.iter().zip(&b.inputs).all(|(a, b)| a.shape[1..] == b.shape[1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::tensor::DType;
+
+    type Reply = oneshot::Receiver<Result<Answer>>;
+
+    fn job(rows: usize, columns: usize, deadline: Option<Instant>) -> (Job, Reply) {
+        let data = Bytes::from(vec![0; rows * columns]);
+        let input = Tensor { dtype: DType::Uint8, shape: vec![rows, columns], data };
+        let (reply, answer) = oneshot::channel();
+        (Job { inputs: vec![input], rows, deadline, queued: Instant::now(), reply }, answer)
+    }
+
+    /// The rows of each batch that these jobs form, in order.
+    fn batches(jobs: Vec<Job>, batch_rows: usize) -> Vec<Vec<usize>> {
+        let depth = Depth::new(1_000_000);
+        let mut queue = Queue::new(depth.clone(), batch_rows);
+        for job in jobs {
+            depth.enter(job.rows).expect("room");
+            queue.push(job);
+        }
+        let mut batches = Vec::new();
+        while !queue.is_empty() {
+            let mut batch = Vec::new();
+            queue.next_batch(&mut batch, Instant::now());
+            batches.push(batch.iter().map(|job| job.rows).collect());
+        }
+        assert_eq!(depth.rows(), 0, "all room is given back");
+        batches
+    }
+
+    fn of_rows(rows: &[usize]) -> (Vec<Job>, Vec<Reply>) {
+        rows.iter().map(|rows| job(*rows, 3, None)).unzip()
+    }
+
+    #[test]
+    fn a_batch_grows_by_whole_requests_up_to_its_size() {
+        let (jobs, _replies) = of_rows(&[3, 3, 2, 1, 8]);
+        assert_eq!(batches(jobs, 8), [vec![3, 3, 2], vec![1], vec![8]]);
+    }
+
+    #[test]
+    fn a_request_over_the_size_runs_alone() {
+        let (jobs, _replies) = of_rows(&[1, 20, 1]);
+        assert_eq!(batches(jobs, 8), [vec![1], vec![20], vec![1]]);
+    }
+
+    #[test]
+    fn every_request_runs_alone_where_rows_depend_on_each_other() {
+        let (jobs, _replies) = of_rows(&[1, 1, 1]);
+        assert_eq!(batches(jobs, 0), [[1], [1], [1]]);
+    }
+
+    #[test]
+    fn rows_of_different_shapes_share_no_batch() {
+        let (jobs, _replies): (Vec<_>, Vec<_>) =
+            [2, 2, 5, 2].map(|columns| job(1, columns, None)).into_iter().unzip();
+        assert_eq!(batches(jobs, 8), [vec![1, 1], vec![1], vec![1]]);
+    }
+
+    #[test]
+    fn an_expired_request_is_answered_and_not_run() {
+        let (expired, mut reply) = job(4, 3, Some(Instant::now()));
+        let (live, _reply) = job(2, 3, Some(Instant::now() + Duration::from_secs(60)));
+        assert_eq!(batches(vec![expired, live], 8), [[2]]);
+        assert_eq!(reply.try_recv().expect("answered").err(), Some(Error::DeadlineExceeded));
+    }
+
+    #[test]
+    fn a_request_that_nobody_waits_for_is_not_run() {
+        let (abandoned, reply) = job(4, 3, None);
+        drop(reply);
+        let (live, _reply) = job(2, 3, None);
+        assert_eq!(batches(vec![abandoned, live], 8), [[2]]);
+    }
+
+    #[test]
+    fn the_depth_refuses_what_is_over_its_limit_and_says_how_much_waits() {
+        let depth = Depth::new(10);
+        assert_eq!(depth.enter(7), Ok(()));
+        assert_eq!(depth.enter(4), Err(7));
+        assert_eq!(depth.enter(3), Ok(()));
+        assert_eq!(depth.rows(), 10);
+    }
 }

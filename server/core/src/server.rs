@@ -174,6 +174,7 @@ impl Server {
         drop(done);
         let _ = all_done.recv();
         let (name, version) = (&model.spec.name, model.spec.version);
+        self.shared.metrics.show_depth(name, version, depth);
         self.shared.catalog.set(name, version, State::Ready(model.clone()));
         Ok(report)
     }

@@ -205,3 +205,131 @@ fn wire_tensor(name: &str, tensor: &Tensor) -> sigmax::Tensor {
         data: Some(sigmax::tensor::Data::Raw(tensor.data.clone())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use prost::Message;
+
+    use super::*;
+    use crate::model::TensorSpec;
+    use crate::proto::sigmax::{Classification, ClassifyResponse, ScoredClass};
+
+    fn spec(task: Task, labels: &[&str], thresholds: &[f32]) -> ModelSpec {
+        let tensor = |name: &str| TensorSpec {
+            name: name.into(),
+            dtype: DType::Fp32,
+            dims: vec![-1, -1],
+            meaning: String::new(),
+        };
+        ModelSpec {
+            name: "model".into(),
+            version: 7,
+            inputs: vec![tensor("x")],
+            outputs: vec![tensor("p")],
+            max_batch_size: 8,
+            task: Some(task),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            thresholds: thresholds.to_vec(),
+            tolerance: 0.0,
+            device: "cpu".into(),
+        }
+    }
+
+    fn answer(shape: &[usize], probabilities: &[f32]) -> Answer {
+        let bytes: Vec<u8> = probabilities.iter().flat_map(|p| p.to_le_bytes()).collect();
+        let output = Tensor { dtype: DType::Fp32, shape: shape.to_vec(), data: bytes.into() };
+        Answer {
+            outputs: vec![output],
+            queue: Duration::from_nanos(5),
+            compute: Duration::from_nanos(6),
+            batch_rows: 9,
+        }
+    }
+
+    fn options(task: Task) -> Options {
+        Options { task, top: usize::MAX, threshold: None, return_probabilities: false }
+    }
+
+    /// What a client reads.
+    fn decoded(spec: &ModelSpec, options: &Options, answer: &Answer) -> Result<ClassifyResponse> {
+        let call = Call { arrived: Instant::now(), deadline: None };
+        let reply = encode(spec, options, answer, call, 5)?;
+        Ok(ClassifyResponse::decode(&reply[5..]).expect("a ClassifyResponse"))
+    }
+
+    fn class(index: u32, label: &str, probability: f32) -> ScoredClass {
+        ScoredClass { index, label: label.into(), probability }
+    }
+
+    fn shown(row: &Classification) -> (Vec<u32>, Vec<u32>) {
+        let indices = |classes: &[ScoredClass]| classes.iter().map(|class| class.index).collect();
+        (indices(&row.classes), indices(&row.decision))
+    }
+
+    #[test]
+    fn multiclass_sorts_by_probability_and_decides_the_first() {
+        let spec = spec(Task::Multiclass, &["a", "b", "c"], &[]);
+        let answer = answer(&[2, 3], &[0.1, 0.7, 0.2, 0.5, 0.0, 0.5]);
+        let reply = decoded(&spec, &options(Task::Multiclass), &answer).expect("encodes");
+        assert_eq!((reply.model_name.as_str(), reply.model_version.as_str()), ("model", "7"));
+        let expected = [class(1, "b", 0.7), class(2, "c", 0.2), class(0, "a", 0.1)];
+        assert_eq!(reply.rows[0].classes, expected);
+        assert_eq!(reply.rows[0].decision, expected[..1]);
+        assert_eq!(shown(&reply.rows[1]), (vec![0, 2, 1], vec![0]), "ties by the lower index");
+        let timings = reply.timings.expect("timings");
+        assert_eq!((timings.queue_ns, timings.compute_ns, timings.batch_rows), (5, 6, 9));
+        assert!(reply.probabilities.is_none());
+    }
+
+    #[test]
+    fn top_cuts_the_classes_and_not_the_decision() {
+        let spec = spec(Task::Multilabel, &[], &[0.5; 300]);
+        let probabilities: Vec<f32> = (0..300).map(|i| i as f32 / 300.0).collect();
+        let options = Options { top: 2, ..options(Task::Multilabel) };
+        let reply = decoded(&spec, &options, &answer(&[1, 300], &probabilities)).expect("encodes");
+        let (classes, decision) = shown(&reply.rows[0]);
+        assert_eq!((classes, decision), (vec![299, 298], (151..300).collect()));
+    }
+
+    #[test]
+    fn binary_has_two_classes_and_decides_strictly_over_the_threshold() {
+        let spec = spec(Task::Binary, &["no", "yes"], &[0.5]);
+        let answer = answer(&[3, 1], &[0.5, 0.75, 0.25]);
+        let reply = decoded(&spec, &options(Task::Binary), &answer).expect("encodes");
+        assert_eq!(reply.rows[0].classes, [class(0, "no", 0.5), class(1, "yes", 0.5)]);
+        assert_eq!(reply.rows[0].decision, [class(0, "no", 0.5)]);
+        assert_eq!(reply.rows[1].classes, [class(1, "yes", 0.75), class(0, "no", 0.25)]);
+        assert_eq!(reply.rows[1].decision, [class(1, "yes", 0.75)]);
+        let lower = Options { threshold: Some(0.2), ..options(Task::Binary) };
+        let reply = decoded(&spec, &lower, &answer).expect("encodes");
+        assert_eq!(shown(&reply.rows[2]), (vec![0, 1], vec![1]));
+    }
+
+    #[test]
+    fn the_output_is_returned_where_asked_for() {
+        let spec = spec(Task::Multiclass, &[], &[]);
+        let answer = answer(&[1, 2], &[0.25, 0.75]);
+        let options = Options { return_probabilities: true, ..options(Task::Multiclass) };
+        let reply = decoded(&spec, &options, &answer).expect("encodes");
+        let tensor = reply.probabilities.expect("the tensor");
+        assert_eq!((tensor.name.as_str(), &tensor.shape[..]), ("p", &[1, 2][..]));
+        assert_eq!(tensor.data, Some(sigmax::tensor::Data::Raw(answer.outputs[0].data.clone())));
+    }
+
+    #[test]
+    fn a_row_without_a_finite_probability_is_named() {
+        let spec = spec(Task::Multiclass, &[], &[]);
+        let answer = answer(&[2, 2], &[0.25, 0.75, f32::NAN, 0.5]);
+        let error = decoded(&spec, &options(Task::Multiclass), &answer).expect_err("refused");
+        assert_eq!(error, Error::NotFinite { model: "model".into(), row: 1, input: "x".into() });
+    }
+
+    #[test]
+    fn an_output_that_is_not_the_task_is_a_fault() {
+        let spec = spec(Task::Multiclass, &["a", "b", "c"], &[]);
+        let error = decoded(&spec, &options(Task::Multiclass), &answer(&[1, 2], &[0.5, 0.5]));
+        assert_eq!(error, Err(Error::Fault { model: "model".into() }));
+    }
+}
