@@ -35,7 +35,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
         load_runtime(str(find_runtime()))
         server = Server(config)
     except (RepositoryError, RuntimeLibraryError, NativeError, OSError) as error:
-        _complain(f"error: {error}")
+        _say(f"error: {error}")
         return 1
     _warn(models, config)
     outcomes = _load_all(server, models, config)
@@ -45,7 +45,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if failures and config.exit_on_error:
         for failure in failures:
-            _complain(f"error: {failure.name} cannot be served: {failure.reason}")
+            _say(f"error: {failure.name} cannot be served: {failure.reason}")
         server.stop()
         return 1
     print(_state(server, len(outcomes), len(failures)), flush=True)
@@ -98,13 +98,13 @@ def _inputs(opened: OpenedModel) -> str:
 
 def _warn(models: Iterable[Found], config: ServerConfig) -> None:
     if not (config.host in ("localhost", "::1") or config.host.startswith("127.")):
-        _complain(
+        _say(
             f"warning: no transport security and no authentication yet: whoever reaches "
             f"{config.host} can ask these models"
         )
     for found in models:
         if found.ignored_config:
-            _complain(f"warning: {found.ignored_config} is not read by this release")
+            _say(f"warning: {found.ignored_config} is not read by this release")
 
 
 def _state(server: Server, models: int, failures: int) -> str:
@@ -126,20 +126,24 @@ def _age() -> float:
 def _stop(server: Server, grace: float) -> int:
     """Let the server answer what it has accepted; returns the exit code."""
     server.drain()
+    _say(
+        f"stopping: what was accepted is answered, for at most {grace:g} seconds; "
+        "a second signal ends it at once"
+    )
     deadline = time.monotonic() + grace
     # Waits in slices, to see a second signal soon.
     while not server.wait(min(0.1, max(0.0, deadline - time.monotonic()))):
         if signal.sigtimedwait(_ENDING, 0):
-            _complain("ending at once, by a second signal")
+            _say("ending at once, by a second signal")
             break
         if time.monotonic() >= deadline:
-            _complain(f"ending, because --grace-seconds, which is {grace:g}, are over")
+            _say(f"ending, because --grace-seconds, which is {grace:g}, are over")
             break
     lost = server.stop()
     if lost:
-        _complain(f"error: {lost} accepted requests were not answered")
+        _say(f"error: {lost} accepted requests were not answered")
     return 1 if lost else 0
 
 
-def _complain(text: str) -> None:
+def _say(text: str) -> None:
     print(f"sigmax serve: {text}", file=sys.stderr, flush=True)
