@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sigmax import Classification, Client, Result, TensorSpec
 
-Command = Callable[["Client", argparse.Namespace], None]
-
 # Subcommands that other distributions answer: (module, function, extra, help).
 _ELSEWHERE = {
     "serve": ("sigmax_server.cli", "main", "server", "serve models over gRPC"),

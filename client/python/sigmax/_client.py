@@ -110,6 +110,8 @@ class Client:
     ) -> Iterator[tuple[Key, Result | SigmaxError]]:
         """Classify many rows or batches over one stream; answers may overtake each other.
 
+        Nothing is sent before the first answer is asked for.
+
         Args:
             model: The model's name.
             items: Pairs of a key of your own and the values, as `classify` takes them. They are

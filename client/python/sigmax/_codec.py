@@ -16,6 +16,7 @@ from sigmax.v1 import classifier_pb2 as pb
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
 """One row or a batch: lists, arrays, anything with `__array__`; several inputs as a dict."""
 
+# Reasons, the server's and our own, that say how the inputs differ from the description.
 _OF_DESCRIPTION = {
     "BAD_ELEMENT",
     "BYTE_SIZE_MISMATCH",
@@ -57,7 +58,7 @@ def encode(question: Question, model: Model, inputs: Inputs) -> tuple[pb.Classif
         inputs: The values of the only input, or of every input by its name.
 
     Raises:
-        InvalidInput: A name, shape, number of rows or value does not fit the description.
+        InvalidInput: A name, a shape or a value does not fit the description.
     """
     values = _by_name(model, inputs)
     arrays = [_read(model, spec, values[spec.name]) for spec in model.inputs]
