@@ -141,17 +141,16 @@ class Result(Sequence[Classification]):
 
     @cached_property
     def _matrix(self) -> NDArray[Any] | None:
-        """Probabilities as [rows, classes]: a binary model's single column becomes two."""
+        """Probabilities as [rows, classes]; a binary model's only column becomes two."""
         if self._tensor is None:
             return None
         array = _tensor.from_bytes(
             self._tensor.raw,
             dtype_name(self._tensor.dtype),
             tuple(self._tensor.shape),
-        )
+        ).reshape(len(self), -1)
         if self._task == "binary":
-            ones = array.reshape(len(self))
-            return np.stack([1 - ones, ones], axis=1)
+            return np.hstack([1 - array, array])
         return array
 
     @property

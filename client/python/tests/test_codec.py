@@ -199,12 +199,13 @@ def test_a_result_of_one_row_is_that_row(single: bool) -> None:
     assert result.probabilities.shape == ((3,) if single else (1, 3))
 
 
-def test_probabilities_of_a_binary_model_have_two_columns() -> None:
+@pytest.mark.parametrize("shape", [[1], [1, 1]])
+def test_probabilities_of_a_binary_model_have_two_columns(shape: list[int]) -> None:
     reply = pb.ClassifyResponse(
         rows=[pb.Classification(classes=scored((0, 0.75), (1, 0.25)), decision=scored((1, 0.25)))]
     )
     reply.probabilities.dtype = pb.DATA_TYPE_FP32
-    reply.probabilities.shape.extend([1, 1])
+    reply.probabilities.shape.extend(shape)
     reply.probabilities.raw = np.array([0.25], "<f4").tobytes()
     result = _codec.decode(reply, described(task="binary"), single=True)
     assert result.probabilities.tolist() == [0.75, 0.25]
