@@ -1,0 +1,97 @@
+//! Opening model files, and what is known of them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use sigmax_core::engine::Source;
+use sigmax_core::engine::onnx::{self, OnnxFile};
+use sigmax_core::model::{self, TensorSpec};
+
+use crate::native_error;
+
+/// Open ONNX Runtime's shared library at this absolute path, once a process; returns its version.
+#[pyfunction]
+pub(crate) fn load_runtime(py: Python<'_>, library: PathBuf) -> PyResult<String> {
+    py.detach(|| onnx::load_runtime(&library)).map_err(native_error)
+}
+
+/// Open an ONNX file; an error names the file and the reason.
+#[pyfunction]
+pub(crate) fn open_model(py: Python<'_>, path: PathBuf) -> PyResult<OpenedModel> {
+    let file = py.detach(|| OnnxFile::open(&path)).map_err(native_error)?;
+    Ok(OpenedModel {
+        path: path.to_string_lossy().into(),
+        inputs: infos(file.inputs()),
+        outputs: infos(file.outputs()),
+        metadata: file.metadata().clone(),
+        file: Mutex::new(Some(file)),
+    })
+}
+
+/// One input or output, as the graph declares it.
+#[pyclass(frozen, get_all)]
+#[derive(Clone, Debug)]
+pub(crate) struct TensorInfo {
+    name: String,
+    dtype: &'static str,
+    dims: Vec<i64>,
+}
+
+fn infos(specs: &[TensorSpec]) -> Vec<TensorInfo> {
+    let info = |spec: &TensorSpec| TensorInfo {
+        name: spec.name.clone(),
+        dtype: spec.dtype.name(),
+        dims: spec.dims.clone(),
+    };
+    specs.iter().map(info).collect()
+}
+
+/// A model file that has been opened once; `Server.load` serves this very session.
+#[pyclass(frozen)]
+#[derive(Debug)]
+pub(crate) struct OpenedModel {
+    #[pyo3(get)]
+    path: String,
+    #[pyo3(get)]
+    inputs: Vec<TensorInfo>,
+    #[pyo3(get)]
+    outputs: Vec<TensorInfo>,
+    #[pyo3(get)]
+    metadata: BTreeMap<String, String>,
+    /// Until it is loaded.
+    file: Mutex<Option<OnnxFile>>,
+}
+
+impl OpenedModel {
+    /// The file, once.
+    pub(crate) fn take(&self) -> PyResult<OnnxFile> {
+        self.file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .ok_or_else(|| native_error(format!("{}: has been loaded already", self.path)))
+    }
+}
+
+/// What warming a model up has shown.
+#[pyclass(frozen, get_all)]
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    heavy: bool,
+    rows_independent: bool,
+    preferred_batch_size: usize,
+    microseconds_per_batch: Vec<(usize, f64)>,
+}
+
+impl From<model::Report> for Report {
+    fn from(report: model::Report) -> Self {
+        Self {
+            heavy: report.heavy,
+            rows_independent: report.rows_independent,
+            preferred_batch_size: report.preferred_batch_size,
+            microseconds_per_batch: report.microseconds_per_batch,
+        }
+    }
+}
