@@ -208,7 +208,8 @@ async fn connection(shard: Rc<Shard>, stream: TcpStream) {
         let shard = shard.clone();
         service_fn(move |request| {
             let shard = shard.clone();
-            async move { Ok::<_, Infallible>(shard.answer(request).await) }
+            // Boxed because hyper and tokio move a call's future from hand to hand.
+            Box::pin(async move { Ok::<_, Infallible>(shard.answer(request).await) })
         })
     };
     let connection = http2::Builder::new(Local)
@@ -236,9 +237,9 @@ async fn connection(shard: Rc<Shard>, stream: TcpStream) {
 #[derive(Clone, Copy, Debug)]
 struct Local;
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, task: F) {
-        spawn_local(async { drop(task.await) });
+        spawn_local(task);
     }
 }
 

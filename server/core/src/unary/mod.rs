@@ -100,6 +100,7 @@ where
         return Err(Error::Unimplemented { detail });
     }
     let deadline = timeout(&head.headers)?.and_then(|timeout| arrived.checked_add(timeout));
+    drop(head);
     let read = read(body, limits);
     let message = match deadline {
         // Makes a timer only where the message is not there yet.
