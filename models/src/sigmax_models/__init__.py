@@ -27,7 +27,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are first used: torch takes seconds, `--help` should not."""
+    """Import the public names when they are used: torch takes seconds, `--help` should not."""
     import importlib
 
     if name not in _HOMES:

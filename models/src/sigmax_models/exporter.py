@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,8 @@ def export(
         InexactWarning: Answers differ by more than 1e-6, or with the batch; the difference is
             the file's tolerance.
     """
+    if Path(path).suffix != ".onnx":
+        raise ExportError(f"expected a path that ends in .onnx, got {os.fspath(path)!r}")
     rows = _many_rows(_as_arrays(example), max(BATCHES))
     if unknown := set(declaration.meanings) - set(rows):
         raise ExportError(f"meanings: no input is named {sorted(unknown)}, only {list(rows)}")
@@ -184,7 +186,7 @@ def _tolerance(parity: Parity) -> float:
 
 
 def _publish(
-    path: Path, model: onnx.ModelProto, samples: list[tuple[Rows, np.ndarray]], output: str
+    path: Path, model: onnx.ModelProto, samples: Sequence[tuple[Rows, np.ndarray]], output: str
 ) -> None:
     """Write everything to a folder beside, then move it into place, the model last."""
     path.parent.mkdir(parents=True, exist_ok=True)

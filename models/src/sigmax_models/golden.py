@@ -41,7 +41,7 @@ def write_golden(folder: Path, inputs: Rows, output: tuple[str, np.ndarray]) -> 
 def read_tensor(path: Path) -> tuple[str, np.ndarray]:
     """One tensor of a sample: its name and its values."""
     tensor = onnx.TensorProto.FromString(path.read_bytes())
-    return tensor.name, numpy_helper.to_array(tensor)
+    return tensor.name, numpy_helper.to_array(tensor).copy()
 
 
 def _write(path: Path, name: str, rows: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -54,7 +55,7 @@ def build_graph(served: Served, example: Rows, output: str) -> onnx.ModelProto:
         output: The name to give the output.
 
     Raises:
-        ExportError: torch cannot trace the module, or its batch axis cannot vary.
+        ExportError: torch cannot trace the module, or its number of rows cannot vary.
     """
     batch = torch.export.Dim(BATCH)
     try:
@@ -88,12 +89,15 @@ def producer() -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the exporter's notes on optional packages it does not find."""
-    logger = logging.getLogger("torch.onnx")
+    """Hold back the exporter's notes that its user can do nothing about."""
+    logger = logging.getLogger("torch.onnx")  # on optional packages it does not find
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Several inputs do share one batch axis.
+            warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
+            yield
     finally:
         logger.setLevel(level)
 
@@ -103,11 +107,6 @@ def _explain(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     reason = str(error).strip() or type(error).__name__
-    if "specialized" in reason or "Constraints violated" in reason:
-        return (
-            "no batch axis: the module works for one number of rows only (a size written into "
-            f"its forward, perhaps). torch says: {reason.splitlines()[0]}"
-        )
     return f"torch cannot export this module: {' '.join(reason.splitlines()[:3])}"
 
 
@@ -133,10 +132,10 @@ def _check_interface(model: onnx.ModelProto, example: Rows, output: str) -> None
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         if not dims or dims[0].dim_param != BATCH:
-            first = dims[0].dim_value if dims else "none, a scalar"
+            came = f"always {dims[0].dim_value}" if dims else "no axis at all"
             raise ExportError(
-                f"no batch axis: the first axis of {value.name!r} must be the number of rows, "
-                f"it is {first}"
+                f"no batch axis: expected the first axis of {value.name!r} to be the number of "
+                f"rows, whatever it is, got {came}"
             )
 
 

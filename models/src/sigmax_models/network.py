@@ -112,7 +112,7 @@ class Network:
         torch.save(trained.module.state_dict(), self.weights_path(repository))
         return written
 
-    def load(self, weights: Path) -> nn.Module:
+    def load(self, weights: Path) -> Served:
         """The trained module from its weights: in eval mode, answering what is served."""
         module = self.build()
         module.load_state_dict(torch.load(weights, weights_only=True))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 import torch
 
 from sigmax_models.errors import ExportError

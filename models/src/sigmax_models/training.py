@@ -66,7 +66,9 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
     module.train()
     for epoch in range(recipe.epochs):
-        for batch in torch.randperm(len(rows)).split(recipe.batch):
+        order = torch.randperm(len(rows))
+        for start in range(0, len(rows), recipe.batch):
+            batch = order[start : start + recipe.batch]
             optimizer.zero_grad()
             loss(module(rows[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

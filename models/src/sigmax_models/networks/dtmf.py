@@ -40,7 +40,8 @@ def press(key: int, chance: np.random.Generator) -> np.ndarray:
     start = chance.uniform(0, 0.2 - length)
     sound = np.where((time >= start) & (time < start + length), tones, 0.0) + noise
     peak = 32_000 * 10 ** (-chance.uniform(0, 30) / 20)
-    return (sound * peak / np.abs(sound).max()).round().astype(np.int16)
+    pcm: np.ndarray = (sound * peak / np.abs(sound).max()).round().astype(np.int16)
+    return pcm
 
 
 def load(count: int, seed: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

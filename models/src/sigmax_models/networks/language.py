@@ -2,7 +2,10 @@
 
 import gettext
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pycountry
@@ -31,53 +34,71 @@ CODES = {
 LABELS = tuple(CODES)
 LENGTH = 64
 
-# Countries whose names are held out in every language, and one name of each to ask about.
+# Countries whose names are held out in every language, and the language to ask each one in.
 ASKED = {
     "Egypt": "Hungarian",
-    "Germany": "French",
-    "Iceland": "Polish",
-    "New Zealand": "Finnish",
-    "Norway": "Greek",
+    "Germany": "German",
+    "Iceland": "Finnish",
+    "New Zealand": "Russian",
+    "Norway": "French",
     "Spain": "Vietnamese",
-    "Switzerland": "German",
-    "Thailand": "Japanese",
-    "Turkmenistan": "Russian",
+    "Switzerland": "Polish",
+    "Thailand": "Greek",
+    "Turkmenistan": "Japanese",
     "United Kingdom": "English",
 }
 
 
 @dataclass(frozen=True)
 class Name:
-    """A country's or a language's name in one language; `concept` is what it names, in English."""
+    """A name in one language; `concept` is what it names, in English."""
 
     text: str
     language: int
     concept: str
 
 
+def cut(text: str) -> str:
+    """As many whole characters of a text as fit into 64 bytes of UTF-8."""
+    return text.encode()[:LENGTH].decode(errors="ignore")
+
+
 def encode(text: str) -> np.ndarray:
-    """A text as UTF-8, UINT8 [64]: padded with zeros, or cut after the last whole character."""
-    raw = text.encode()[:LENGTH].decode(errors="ignore").encode()
-    return np.array(list(raw.ljust(LENGTH, b"\0")), np.uint8)
+    """A text as UTF-8, UINT8 [64]: cut to fit, padded with zeros."""
+    return np.array(list(cut(text).encode().ljust(LENGTH, b"\0")), np.uint8)
 
 
 def load() -> list[Name]:
-    """Names of countries and of languages that differ from language to language."""
-    concepts = {
-        "iso3166-1": [country.name for country in pycountry.countries],
-        "iso639-3": [item.name for item in pycountry.languages if hasattr(item, "alpha_2")],
-    }
-    texts: dict[str, set[tuple[int, str]]] = {}
-    for number, code in enumerate(CODES.values()):
-        for domain, names in concepts.items():
-            translate = _translator(domain, code)
-            for concept in names:
-                texts.setdefault(translate(concept), set()).add((number, concept))
+    """Names of countries, languages, scripts and currencies that differ between languages."""
+    owners: dict[str, set[tuple[int, str]]] = {}
+    for language, code in enumerate(CODES.values()):
+        for domain, concept, name in _english_names():
+            text = cut(_translator(domain, code)(name))
+            owners.setdefault(text, set()).add((language, concept))
     # "Peru" is the same in half of them: such a name tells nothing about the language.
-    return [Name(text, *owners.pop()) for text, owners in texts.items() if len(owners) == 1]
+    return [Name(text, *owner) for text, (owner, *others) in owners.items() if not others]
 
 
-def _translator(domain: str, code: str) -> "gettext._TranslationsGetter | type[str]":
+def _english_names() -> list[tuple[str, str, str]]:
+    """What pycountry translates: the domain of the translation, a concept, a name of it."""
+    countries = [(item.name, name) for item in pycountry.countries for name in _names(item)]
+    # The languages with a code of two letters: those that many people know by name.
+    languages = [item.name for item in pycountry.languages if hasattr(item, "alpha_2")]
+    return [
+        *(("iso3166-1", concept, name) for concept, name in countries),
+        *(("iso639-3", name, name) for name in languages),
+        *(("iso15924", item.name, item.name) for item in pycountry.scripts),
+        *(("iso4217", item.name, item.name) for item in pycountry.currencies),
+    ]
+
+
+def _names(country: Any) -> list[str]:
+    """The short name of a country, and the official one where it has one."""
+    return [country.name, *([country.official_name] if hasattr(country, "official_name") else [])]
+
+
+@cache
+def _translator(domain: str, code: str) -> Callable[[str], str]:
     if not code:
         return str
     return gettext.translation(domain, pycountry.LOCALES_DIR, languages=[code]).gettext
@@ -105,13 +126,13 @@ def to_tensors(names: list[Name]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Language(nn.Module):
-    """Bytes to vectors, a convolution over five of them, the mean: UINT8 [rows, 64] to logits."""
+    """Bytes to vectors, a convolution over three of them, the mean: UINT8 [rows, 64] to logits."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed = nn.Embedding(256, 24, padding_idx=0)
-        self.convolve = nn.Conv1d(24, 96, kernel_size=5, padding=2)
-        self.answer = nn.Linear(96, len(LABELS))
+        self.embed = nn.Embedding(256, 16, padding_idx=0)
+        self.convolve = nn.Conv1d(16, 64, kernel_size=3, padding=1)
+        self.answer = nn.Linear(64, len(LABELS))
 
     def forward(self, text: torch.Tensor) -> torch.Tensor:
         """One logit a language; the padding counts for nothing."""
@@ -129,22 +150,26 @@ def build() -> nn.Module:
 
 
 def train(seed: int = 0, progress: Progress = silent) -> Trained:
-    """Train on the names of four fifths of all countries and languages, judge by the others."""
+    """Train on the names of four fifths of everything, judge by the names of the rest."""
     seen, held_out = split()
     rows, languages = to_tensors(seen)
     other_rows, other_languages = to_tensors(held_out)
     with repeatable(seed):
         module = Language()
-        recipe = Recipe(epochs=25, decay=0.1)
+        recipe = Recipe(epochs=15, rate=0.02, decay=0.05)
         fit(module, rows, languages, functional.cross_entropy, recipe, progress)
         score = judge(module, other_rows, other_languages)
     return Trained(module, rows.numpy(), other_rows.numpy(), score)
 
 
 def unseen() -> list[Sample]:
-    """Names of countries, none of which was seen in any language."""
-    asked = [name for name in load() if ASKED.get(name.concept) == LABELS[name.language]]
-    return [Sample(name.text, encode(name.text), LABELS[name.language]) for name in asked]
+    """The full names of countries, none of which was seen in any language."""
+    asked = {
+        name.concept: name  # the official name comes after the short one
+        for name in load()
+        if ASKED.get(name.concept) == LABELS[name.language]
+    }
+    return [Sample(name.text, encode(name.text), LABELS[name.language]) for name in asked.values()]
 
 
 NETWORK = Network(
