@@ -1,4 +1,5 @@
 import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -148,8 +149,21 @@ def test_train_publishes_a_network_and_its_weights(
 def test_train_names_the_networks_where_one_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train_main(["fish", "--repository", str(tmp_path)]) == 1
-    assert "sigmax train: no network is named 'fish'; there are linear," in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        train_main(["fish", "--repository", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "no network is named 'fish'; there are linear, seq" in capsys.readouterr().err
+
+
+def test_help_is_shown_without_loading_torch() -> None:
+    code = (
+        "import sys; from sigmax_models.cli import train_main\n"
+        "try: train_main(['--help'])\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("usage: sigmax train")
+    assert ran.stdout.endswith("False\n")
 
 
 class Terminal(io.StringIO):

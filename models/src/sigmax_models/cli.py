@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sigmax_models import networks
 from sigmax_models.errors import ExportError, InexactWarning
 
 if TYPE_CHECKING:
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 
 def train_main(argv: list[str]) -> int:
     """Run `sigmax train`; returns the exit code."""
-    options = _train_parser().parse_args(argv)
+    parser = _train_parser()
+    options = parser.parse_args(argv)
+    names = list(networks.NAMES) if "all" in options.networks else options.networks
+    if unknown := [name for name in names if name not in networks.NAMES]:
+        parser.error(f"no network is named {unknown[0]!r}; there are {', '.join(networks.NAMES)}")
     try:
-        from sigmax_models import networks
-
-        names = list(networks.NAMES) if "all" in options.networks else options.networks
         for name in dict.fromkeys(names):
             _train(networks.get(name), options.repository, options.seed)
-    except (ExportError, InexactWarning, KeyError, OSError) as error:
+    except (ExportError, InexactWarning, OSError) as error:
         return _fail("train", error)
     return 0
 
@@ -124,7 +126,7 @@ def _train_parser() -> argparse.ArgumentParser:
         nargs="*",
         default=["all"],
         metavar="NETWORK",
-        help="linear, sequential, mammal, animal, digits, language, dtmf; default: all",
+        help=f"{', '.join(networks.NAMES)}; default: all",
     )
     parser.add_argument(
         "--repository",
@@ -238,7 +240,5 @@ def _meaning(text: str) -> tuple[str, str]:
 
 
 def _fail(command: str, error: Exception) -> int:
-    # str of a KeyError is its message in quotes
-    message = error.args[0] if isinstance(error, KeyError) else error
-    print(f"sigmax {command}: {message}", file=sys.stderr)
+    print(f"sigmax {command}: {error}", file=sys.stderr)
     return 1
