@@ -1,0 +1,64 @@
+"""Real servers for the tests that cross components."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support import files
+from support.server import Server
+
+# ONNX Runtime reports its use over the network unless this is set before it is loaded.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The seven networks, trained and exported. Takes a minute: for tests marked slow."""
+    from sigmax_models import InexactWarning, networks
+
+    folder = tmp_path_factory.mktemp("repository")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InexactWarning)
+        for network in networks.all_networks():
+            network.publish(network.train(seed=0), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def networks_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serves the seven networks; shared by all tests, so none may stop it."""
+    with Server(tmp_path_factory.mktemp("networks") / "log", repository) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of `files.EXAMPLES`."""
+    folder = tmp_path_factory.mktemp("examples")
+    for name, build in files.EXAMPLES.items():
+        files.save(build(), folder, name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serves the examples with two shards; shared by all tests, so none may stop it."""
+    with Server(tmp_path_factory.mktemp("server") / "log", examples, "--shards=2") as server:
+        yield server
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts servers for one test: arguments of `sigmax serve` to a `Server`."""
+    with ExitStack() as running:
+
+        def start(*arguments: str | Path) -> Server:
+            log = tmp_path / f"server-{os.urandom(4).hex()}.log"
+            return running.enter_context(Server(log, *arguments))
+
+        yield start

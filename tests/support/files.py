@@ -1,0 +1,282 @@
+"""Small model files, each for one special case, built without PyTorch."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx.helper import make_node
+
+ELEMENTS = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+}
+DTYPES = tuple(ELEMENTS)
+
+# Weights of small networks: any, but always the same.
+CHANCE = np.random.default_rng(0)
+LINEAR_WEIGHT = np.array([[-0.4499, 0.4996, 0.1127], [-0.0365, -0.1955, 0.04227]], np.float32)
+LINEAR_BIAS = np.array([0.0310, 0.15327], np.float32)
+LAYERS = [
+    (CHANCE.normal(size=(wide, deep)).astype(np.float32), np.zeros(deep, np.float32))
+    for wide, deep in ((10, 18), (18, 20), (20, 5))
+]
+TABLE = CHANCE.normal(size=(10, 3)).astype(np.float32)
+
+Spec = tuple[str, str, Sequence[str | int]]
+"""A tensor of a graph: its name, its dtype, its sizes."""
+
+
+def graph(
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[Spec],
+    outputs: Sequence[Spec],
+    weights: dict[str, np.ndarray] | None = None,
+    **stated: Any,
+) -> onnx.ModelProto:
+    """A model; what is stated becomes its metadata: `task="binary"` is sigmax.task."""
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [_value(spec) for spec in inputs],
+        [_value(spec) for spec in outputs],
+        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in stated.items()}
+    helper.set_model_props(model, {f"sigmax.{key}": text for key, text in texts.items()})
+    return model
+
+
+def _value(spec: Spec) -> onnx.ValueInfoProto:
+    name, dtype, shape = spec
+    return helper.make_tensor_value_info(name, ELEMENTS[dtype], list(shape))
+
+
+def identity(dtype: str) -> onnx.ModelProto:
+    """Gives what it is given, whatever the shape."""
+    node = make_node("Identity", ["x"], ["y"])
+    shape = ["batch", "height", "width"]
+    return graph([node], [("x", dtype, shape)], [("y", dtype, shape)])
+
+
+def classes_of(dtype: str) -> onnx.ModelProto:
+    """A softmax over three numbers of any dtype."""
+    nodes = [
+        make_node("Cast", ["x"], ["scores"], to=TensorProto.FLOAT),
+        make_node("Softmax", ["scores"], ["p"], axis=-1),
+    ]
+    stated = {"format": "1", "task": "multiclass", "labels": ["a", "b", "c"]}
+    return graph(nodes, [("x", dtype, ["batch", 3])], [("p", "FP32", ["batch", 3])], **stated)
+
+
+def sigmoid() -> onnx.ModelProto:
+    """One pre-activation to one probability."""
+    return graph(
+        [make_node("Sigmoid", ["x"], ["p"])],
+        [("x", "FP32", ["batch", 1])],
+        [("p", "FP32", ["batch", 1])],
+        **{"format": "1", "task": "binary", "labels": ["no", "yes"], "thresholds": [0.5]},
+    )
+
+
+def softmax() -> onnx.ModelProto:
+    """Five scores to five probabilities."""
+    return graph(
+        [make_node("Softmax", ["x"], ["p"], axis=-1)],
+        [("x", "FP32", ["batch", 5])],
+        [("p", "FP32", ["batch", 5])],
+        **{"format": "1", "task": "multiclass", "labels": list("abcde")},
+    )
+
+
+def multilabel() -> onnx.ModelProto:
+    """Three pre-activations to three independent probabilities."""
+    labels, thresholds = ["fur", "wings", "scales"], [0.25, 0.5, 0.75]
+    return graph(
+        [make_node("Sigmoid", ["x"], ["p"])],
+        [("x", "FP32", ["batch", 3])],
+        [("p", "FP32", ["batch", 3])],
+        **{"format": "1", "task": "multilabel", "labels": labels, "thresholds": thresholds},
+    )
+
+
+def linear() -> onnx.ModelProto:
+    """Linear 3 -> 2: W x + b, and no task."""
+    return graph(
+        [make_node("Gemm", ["x", "weight", "bias"], ["y"], transB=1)],
+        [("x", "FP32", ["batch", 3])],
+        [("y", "FP32", ["batch", 2])],
+        {"weight": LINEAR_WEIGHT, "bias": LINEAR_BIAS},
+    )
+
+
+def layers() -> onnx.ModelProto:
+    """Linear 10-18, 18-20, 20-5, and a softmax."""
+    nodes, weights, last = [], {}, "x"
+    for number, (weight, bias) in enumerate(LAYERS):
+        weights |= {f"w{number}": weight, f"b{number}": bias}
+        nodes += [make_node("Gemm", [last, f"w{number}", f"b{number}"], [f"z{number}"])]
+        nodes += [make_node("Relu", [f"z{number}"], [f"a{number}"])]
+        last = f"a{number}"
+    nodes[-1] = make_node("Softmax", ["z2"], ["p"], axis=-1)
+    stated = {"format": "1", "task": "multiclass", "labels": list("abcde")}
+    shapes = [("x", "FP32", ["batch", 10])], [("p", "FP32", ["batch", 5])]
+    return graph(nodes, *shapes, weights, **stated)
+
+
+def embedding() -> onnx.ModelProto:
+    """Four indices below 10 to the mean of their vectors, and a softmax."""
+    nodes = [
+        make_node("Gather", ["table", "x"], ["vectors"]),
+        make_node("ReduceMean", ["vectors", "axis"], ["scores"], keepdims=0),
+        make_node("Softmax", ["scores"], ["p"], axis=-1),
+    ]
+    return graph(
+        nodes,
+        [("x", "INT64", ["batch", 4])],
+        [("p", "FP32", ["batch", 3])],
+        {"table": TABLE, "axis": np.array([1])},
+        **{"format": "1", "task": "multiclass", "labels": ["a", "b", "c"]},
+    )
+
+
+def division() -> onnx.ModelProto:
+    """Whole numbers, divided."""
+    inputs = [("x", "INT32", ["batch", 2]), ("by", "INT32", ["batch", 2])]
+    return graph([make_node("Div", ["x", "by"], ["y"])], inputs, [("y", "INT32", ["batch", 2])])
+
+
+def whole_batch() -> onnx.ModelProto:
+    """A softmax over the batch: every row depends on all others."""
+    return graph(
+        [make_node("Softmax", ["x"], ["p"], axis=0)],
+        [("x", "FP32", ["batch", 3])],
+        [("p", "FP32", ["batch", 3])],
+        **{"format": "1", "task": "multiclass", "labels": ["a", "b", "c"]},
+    )
+
+
+def unbatched() -> onnx.ModelProto:
+    """A softmax over exactly three numbers, without a batch axis."""
+    shapes = [("x", "FP32", [3])], [("p", "FP32", [3])]
+    return graph(
+        [make_node("Softmax", ["x"], ["p"], axis=-1)],
+        *shapes,
+        **{"format": "1", "task": "multiclass", "labels": ["a", "b", "c"]},
+    )
+
+
+def pair() -> onnx.ModelProto:
+    """Two inputs of different dtypes, two outputs: a sum in FP32, and the flags turned round."""
+    nodes = [
+        make_node("Cast", ["flags"], ["ones"], to=TensorProto.FLOAT),
+        make_node("Add", ["x", "ones"], ["sum"]),
+        make_node("Not", ["flags"], ["others"]),
+    ]
+    inputs = [("x", "FP32", ["batch", 3]), ("flags", "BOOL", ["batch", 3])]
+    return graph(nodes, inputs, [("sum", "FP32", ["batch", 3]), ("others", "BOOL", ["batch", 3])])
+
+
+def root() -> onnx.ModelProto:
+    """The sigmoid of a square root, which a negative number does not have."""
+    return graph(
+        [make_node("Sqrt", ["x"], ["z"]), make_node("Sigmoid", ["z"], ["p"])],
+        [("x", "FP32", ["batch", 1])],
+        [("p", "FP32", ["batch", 1])],
+        **{"format": "1", "task": "binary", "labels": ["no", "yes"]},
+    )
+
+
+def slow(turns: int = 60) -> onnx.ModelProto:
+    """Takes about a tenth of a second a run; gives what it is given."""
+    side = 300
+    mixing = np.random.default_rng(0).normal(0, side**-0.5, (side, side)).astype(np.float32)
+    body = helper.make_graph(
+        [
+            make_node("Identity", ["go"], ["go_on"]),
+            make_node("MatMul", ["mixed", "mixing"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("mixed", TensorProto.FLOAT, [side, side]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, [side, side]),
+        ],
+    )
+    # The loop starts from the input, so that nothing of it can be computed ahead.
+    nodes = [
+        make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        make_node("Expand", ["mean", "sides"], ["start"]),
+        make_node("Loop", ["turns", "go", "start"], ["end"], body=body),
+        make_node("ReduceMean", ["end"], ["middle"], keepdims=0),
+        make_node("Mul", ["middle", "nothing"], ["zero"]),
+        make_node("Add", ["x", "zero"], ["y"]),
+    ]
+    weights = {
+        "mixing": mixing,
+        "turns": np.array(turns),
+        "go": np.array(True),
+        "sides": np.array([side, side]),
+        "nothing": np.array(0, np.float32),
+    }
+    shapes = [("x", "FP32", ["batch", 1])], [("y", "FP32", ["batch", 1])]
+    return graph(nodes, *shapes, weights)
+
+
+def unknown_operator() -> onnx.ModelProto:
+    """No runtime has this operator."""
+    shapes = [("x", "FP32", ["batch", 1])], [("y", "FP32", ["batch", 1])]
+    return graph([make_node("Frobnicate", ["x"], ["y"])], *shapes)
+
+
+EXAMPLES: dict[str, Callable[[], onnx.ModelProto]] = {
+    **{f"identity-{name.lower()}": (lambda name=name: identity(name)) for name in DTYPES},
+    **{f"classes-{name.lower()}": (lambda name=name: classes_of(name)) for name in DTYPES},
+    "sigmoid": sigmoid,
+    "softmax": softmax,
+    "multilabel": multilabel,
+    "linear": linear,
+    "layers": layers,
+    "embedding": embedding,
+    "division": division,
+    "whole-batch": whole_batch,
+    "unbatched": unbatched,
+    "pair": pair,
+    "root": root,
+}
+
+
+def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) -> Path:
+    """Write a model into a repository; returns its file."""
+    path = repository / name / str(version) / "model.onnx"
+    path.parent.mkdir(parents=True)
+    onnx.save(model, path)
+    return path
+
+
+def save_golden(model_file: Path, given: np.ndarray, expected: np.ndarray) -> None:
+    """Write a golden sample of input x and output p beside a model's file."""
+    folder = model_file.parent / "test_data_set_0"
+    folder.mkdir()
+    for file, name, array in (("input_0", "x", given), ("output_0", "p", expected)):
+        tensor = numpy_helper.from_array(array, name)
+        (folder / f"{file}.pb").write_bytes(tensor.SerializeToString())

@@ -1,0 +1,143 @@
+"""Tensors, requests and errors as they are on the wire, for both services."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+    BadRequest,
+    ErrorInfo,
+    RetryInfo,
+)
+from grpc_status import rpc_status  # type: ignore[import-untyped]
+from sigmax.v1 import classifier_pb2 as pb
+from sigmax.v1.classifier_pb2_grpc import ClassifierServiceStub
+from tritonclient.grpc import (  # type: ignore[import-untyped]
+    service_pb2,
+    service_pb2_grpc,
+)
+
+from support.server import Server
+
+NUMPY: dict[str, Any] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+NAMES = {np.dtype(kind): name for name, kind in NUMPY.items()}
+SIZES = {name: np.dtype(kind).itemsize for name, kind in NUMPY.items()} | {"BF16": 2}
+SERVICES = ("sigmax", "inference")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as a request or an answer has it; nothing in it need be right."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    raw: bytes
+
+    @classmethod
+    def of(cls, name: str, values: Any, dtype: Any = np.float32) -> "Tensor":
+        array = np.asarray(values, dtype)
+        return cls(name, NAMES[array.dtype], array.shape, array.tobytes())
+
+    @property
+    def array(self) -> np.ndarray:
+        return np.frombuffer(self.raw, NUMPY[self.dtype]).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as a caller gets it."""
+
+    code: str
+    message: str
+    reason: str
+    fields: dict[str, str]
+    retry_after: float | None
+
+
+def classify_request(model: str, *tensors: Tensor, **options: Any) -> pb.ClassifyRequest:
+    inputs = [
+        pb.Tensor(name=t.name, dtype=f"DATA_TYPE_{t.dtype}", shape=t.shape, raw=t.raw)
+        for t in tensors
+    ]
+    return pb.ClassifyRequest(model_name=model, inputs=inputs, **options)
+
+
+def infer_request(model: str, *tensors: Tensor, **options: Any) -> Any:
+    inputs = [{"name": t.name, "datatype": t.dtype, "shape": t.shape} for t in tensors]
+    raw = [t.raw for t in tensors]
+    return service_pb2.ModelInferRequest(
+        model_name=model, inputs=inputs, raw_input_contents=raw, **options
+    )
+
+
+def typed(server: Server) -> "ClassifierServiceStub":
+    return ClassifierServiceStub(server.channel)
+
+
+def triton(server: Server) -> Any:
+    return service_pb2_grpc.GRPCInferenceServiceStub(server.channel)
+
+
+def classify(server: Server, model: str, *tensors: Tensor, **options: Any) -> pb.ClassifyResponse:
+    request = classify_request(model, *tensors, **options)
+    return typed(server).Classify(request, timeout=60)
+
+
+def infer(server: Server, model: str, *tensors: Tensor, **options: Any) -> list[Tensor]:
+    """All outputs that ModelInfer answers."""
+    reply = triton(server).ModelInfer(infer_request(model, *tensors, **options), timeout=60)
+    return outputs(reply)
+
+
+def outputs(reply: Any) -> list[Tensor]:
+    pairs = zip(reply.outputs, reply.raw_output_contents, strict=True)
+    return [Tensor(o.name, o.datatype, tuple(o.shape), raw) for o, raw in pairs]
+
+
+def ask(service: str, server: Server, model: str, *tensors: Tensor, **options: Any) -> object:
+    """Ask through either service."""
+    if service == "sigmax":
+        return classify(server, model, *tensors, **options)
+    return infer(server, model, *tensors, **options)
+
+
+def refusal(call: Callable[[], object]) -> Refusal:
+    """The error that a call must end with."""
+    try:
+        answer = call()
+    except grpc.RpcError as error:
+        return read_error(error)
+    raise AssertionError(f"expected an error, got {answer}")
+
+
+def read_error(error: grpc.RpcError) -> Refusal:
+    status = rpc_status.from_call(error)
+    info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
+    for detail in status.details if status else ():
+        for message in (info, bad, retry):
+            if detail.Is(message.DESCRIPTOR):
+                detail.Unpack(message)
+    assert info.domain in ("", "sigmax")
+    return Refusal(
+        error.code().name,
+        error.details() or "",
+        info.reason,
+        {violation.field: violation.description for violation in bad.field_violations},
+        retry.retry_delay.ToNanoseconds() / 1e9 if retry.HasField("retry_delay") else None,
+    )
