@@ -62,7 +62,7 @@ def exported(repository: Path, name: str) -> Path:
     file = repository / name / "1/model.onnx"
     if not file.exists():
         sigmax = Path(sys.executable).parent / "sigmax"
-        subprocess.run([sigmax, "train", name, "--output", repository], check=True)
+        subprocess.run([sigmax, "train", name, "--repository", repository], check=True)
     return file
 
 
@@ -97,10 +97,8 @@ def compare(
     for contender, runs in zip(contenders, zip(*repeats, strict=True), strict=True):
         times = load.percentiles(*contender, flight, core, arguments.seconds)
         server, question = contender
-        in_flight = flight.connections * flight.streams
-        rows.append(
-            Row(server.name, question.call, count, in_flight, load.summary(list(runs), *times))
-        )
+        measured = load.summary(list(runs), *times)
+        rows.append(Row(server.name, question.call, count, flight.requests, measured))
     return rows
 
 

@@ -82,7 +82,7 @@ def _running(name: str, command: list[str], address: str, cores: set[int]) -> It
     with process:
         try:
             assert process.stdout is not None
-            if not any("ready" in line for line in process.stdout):
+            if not any(line.startswith("ready") for line in process.stdout):
                 raise RuntimeError(f"{name} ended before it was ready: {log.read_text()}")
             yield Server(name, address, process.pid, time.perf_counter() - started)
         finally:
