@@ -84,5 +84,4 @@ def test_a_damaged_installation_is_named(
 
 
 def test_the_installed_runtime_is_found() -> None:
-    pytest.importorskip("sigmax_server._native")
     assert find_runtime().name.startswith("libonnxruntime.so.")
