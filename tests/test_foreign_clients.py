@@ -1,0 +1,196 @@
+"""grpc-go, grpc-js and grpcurl read our answers and our errors as their own stacks do."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import google.rpc  # type: ignore[import-untyped]
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+import pytest
+from support import files
+from support.server import Server
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+FOREIGN = ROOT / "tests/foreign"
+PROTOS = [ROOT / "proto", ROOT / "proto/inference"]
+GO_MODULE = "sigmax.test/foreign"
+# Where Go packages of the protos are generated to.
+GO_PACKAGES = {
+    "sigmax/v1/classifier.proto": f"{GO_MODULE}/gen/sigmaxv1",
+    "grpc_service.proto": f"{GO_MODULE}/gen/inference",
+    "model_config.proto": f"{GO_MODULE}/gen/inference",
+}
+GO_TOOLS = [
+    "google.golang.org/protobuf/cmd/protoc-gen-go",
+    "google.golang.org/grpc/cmd/protoc-gen-go-grpc",
+    "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+]
+MODEL, INPUT, WIDTH = "layers", "x", 10
+
+Outcomes = dict[str, dict[str, Any]]
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """What a command prints; an AssertionError with its complaint where it fails."""
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def go(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the Go module with its tools in bin/, at the versions that go.mod pins."""
+    if shutil.which("go") is None:
+        pytest.skip("go is missing: install Go from https://go.dev/dl")
+    folder = tmp_path_factory.mktemp("foreign") / "go"
+    shutil.copytree(FOREIGN / "go", folder)
+    [needed] = re.findall(r"(?m)^go (.+)$", (folder / "go.mod").read_text())
+    found = run("go", "env", "GOVERSION", cwd=ROOT).strip().removeprefix("go")
+    if numbers(found) < numbers(needed):
+        pytest.skip(f"go is {found}: {needed} or newer is needed")
+    run("go", "build", "-o", "bin/", *GO_TOOLS, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def go_client(go: Path) -> list[str | Path]:
+    """The command that runs the client in Go."""
+    outputs = []
+    for plugin in ("go", "go-grpc"):
+        outputs += [f"--{plugin}_out={go}", f"--{plugin}_opt=module={GO_MODULE}"]
+        outputs += [f"--{plugin}_opt=M{file}={to}" for file, to in GO_PACKAGES.items()]
+    path = f"{go / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{folder}" for folder in PROTOS)]
+    run(*protoc, *outputs, *GO_PACKAGES, cwd=go, PATH=path)
+    run("go", "build", "-o", "bin/client", ".", cwd=go)
+    return [go / "bin/client"]
+
+
+@pytest.fixture(scope="module")
+def node_client(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+    """The command that runs the client in JavaScript, up to the folders of protos."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is missing: install Node.js from https://nodejs.org")
+    folder = tmp_path_factory.mktemp("foreign") / "node"
+    shutil.copytree(FOREIGN / "node", folder, ignore=shutil.ignore_patterns("node_modules"))
+    run("npm", "ci", "--prefer-offline", cwd=folder)
+    return ["node", folder / "client.js"]
+
+
+@pytest.fixture(scope="module")
+def go_outcomes(go_client: list[str | Path], server: Server) -> Outcomes:
+    """What the client in Go says of each call."""
+    return read(run(*go_client, server.grpc, MODEL, INPUT, str(WIDTH), cwd=ROOT))
+
+
+@pytest.fixture(scope="module")
+def node_outcomes(node_client: list[str | Path], server: Server) -> Outcomes:
+    """What the client in JavaScript says of each call."""
+    folders = [*PROTOS, Path(google.rpc.__path__[0]).parents[1]]
+    return read(run(*node_client, server.grpc, MODEL, INPUT, str(WIDTH), *folders, cwd=ROOT))
+
+
+@pytest.fixture(params=["go", "node"])
+def outcomes(request: pytest.FixtureRequest) -> Outcomes:
+    """What a client says of each call, for each language."""
+    said: Outcomes = request.getfixturevalue(f"{request.param}_outcomes")
+    return said
+
+
+@pytest.fixture(params=["Classify", "ModelInfer"])
+def call(request: pytest.FixtureRequest) -> str:
+    """Each of the two calls."""
+    name: str = request.param
+    return name
+
+
+def read(printed: str) -> Outcomes:
+    said: Outcomes = json.loads(printed)
+    return said
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def expected() -> np.ndarray:
+    """The probabilities of a row of a 1 and then zeros, by ONNX Runtime in this process."""
+    session = onnxruntime.InferenceSession(files.layers().SerializeToString())
+    row = np.eye(1, WIDTH, dtype=np.float32)
+    return np.asarray(session.run(None, {INPUT: row})[0])
+
+
+@pytest.mark.parametrize("time", ["good", "again"])
+def test_a_right_request_is_answered(outcomes: Outcomes, call: str, time: str) -> None:
+    said = outcomes[f"{call} {time}"]
+    assert (said["code"], said["message"]) == (0, "")
+    assert np.array_equal(np.array([said["probabilities"]], np.float32), expected())
+
+
+def test_a_wrong_shape_is_named(outcomes: Outcomes, call: str) -> None:
+    said = outcomes[f"{call} shape"]
+    assert (said["code"], said["reason"]) == (3, "SHAPE_MISMATCH")
+    assert re.search(r"-1, ?10\b.* got \[1, ?11\]", said["message"])
+
+
+def test_an_unknown_model_is_named(outcomes: Outcomes, call: str) -> None:
+    said = outcomes[f"{call} model"]
+    assert (said["code"], said["reason"]) == (5, "UNKNOWN_MODEL")
+    assert "'nobody'" in said["message"]
+
+
+def test_a_compressed_request_is_unimplemented(outcomes: Outcomes, call: str) -> None:
+    said = outcomes[f"{call} compressed"]
+    assert (said["code"], said["reason"]) == (12, "UNIMPLEMENTED")
+    assert "gzip" in said["message"]
+
+
+def test_a_deadline_that_passed_is_said(outcomes: Outcomes, call: str) -> None:
+    # grpc-go says it itself; grpc-js is given no clock of its own, so there it is the server.
+    assert outcomes[f"{call} deadline"]["code"] == 4
+
+
+def test_the_server_says_that_a_deadline_passed(node_outcomes: Outcomes, call: str) -> None:
+    assert node_outcomes[f"{call} deadline"]["reason"] == "DEADLINE_EXCEEDED"
+
+
+@pytest.fixture
+def grpcurl(go: Path, server: Server) -> Callable[..., str]:
+    """Asks the server with grpcurl, which knows it by reflection alone."""
+
+    def ask(*arguments: str, request: object = None) -> str:
+        data = [] if request is None else ["-d", json.dumps(request)]
+        return run(go / "bin/grpcurl", "-plaintext", *data, server.grpc, *arguments, cwd=go)
+
+    return ask
+
+
+def test_grpcurl_lists_the_services(grpcurl: Callable[..., str]) -> None:
+    services = grpcurl("list").split()
+    assert {
+        "grpc.health.v1.Health",
+        "inference.GRPCInferenceService",
+        "sigmax.v1.ClassifierService",
+    } <= set(services)
+
+
+def test_grpcurl_classifies(grpcurl: Callable[..., str]) -> None:
+    values = {"floats": [1, *[0] * (WIDTH - 1)]}
+    request = {"model_name": MODEL, "inputs": [{"shape": [1, WIDTH], "values": values}]}
+    answer = json.loads(grpcurl("sigmax.v1.ClassifierService/Classify", request=request))
+    [row] = answer["rows"]
+    best = int(expected()[0].argmax())
+    assert row["decision"][0]["label"] == "abcde"[best]
+    assert np.float32(row["decision"][0]["probability"]) == expected()[0, best]
