@@ -1,13 +1,14 @@
 """Small model files, each for one special case, built without PyTorch."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx.helper import make_node
 
 ELEMENTS = {
@@ -37,41 +38,35 @@ LAYERS = [
 ]
 TABLE = CHANCE.normal(size=(10, 3)).astype(np.float32)
 
-Spec = tuple[str, str, Sequence[str | int]]
-"""A tensor of a graph: its name, its dtype, its sizes."""
+
+def tensor(name: str, dtype: str, *shape: str | int) -> ValueInfoProto:
+    """An input or output of a graph; a size with a name may be any."""
+    return helper.make_tensor_value_info(name, ELEMENTS[dtype], list(shape))
 
 
 def graph(
     nodes: Sequence[NodeProto],
-    inputs: Sequence[Spec],
-    outputs: Sequence[Spec],
-    weights: dict[str, np.ndarray] | None = None,
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    weights: Mapping[str, np.ndarray] | None = None,
     **stated: Any,
 ) -> onnx.ModelProto:
     """A model; what is stated becomes its metadata: `task="binary"` is sigmax.task."""
-    made = helper.make_graph(
-        nodes,
-        "graph",
-        [_value(spec) for spec in inputs],
-        [_value(spec) for spec in outputs],
-        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
-    )
+    constants = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
+    made = helper.make_graph(nodes, "graph", inputs, outputs, constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if stated:
+        stated["format"] = "1"
     texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in stated.items()}
     helper.set_model_props(model, {f"sigmax.{key}": text for key, text in texts.items()})
     return model
 
 
-def _value(spec: Spec) -> onnx.ValueInfoProto:
-    name, dtype, shape = spec
-    return helper.make_tensor_value_info(name, ELEMENTS[dtype], list(shape))
-
-
 def identity(dtype: str) -> onnx.ModelProto:
     """Gives what it is given, whatever the shape."""
     node = make_node("Identity", ["x"], ["y"])
-    shape = ["batch", "height", "width"]
-    return graph([node], [("x", dtype, shape)], [("y", dtype, shape)])
+    shape = ("batch", "height", "width")
+    return graph([node], [tensor("x", dtype, *shape)], [tensor("y", dtype, *shape)])
 
 
 def classes_of(dtype: str) -> onnx.ModelProto:
@@ -80,17 +75,25 @@ def classes_of(dtype: str) -> onnx.ModelProto:
         make_node("Cast", ["x"], ["scores"], to=TensorProto.FLOAT),
         make_node("Softmax", ["scores"], ["p"], axis=-1),
     ]
-    stated = {"format": "1", "task": "multiclass", "labels": ["a", "b", "c"]}
-    return graph(nodes, [("x", dtype, ["batch", 3])], [("p", "FP32", ["batch", 3])], **stated)
+    labels = ["a", "b", "c"]
+    return graph(
+        nodes,
+        [tensor("x", dtype, "batch", 3)],
+        [tensor("p", "FP32", "batch", 3)],
+        task="multiclass",
+        labels=labels,
+    )
 
 
 def sigmoid() -> onnx.ModelProto:
     """One pre-activation to one probability."""
     return graph(
         [make_node("Sigmoid", ["x"], ["p"])],
-        [("x", "FP32", ["batch", 1])],
-        [("p", "FP32", ["batch", 1])],
-        **{"format": "1", "task": "binary", "labels": ["no", "yes"], "thresholds": [0.5]},
+        [tensor("x", "FP32", "batch", 1)],
+        [tensor("p", "FP32", "batch", 1)],
+        task="binary",
+        labels=["no", "yes"],
+        thresholds=[0.5],
     )
 
 
@@ -98,9 +101,10 @@ def softmax() -> onnx.ModelProto:
     """Five scores to five probabilities."""
     return graph(
         [make_node("Softmax", ["x"], ["p"], axis=-1)],
-        [("x", "FP32", ["batch", 5])],
-        [("p", "FP32", ["batch", 5])],
-        **{"format": "1", "task": "multiclass", "labels": list("abcde")},
+        [tensor("x", "FP32", "batch", 5)],
+        [tensor("p", "FP32", "batch", 5)],
+        task="multiclass",
+        labels=list("abcde"),
     )
 
 
@@ -109,9 +113,11 @@ def multilabel() -> onnx.ModelProto:
     labels, thresholds = ["fur", "wings", "scales"], [0.25, 0.5, 0.75]
     return graph(
         [make_node("Sigmoid", ["x"], ["p"])],
-        [("x", "FP32", ["batch", 3])],
-        [("p", "FP32", ["batch", 3])],
-        **{"format": "1", "task": "multilabel", "labels": labels, "thresholds": thresholds},
+        [tensor("x", "FP32", "batch", 3)],
+        [tensor("p", "FP32", "batch", 3)],
+        task="multilabel",
+        labels=labels,
+        thresholds=thresholds,
     )
 
 
@@ -119,24 +125,26 @@ def linear() -> onnx.ModelProto:
     """Linear 3 -> 2: W x + b, and no task."""
     return graph(
         [make_node("Gemm", ["x", "weight", "bias"], ["y"], transB=1)],
-        [("x", "FP32", ["batch", 3])],
-        [("y", "FP32", ["batch", 2])],
+        [tensor("x", "FP32", "batch", 3)],
+        [tensor("y", "FP32", "batch", 2)],
         {"weight": LINEAR_WEIGHT, "bias": LINEAR_BIAS},
     )
 
 
 def layers() -> onnx.ModelProto:
     """Linear 10-18, 18-20, 20-5, and a softmax."""
-    nodes, weights, last = [], {}, "x"
+    nodes: list[NodeProto] = []
+    weights: dict[str, np.ndarray] = {}
+    last = "x"
     for number, (weight, bias) in enumerate(LAYERS):
         weights |= {f"w{number}": weight, f"b{number}": bias}
         nodes += [make_node("Gemm", [last, f"w{number}", f"b{number}"], [f"z{number}"])]
         nodes += [make_node("Relu", [f"z{number}"], [f"a{number}"])]
         last = f"a{number}"
     nodes[-1] = make_node("Softmax", ["z2"], ["p"], axis=-1)
-    stated = {"format": "1", "task": "multiclass", "labels": list("abcde")}
-    shapes = [("x", "FP32", ["batch", 10])], [("p", "FP32", ["batch", 5])]
-    return graph(nodes, *shapes, weights, **stated)
+    labels = list("abcde")
+    shapes = [tensor("x", "FP32", "batch", 10)], [tensor("p", "FP32", "batch", 5)]
+    return graph(nodes, *shapes, weights, task="multiclass", labels=labels)
 
 
 def embedding() -> onnx.ModelProto:
@@ -148,36 +156,39 @@ def embedding() -> onnx.ModelProto:
     ]
     return graph(
         nodes,
-        [("x", "INT64", ["batch", 4])],
-        [("p", "FP32", ["batch", 3])],
+        [tensor("x", "INT64", "batch", 4)],
+        [tensor("p", "FP32", "batch", 3)],
         {"table": TABLE, "axis": np.array([1])},
-        **{"format": "1", "task": "multiclass", "labels": ["a", "b", "c"]},
+        task="multiclass",
+        labels=["a", "b", "c"],
     )
 
 
 def division() -> onnx.ModelProto:
     """Whole numbers, divided."""
-    inputs = [("x", "INT32", ["batch", 2]), ("by", "INT32", ["batch", 2])]
-    return graph([make_node("Div", ["x", "by"], ["y"])], inputs, [("y", "INT32", ["batch", 2])])
+    inputs = [tensor("x", "INT32", "batch", 2), tensor("by", "INT32", "batch", 2)]
+    return graph([make_node("Div", ["x", "by"], ["y"])], inputs, [tensor("y", "INT32", "batch", 2)])
 
 
 def whole_batch() -> onnx.ModelProto:
     """A softmax over the batch: every row depends on all others."""
     return graph(
         [make_node("Softmax", ["x"], ["p"], axis=0)],
-        [("x", "FP32", ["batch", 3])],
-        [("p", "FP32", ["batch", 3])],
-        **{"format": "1", "task": "multiclass", "labels": ["a", "b", "c"]},
+        [tensor("x", "FP32", "batch", 3)],
+        [tensor("p", "FP32", "batch", 3)],
+        task="multiclass",
+        labels=["a", "b", "c"],
     )
 
 
 def unbatched() -> onnx.ModelProto:
     """A softmax over exactly three numbers, without a batch axis."""
-    shapes = [("x", "FP32", [3])], [("p", "FP32", [3])]
+    shapes = [tensor("x", "FP32", 3)], [tensor("p", "FP32", 3)]
     return graph(
         [make_node("Softmax", ["x"], ["p"], axis=-1)],
         *shapes,
-        **{"format": "1", "task": "multiclass", "labels": ["a", "b", "c"]},
+        task="multiclass",
+        labels=["a", "b", "c"],
     )
 
 
@@ -188,17 +199,20 @@ def pair() -> onnx.ModelProto:
         make_node("Add", ["x", "ones"], ["sum"]),
         make_node("Not", ["flags"], ["others"]),
     ]
-    inputs = [("x", "FP32", ["batch", 3]), ("flags", "BOOL", ["batch", 3])]
-    return graph(nodes, inputs, [("sum", "FP32", ["batch", 3]), ("others", "BOOL", ["batch", 3])])
+    inputs = [tensor("x", "FP32", "batch", 3), tensor("flags", "BOOL", "batch", 3)]
+    return graph(
+        nodes, inputs, [tensor("sum", "FP32", "batch", 3), tensor("others", "BOOL", "batch", 3)]
+    )
 
 
 def root() -> onnx.ModelProto:
     """The sigmoid of a square root, which a negative number does not have."""
     return graph(
         [make_node("Sqrt", ["x"], ["z"]), make_node("Sigmoid", ["z"], ["p"])],
-        [("x", "FP32", ["batch", 1])],
-        [("p", "FP32", ["batch", 1])],
-        **{"format": "1", "task": "binary", "labels": ["no", "yes"]},
+        [tensor("x", "FP32", "batch", 1)],
+        [tensor("p", "FP32", "batch", 1)],
+        task="binary",
+        labels=["no", "yes"],
     )
 
 
@@ -238,19 +252,19 @@ def slow(turns: int = 60) -> onnx.ModelProto:
         "sides": np.array([side, side]),
         "nothing": np.array(0, np.float32),
     }
-    shapes = [("x", "FP32", ["batch", 1])], [("y", "FP32", ["batch", 1])]
+    shapes = [tensor("x", "FP32", "batch", 1)], [tensor("y", "FP32", "batch", 1)]
     return graph(nodes, *shapes, weights)
 
 
 def unknown_operator() -> onnx.ModelProto:
     """No runtime has this operator."""
-    shapes = [("x", "FP32", ["batch", 1])], [("y", "FP32", ["batch", 1])]
+    shapes = [tensor("x", "FP32", "batch", 1)], [tensor("y", "FP32", "batch", 1)]
     return graph([make_node("Frobnicate", ["x"], ["y"])], *shapes)
 
 
 EXAMPLES: dict[str, Callable[[], onnx.ModelProto]] = {
-    **{f"identity-{name.lower()}": (lambda name=name: identity(name)) for name in DTYPES},
-    **{f"classes-{name.lower()}": (lambda name=name: classes_of(name)) for name in DTYPES},
+    **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
+    **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},
     "sigmoid": sigmoid,
     "softmax": softmax,
     "multilabel": multilabel,

@@ -1,0 +1,233 @@
+"""The whole of Sigmax, once: train seven networks, export, serve and ask them, and report.
+
+Run it with `make demo`. It exits non-zero where anything disagrees.
+"""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import sigmax
+from sigmax_models import networks
+from sigmax_models.cli import train_main
+from sigmax_models.network import Network, Sample
+from sigmax_models.networks import linear
+from sigmax_models.parity import EXACT, answer_torch
+from tritonclient.grpc import (  # type: ignore[import-untyped]
+    InferenceServerClient,
+    InferInput,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+REPOSITORY = ROOT / "build/demo/repository"
+SIGMAX = Path(sys.executable).with_name("sigmax")
+BURST_SECONDS = 2.0
+BURST_THREADS = 4
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    heading("Train and export")
+    shutil.rmtree(REPOSITORY, ignore_errors=True)
+    if train_main(["--repository", str(REPOSITORY)]) != 0:
+        return 1
+    heading("Serve")
+    with serving() as (server, address), sigmax.Client(address, timeout=60) as client:
+        client.wait_until_ready()
+        heading("Ask what no training has seen")
+        wrong = ask_linear(address)
+        for network in networks.all_networks():
+            if network.declaration.task is not None:
+                wrong += ask(client, network)
+        heading("A quick burst")
+        burst(client, server)
+        heading("Stop")
+        wrong += stop(server)
+    return conclude(wrong)
+
+
+@contextmanager
+def serving() -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A server of the repository on free ports: its process and its gRPC address."""
+    command = [str(SIGMAX), "serve", str(REPOSITORY), "--grpc-port=0", "--http-port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield server, address_of(server)
+        finally:
+            server.kill()
+
+
+def address_of(server: "subprocess.Popen[str]") -> str:
+    """Pass on what the server prints, until it says that it is ready, and where."""
+    assert server.stdout is not None
+    for line in server.stdout:
+        print(line, end="")
+        if found := re.match(r"ready: gRPC ([^,]+),", line):
+            return found[1]
+    raise SystemExit(f"the server ended before it was ready, with exit code {server.wait()}")
+
+
+def ask(client: sigmax.Client, network: Network) -> list[str]:
+    """Ask one classifier all its unseen samples as one batch; returns what is wrong."""
+    samples = network.unseen()
+    rows = np.stack([sample.row for sample in samples])
+    result = client.classify(network.name, rows)
+    served = network.load(network.weights_path(REPOSITORY))
+    by_torch = answer_torch(served, {network.input: rows})
+    # A binary model's two probabilities are 1 - p and p; torch answers p.
+    by_server = result.probabilities[:, -by_torch.shape[1] :]
+    difference = float(np.abs(by_server - by_torch).max())
+
+    title(network)
+    print_pictures(samples)
+    table(
+        ("input", "expected", "answer", "probability"),
+        [
+            (sample.description, str(sample.expected), row.label, f"{row.probability:.4f}")
+            for sample, row in zip(samples, result, strict=True)
+        ],
+    )
+    print(f"  torch's answers differ by {difference:.1e} at most")
+    wrong = [
+        f"{network.name}: {sample.description}: expected {sample.expected}, got {row.label}"
+        for sample, row in zip(samples, result, strict=True)
+        if row.label != sample.expected
+    ]
+    if not difference <= EXACT:
+        wrong.append(f"{network.name}: torch's answers differ by {difference}, over {EXACT}")
+    return wrong
+
+
+def ask_linear(address: str) -> list[str]:
+    """Ask the network without a task, with Triton's own client, and check it by hand."""
+    [sample] = linear.unseen()
+    tensor = InferInput("input", [1, 3], "FP32")
+    tensor.set_data_from_numpy(sample.row[np.newaxis])
+    with InferenceServerClient(address) as client:
+        scores = client.infer("linear", [tensor]).as_numpy("scores")[0]
+
+    title(linear.NETWORK)
+    print("  ModelInfer, from Triton's client, and W x + b by hand:")
+    wrong = []
+    for score, weights, bias in zip(scores, linear.WEIGHT, linear.BIAS, strict=True):
+        terms = [f"{weight:+.5g} * {x:+.4f}" for weight, x in zip(weights, sample.row, strict=True)]
+        by_hand = sum(w * float(x) for w, x in zip(weights, sample.row, strict=True)) + bias
+        print(f"  {' '.join(terms)} {bias:+.5f} = {by_hand:+.6f}   answer {score:+.6f}")
+        if not abs(score - by_hand) <= EXACT:
+            wrong.append(f"linear: expected {by_hand}, got {score}")
+    return wrong
+
+
+def burst(client: sigmax.Client, server: "subprocess.Popen[str]") -> None:
+    """Ask `sequential` as fast as this process can, and say who was the limit."""
+    rows = np.random.default_rng(0).normal(size=(1024, 10)).astype(np.float32)
+    for count in (1, len(rows)):
+        request = partial(client.classify, "sequential", rows[:count], return_probabilities=False)
+        before = cpu_seconds(server)
+        requests = hammer(request)
+        busy = (cpu_seconds(server) - before) / BURST_SECONDS
+        each = "1 row" if count == 1 else f"{count:,} rows"
+        print(
+            f"  {each:>10} a request: {requests / BURST_SECONDS:8,.0f} requests/s, "
+            f"{requests * count / BURST_SECONDS:9,.0f} rows/s; the server was busy {busy:.0%} "
+            "of one core"
+        )
+    print(
+        f"  {BURST_THREADS} threads of one Python client: it is the limit here, not the server,"
+        "\n  which `make bench` measures."
+    )
+
+
+def hammer(request: Callable[[], object]) -> int:
+    """Send a request over and over from a few threads; returns how many were answered."""
+    until = time.monotonic() + BURST_SECONDS
+    counts = [0] * BURST_THREADS
+
+    def send(thread: int) -> None:
+        while time.monotonic() < until:
+            request()
+            counts[thread] += 1
+
+    threads = [threading.Thread(target=send, args=[number]) for number in range(BURST_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts)
+
+
+def cpu_seconds(process: "subprocess.Popen[str]") -> float:
+    """CPU time that all threads of a process have used (proc(5): utime and stime, in ticks)."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def stop(server: "subprocess.Popen[str]") -> list[str]:
+    """End the server as an operator would; returns what is wrong."""
+    server.send_signal(signal.SIGTERM)
+    code = server.wait(timeout=60)
+    print(f"  SIGTERM, exit code {code}", flush=True)
+    return [] if code == 0 else [f"the server ended with exit code {code}, expected 0"]
+
+
+def conclude(wrong: Sequence[str]) -> int:
+    """Say how it went; returns the exit code."""
+    print()
+    for fault in wrong:
+        print(f"DISAGREES: {fault}")
+    if wrong:
+        return 1
+    command = " ".join([short(SIGMAX), "serve", short(REPOSITORY)])
+    print(f"Everything agrees. To serve these networks yourself:\n\n    {command}")
+    return 0
+
+
+def short(path: Path) -> str:
+    """A path as it is written from the current folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def heading(text: str) -> None:
+    """Begin a part of the report."""
+    print(f"\n{text}\n{'=' * len(text)}", flush=True)
+
+
+def title(network: Network) -> None:
+    """Begin the answers of one network."""
+    print(f"\n{network.name}: {network.summary}")
+
+
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print columns, each as wide as its widest cell."""
+    widths = [max(map(columns, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        cells = [
+            cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True)
+        ]
+        print(f"  {'   '.join(cells)}".rstrip())
+
+
+def columns(text: str) -> int:
+    """How wide a text is on a terminal, where Chinese and Japanese characters take two columns."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def print_pictures(samples: Sequence[Sample]) -> None:
+    """Print the samples that can be drawn, side by side."""
+    pictures = [sample.picture.split("\n") for sample in samples if sample.picture]
+    for lines in zip(*pictures, strict=True):
+        print(f"  {'   '.join(lines)}".rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Whatever tensor comes: a valid one is answered exactly, an invalid one refused, by dtype."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+from support.files import DTYPES
+from support.server import Server
+from support.wire import NUMPY, SIZES, Tensor, infer, infer_request, outputs, refusal, triton
+
+SHAPES = st.tuples(st.integers(1, 8), st.integers(0, 5), st.integers(0, 5))
+CONCURRENT = 64
+FLOATS = ("FP16", "FP32", "FP64")
+
+
+def elements(shape: tuple[int, ...], dtype: str) -> int:
+    return math.prod(shape) * SIZES[dtype]
+
+
+@st.composite
+def tensors(draw: DrawFn, dtype: str) -> Tensor:
+    """Any shape that the identity takes, with any bytes: every NaN, infinity and subnormal."""
+    shape = draw(SHAPES)
+    size = elements(shape, dtype)
+    raw = draw(st.binary(min_size=size, max_size=size))
+    if dtype == "BOOL":
+        raw = bytes(byte & 1 for byte in raw)
+    return Tensor("x", dtype, shape, raw)
+
+
+@st.composite
+def broken(draw: DrawFn, dtype: str) -> Tensor:
+    """A valid tensor with one thing wrong."""
+    tensor = draw(tensors(dtype))
+    what = draw(st.sampled_from(["bytes", "dtype", "rank", "negative", "rows", "name"]))
+    if what == "bytes":
+        other = draw(st.binary(max_size=300).filter(lambda raw: len(raw) != len(tensor.raw)))
+        return replace(tensor, raw=other)
+    if what == "dtype":
+        return replace(tensor, dtype=draw(st.sampled_from([d for d in DTYPES if d != dtype])))
+    if what == "rank":
+        return replace(tensor, shape=draw(st.sampled_from([(), tensor.shape[:2], (1, 1, 1, 1)])))
+    if what == "negative":
+        axis = draw(st.integers(0, 2))
+        size = draw(st.integers(-(2**63), -1))
+        return replace(tensor, shape=(*tensor.shape[:axis], size, *tensor.shape[axis + 1 :]))
+    if what == "rows":
+        return replace(tensor, shape=(draw(st.sampled_from([0, 1025, 2**62])), *tensor.shape[1:]))
+    return replace(tensor, name=draw(st.text(min_size=1, max_size=5).filter(lambda n: n != "x")))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_bit_of_a_valid_tensor_is_kept(server: Server, dtype: str) -> None:
+    @settings(deadline=None, max_examples=50)
+    @given(tensors(dtype))
+    def check(tensor: Tensor) -> None:
+        [answer] = infer(server, f"identity-{dtype.lower()}", tensor)
+        assert answer == replace(tensor, name="y")
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_invalid_tensor_is_refused_and_the_server_goes_on(server: Server, dtype: str) -> None:
+    model = f"identity-{dtype.lower()}"
+    good = Tensor("x", dtype, (1, 1, 1), bytes(SIZES[dtype]))
+
+    @settings(deadline=None, max_examples=50)
+    @given(broken(dtype))
+    def check(tensor: Tensor) -> None:
+        found = refusal(lambda: infer(server, model, tensor))
+        assert found.code == "INVALID_ARGUMENT"
+        assert len(found.fields) == 1
+        assert found.message
+        assert infer(server, model, good) == [replace(good, name="y")]
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype in NUMPY])
+def test_answers_are_onnx_runtimes_own_alone_and_in_shared_batches(
+    server: Server, examples: Path, dtype: str
+) -> None:
+    model = f"classes-{dtype.lower()}"
+    session = onnxruntime.InferenceSession(examples / model / "1/model.onnx")
+    chance = np.random.default_rng(list(dtype.encode()))
+    scores = chance.normal(scale=3, size=(2 * CONCURRENT, 3))
+    if dtype not in FLOATS:
+        scores = np.abs(scores)
+    given = [Tensor.of("x", rows, NUMPY[dtype]) for rows in np.split(scores, CONCURRENT)]
+    expected = [session.run(None, {"x": tensor.array})[0].tobytes() for tensor in given]
+    assert [infer(server, model, tensor)[0].raw for tensor in given] == expected
+    assert [answer.raw for answer in at_once(server, model, given)] == expected
+
+
+def test_concurrent_requests_of_other_shapes_do_not_mix(server: Server) -> None:
+    chance = np.random.default_rng(0)
+    given = [
+        Tensor.of("x", chance.normal(size=(1 + number % 3, number % 4, 1 + number % 2)))
+        for number in range(CONCURRENT)
+    ]
+    answers = at_once(server, "identity-fp32", given)
+    assert answers == [replace(tensor, name="y") for tensor in given]
+
+
+def test_requests_at_once_do_share_batches(server: Server) -> None:
+    """Else the tests above would show nothing."""
+    before = runs(server, "softmax"), rows(server, "softmax")
+    given = [Tensor.of("x", np.full((1, 5), number)) for number in range(CONCURRENT)]
+    for _ in range(10):
+        at_once(server, "softmax", given)
+    answered = rows(server, "softmax") - before[1]
+    assert answered == 10 * CONCURRENT
+    assert runs(server, "softmax") - before[0] < answered
+
+
+def at_once(server: Server, model: str, tensors: list[Tensor]) -> list[Tensor]:
+    """Ask all of them before the first is answered; the only output of each."""
+    stub = triton(server)
+    requests = [infer_request(model, tensor) for tensor in tensors]
+    with ThreadPoolExecutor(4) as pool:
+        calls = list(pool.map(lambda r: stub.ModelInfer.future(r, timeout=60), requests))
+    return [outputs(call.result())[0] for call in calls]
+
+
+def runs(server: Server, model: str) -> float:
+    return server.metric("sigmax_batch_rows_count", model=model)
+
+
+def rows(server: Server, model: str) -> float:
+    return server.metric("sigmax_batch_rows_sum", model=model)
