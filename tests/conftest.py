@@ -2,18 +2,16 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support import files
-from support.server import Server
+from support.server import Serve, Server
 
 # ONNX Runtime reports its use over the network unless this is set before it is loaded.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
-Serve = Callable[..., Server]
 
 
 @pytest.fixture(scope="session")

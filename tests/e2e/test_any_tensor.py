@@ -21,7 +21,8 @@ FLOATS = ("FP16", "FP32", "FP64")
 
 
 def elements(shape: tuple[int, ...], dtype: str) -> int:
-    return math.prod(shape) * SIZES[dtype]
+    size: int = math.prod(shape) * SIZES[dtype]
+    return size
 
 
 @st.composite

@@ -217,7 +217,7 @@ def root() -> onnx.ModelProto:
 
 
 def slow(turns: int = 60) -> onnx.ModelProto:
-    """Takes about a tenth of a second a run; gives what it is given."""
+    """A sigmoid that takes about a tenth of a second a run."""
     side = 300
     mixing = np.random.default_rng(0).normal(0, side**-0.5, (side, side)).astype(np.float32)
     body = helper.make_graph(
@@ -243,7 +243,8 @@ def slow(turns: int = 60) -> onnx.ModelProto:
         make_node("Loop", ["turns", "go", "start"], ["end"], body=body),
         make_node("ReduceMean", ["end"], ["middle"], keepdims=0),
         make_node("Mul", ["middle", "nothing"], ["zero"]),
-        make_node("Add", ["x", "zero"], ["y"]),
+        make_node("Add", ["x", "zero"], ["z"]),
+        make_node("Sigmoid", ["z"], ["p"]),
     ]
     weights = {
         "mixing": mixing,
@@ -252,8 +253,8 @@ def slow(turns: int = 60) -> onnx.ModelProto:
         "sides": np.array([side, side]),
         "nothing": np.array(0, np.float32),
     }
-    shapes = [tensor("x", "FP32", "batch", 1)], [tensor("y", "FP32", "batch", 1)]
-    return graph(nodes, *shapes, weights)
+    shapes = [tensor("x", "FP32", "batch", 1)], [tensor("p", "FP32", "batch", 1)]
+    return graph(nodes, *shapes, weights, task="binary", labels=["no", "yes"])
 
 
 def unknown_operator() -> onnx.ModelProto:

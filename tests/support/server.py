@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 # A message of any size: what is refused must be refused by the server.
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 STARTED = re.compile(r"(not )?ready: gRPC (?P<grpc>\S+), HTTP (?P<http>[^;]+);")
+
+
+Serve = Callable[..., "Server"]
+"""Starts a server with these arguments of `sigmax serve`, for one test."""
 
 
 class Server:

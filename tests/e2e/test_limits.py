@@ -1,0 +1,209 @@
+"""Large messages, full queues, deadlines: what is bounded, and how one hears of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import onnx
+import pytest
+import sigmax
+from sigmax.v1 import classifier_pb2 as pb
+from support import files
+from support.server import Serve, Server
+from support.wire import (
+    Tensor,
+    classify_request,
+    infer,
+    infer_request,
+    outputs,
+    read_error,
+    refusal,
+    triton,
+    typed,
+)
+
+MEBIBYTE = 2**20
+ZERO = Tensor.of("x", [[0.0]])
+
+
+@pytest.fixture(scope="module")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slow") / "slow.onnx"
+    onnx.save(files.slow(), path)
+    return path
+
+
+def test_a_tensor_over_many_frames_is_kept_bit_for_bit(server: Server) -> None:
+    big = Tensor.of("x", np.random.default_rng(0).normal(size=(64, 128, 128)), np.float64)
+    assert len(big.raw) == 8 * MEBIBYTE
+    [answer] = infer(server, "identity-fp64", big)
+    assert (answer.shape, answer.raw) == (big.shape, big.raw)
+
+
+def test_large_and_small_requests_at_once(server: Server) -> None:
+    chance = np.random.default_rng(1)
+    tensors = [
+        Tensor.of("x", chance.normal(size=(1, 1, 300_000 if n % 4 == 0 else 3))) for n in range(32)
+    ]
+    send = triton(server).ModelInfer.future
+    calls = [send(infer_request("identity-fp32", tensor), timeout=60) for tensor in tensors]
+    assert [outputs(call.result())[0].raw for call in calls] == [t.raw for t in tensors]
+
+
+@pytest.fixture(scope="module")
+def strict_server(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Takes messages of at most one mebibyte."""
+    log = tmp_path_factory.mktemp("strict") / "log"
+    with Server(log, f"--max-message-bytes={MEBIBYTE}", examples) as server:
+        yield server
+
+
+def calls_of_size(server: Server, size: int) -> dict[str, tuple[int, Callable[[], object]]]:
+    """One request with a tensor of so many bytes to each call: its whole size, and the call."""
+    tensor = Tensor("x", "UINT8", (1, 1, size), bytes(size))
+    infer_message = infer_request("identity-uint8", tensor)
+    message = classify_request("identity-uint8", tensor)
+    stream_message = pb.ClassifyStreamRequest(id="1", request=message)
+    return {
+        "ModelInfer": (
+            infer_message.ByteSize(),
+            lambda: triton(server).ModelInfer(infer_message, timeout=60),
+        ),
+        "Classify": (message.ByteSize(), lambda: typed(server).Classify(message, timeout=60)),
+        "ClassifyStream": (
+            stream_message.ByteSize(),
+            lambda: list(typed(server).ClassifyStream(iter([stream_message]), timeout=60)),
+        ),
+    }
+
+
+@pytest.mark.parametrize("call", ["ModelInfer", "Classify", "ClassifyStream"])
+def test_a_message_over_the_limit_is_refused_with_both_sizes(
+    strict_server: Server, call: str
+) -> None:
+    size, send = calls_of_size(strict_server, 2 * MEBIBYTE)[call]
+    found = refusal(send)
+    assert found.code == "RESOURCE_EXHAUSTED"
+    assert str(MEBIBYTE) in found.message
+    assert str(size) in found.message
+    if call != "ClassifyStream":
+        assert found.reason == "MESSAGE_TOO_LARGE"
+        assert found.message == f"expected a message of at most {MEBIBYTE} bytes, got {size}"
+
+
+def test_a_message_at_the_limit_is_taken(strict_server: Server) -> None:
+    overhead = calls_of_size(strict_server, MEBIBYTE)["ModelInfer"][0] - MEBIBYTE
+    exact, send = calls_of_size(strict_server, MEBIBYTE - overhead)["ModelInfer"]
+    assert exact == MEBIBYTE
+    send()
+    more, refuse = calls_of_size(strict_server, MEBIBYTE - overhead + 1)["ModelInfer"]
+    assert more == MEBIBYTE + 1
+    assert refusal(refuse).reason == "MESSAGE_TOO_LARGE"
+
+
+def test_the_sdk_does_not_repeat_what_is_too_large(strict_server: Server) -> None:
+    with pytest.raises(
+        sigmax.InvalidInput, match="expected a message of at most 1048576"
+    ) as raised:
+        strict_server.client.classify("layers", np.zeros((30_000, 10)))
+    assert raised.value.code == "RESOURCE_EXHAUSTED"
+
+
+def outcomes(calls: list[Any]) -> list[Any]:
+    """Of each call its error, or None where it was answered."""
+    return [call.exception() for call in calls]
+
+
+@pytest.mark.parametrize("service", ["sigmax", "inference"])
+def test_a_full_queue_refuses_and_says_when_to_return(
+    serve: Serve, slow_model: Path, service: str
+) -> None:
+    server = serve("--shards=1", "--max-batch-size=1", "--queue-rows=2", slow_model)
+    if service == "sigmax":
+        send = typed(server).Classify.future
+        calls = [send(classify_request("slow", ZERO), timeout=60) for _ in range(20)]
+    else:
+        send = triton(server).ModelInfer.future
+        calls = [send(infer_request("slow", ZERO), timeout=60) for _ in range(20)]
+    errors = [error for error in outcomes(calls) if error is not None]
+    assert 0 < len(errors) < 20
+    for error in map(read_error, errors):
+        assert error.reason == "QUEUE_FULL"
+        assert error.retry_after is not None
+        assert error.retry_after > 0
+        if service == "sigmax":
+            assert error.code == "RESOURCE_EXHAUSTED"
+            assert error.message == (
+                "the queue of model 'slow' holds 2 rows of at most 2; try again later"
+            )
+        else:
+            assert (error.code, error.message) == ("UNAVAILABLE", "Exceeds maximum queue size")
+
+
+def test_the_sdk_returns_after_a_full_queue(serve: Serve, slow_model: Path) -> None:
+    server = serve("--shards=1", "--max-batch-size=1", "--queue-rows=1", slow_model)
+    busy = [
+        typed(server).Classify.future(classify_request("slow", ZERO), timeout=60) for _ in range(8)
+    ]
+    assert server.client.classify("slow", [0.0]).label == "no"
+    refused = sum(error is not None for error in outcomes(busy))
+    assert refused > 0
+    with sigmax.Client(server.grpc, timeout=60, retries=0) as hasty:
+        more = [
+            typed(server).Classify.future(classify_request("slow", ZERO), timeout=60)
+            for _ in range(8)
+        ]
+        next(error for error in outcomes(more) if error is not None)
+        assert hasty.model("slow").name == "slow"
+
+
+def test_what_is_late_is_not_run(serve: Serve, slow_model: Path) -> None:
+    server = serve("--shards=1", "--max-batch-size=1", slow_model)
+    send = typed(server).Classify.future
+    patient = [send(classify_request("slow", ZERO), timeout=60) for _ in range(5)]
+    hasty = [send(classify_request("slow", ZERO), timeout=0.02) for _ in range(20)]
+    last = send(classify_request("slow", ZERO), timeout=60)
+    assert {error.code() for error in outcomes(hasty)} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert outcomes([*patient, last]) == [None] * 6
+    # One of them may have come first, and have begun in time.
+    assert server.metric("sigmax_batch_rows_count", model="slow") <= 7
+    with pytest.raises(sigmax.DeadlineExceeded):
+        server.client.classify("slow", [0.0], timeout=0.01)
+
+
+def test_what_is_cancelled_is_not_run(serve: Serve, slow_model: Path) -> None:
+    server = serve("--shards=1", "--max-batch-size=1", slow_model)
+    send = typed(server).Classify.future
+    first = send(classify_request("slow", ZERO), timeout=60)
+    gone = [send(classify_request("slow", ZERO), timeout=60) for _ in range(20)]
+    last = send(classify_request("slow", ZERO), timeout=60)
+    for call in gone:
+        call.cancel()
+    assert outcomes([first, last]) == [None, None]
+    assert server.metric("sigmax_batch_rows_count", model="slow") < 22
+
+
+def test_a_deadline_that_has_passed_is_told_as_such(server: Server) -> None:
+    with pytest.raises(sigmax.DeadlineExceeded):
+        server.client.classify("softmax", [0.0] * 5, timeout=0)
+    row = Tensor.of("x", np.zeros((1, 5)))
+    found = refusal(lambda: triton(server).ModelInfer(infer_request("softmax", row), timeout=1e-9))
+    assert found.code == "DEADLINE_EXCEEDED"
+
+
+def test_only_so_many_connections_are_taken(serve: Serve, slow_model: Path) -> None:
+    server = serve("--max-connections=2", "--max-batch-size=1", slow_model)
+    request = classify_request("slow", ZERO)
+    local = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.insecure_channel(server.grpc, options=local) for _ in range(3)]
+    path = "/sigmax.v1.ClassifierService/Classify"
+    stubs: list[Any] = [channel.unary_unary(path) for channel in channels]
+    for stub in stubs[:2]:
+        stub(request.SerializeToString(), timeout=60)
+    assert refusal(lambda: stubs[2](request.SerializeToString(), timeout=60)).code == "UNAVAILABLE"
+    assert server.metric("sigmax_connections_refused_total") >= 1
+    assert server.metric("sigmax_connections") == 2
+    for channel in channels:
+        channel.close()
