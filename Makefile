@@ -20,8 +20,6 @@ export ORT_DISABLE_TELEMETRY := 1
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
-# The crates that look for an interpreter find the one they will run in.
-export PYO3_PYTHON := $(BIN)/python
 
 .PHONY: help setup build proto lint type test test-fast demo bench clean tools
 
@@ -42,13 +40,16 @@ lint: build ## Check formatting, lints, the protos and that the stubs are theirs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(CARGO) fmt --check --manifest-path server/Cargo.toml --all
-	$(CARGO) clippy $(MANIFEST) --workspace --all-targets --quiet -- -D warnings
+	PYO3_PYTHON=$(BIN)/python $(CARGO) clippy $(MANIFEST) --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/buf lint proto
 	$(BIN)/buf build proto
 	$(BIN)/python proto/generate --check
 
 type: build ## Check types with mypy.
 	$(BIN)/mypy client/python/sigmax server/python/sigmax_server models/src/sigmax_models
+	$(BIN)/mypy client/python/tests
+	$(BIN)/mypy server/tests
+	$(BIN)/mypy models/tests
 	$(BIN)/mypy tests bench demo
 
 test: build ## Run every test.
