@@ -1,8 +1,8 @@
 """Whatever tensor comes: a valid one is answered exactly, an invalid one refused, by dtype."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from support.files import DTYPES
 from support.server import Server
-from support.wire import NUMPY, SIZES, Tensor, infer, infer_request, outputs, refusal, triton
+from support.wire import NUMPY, SIZES, Tensor, at_once, infer, refusal
 
 SHAPES = st.tuples(st.integers(1, 8), st.integers(0, 5), st.integers(0, 5))
 CONCURRENT = 64
@@ -101,6 +101,23 @@ def test_answers_are_onnx_runtimes_own_alone_and_in_shared_batches(
     assert [answer.raw for answer in at_once(server, model, given)] == expected
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 8).flatmap(lambda rows: st.binary(min_size=40 * rows, max_size=40 * rows)))
+def test_any_bytes_through_layers_give_onnx_runtimes_bits(
+    server: Server, examples: Path, raw: bytes
+) -> None:
+    session = layers_session(examples)
+    tensor = Tensor("x", "FP32", (len(raw) // 40, 10), raw)
+    [expected] = session.run(None, {"x": tensor.array})
+    [answer] = infer(server, "layers", tensor)
+    assert (answer.shape, answer.raw) == (expected.shape, expected.tobytes())
+
+
+@cache
+def layers_session(examples: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(examples / "layers/1/model.onnx")
+
+
 def test_concurrent_requests_of_other_shapes_do_not_mix(server: Server) -> None:
     chance = np.random.default_rng(0)
     given = [
@@ -120,15 +137,6 @@ def test_requests_at_once_do_share_batches(server: Server) -> None:
     answered = rows(server, "softmax") - before[1]
     assert answered == 10 * CONCURRENT
     assert runs(server, "softmax") - before[0] < answered
-
-
-def at_once(server: Server, model: str, tensors: list[Tensor]) -> list[Tensor]:
-    """Ask all of them before the first is answered; the only output of each."""
-    stub = triton(server)
-    requests = [infer_request(model, tensor) for tensor in tensors]
-    with ThreadPoolExecutor(4) as pool:
-        calls = list(pool.map(lambda r: stub.ModelInfer.future(r, timeout=60), requests))
-    return [outputs(call.result())[0] for call in calls]
 
 
 def runs(server: Server, model: str) -> float:

@@ -11,7 +11,7 @@ import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import sigmax
 from support.server import Server
-from support.wire import Tensor, infer
+from support.wire import Tensor, at_once, infer
 from tritonclient.grpc import (  # type: ignore[import-untyped]
     InferenceServerClient,
     InferInput,
@@ -28,6 +28,7 @@ every_network = pytest.mark.parametrize("asked", NAMES, indirect=True)
 every_classifier = pytest.mark.parametrize("asked", CLASSIFIERS, indirect=True)
 DTYPES = {"digits": "UINT8", "language": "UINT8", "dtmf": "INT16"}
 EXACT = 1e-6
+CONCURRENT = 64
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,25 @@ def test_rows_get_the_same_bits_alone_and_in_any_batch(
             tensor = Tensor.of(asked.input, rows[start : start + size], rows.dtype)
             [answer] = infer(networks_server, asked.name, tensor)
             assert answer.raw == expected[start : start + size].tobytes()
+
+
+@every_network
+def test_64_requests_at_once_get_what_onnx_runtime_answers(
+    networks_server: Server, asked: Asked
+) -> None:
+    chance = np.random.default_rng(0)
+    shape = (2 * CONCURRENT, *asked.rows.shape[1:])
+    if asked.rows.dtype == np.float32:
+        rows = chance.normal(scale=10, size=shape).astype(np.float32)
+    else:
+        limits = np.iinfo(asked.rows.dtype)
+        rows = chance.integers(limits.min, limits.max, shape, asked.rows.dtype, endpoint=True)
+    pairs = np.split(rows, CONCURRENT)
+    given = [Tensor.of(asked.input, pair, pair.dtype) for pair in pairs]
+    answers = at_once(networks_server, asked.name, given)
+    assert [answer.raw for answer in answers] == [
+        asked.by_onnx_runtime(pair).tobytes() for pair in pairs
+    ]
 
 
 def test_linear_is_w_x_plus_b_by_hand(networks_server: Server) -> None:

@@ -1,0 +1,82 @@
+"""What a server says of itself and its models to Triton's client."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import files
+from support.server import Serve, Server
+from support.wire import Tensor, classify, refusal, triton
+from tritonclient.grpc import (  # type: ignore[import-untyped]
+    InferenceServerClient,
+    service_pb2,
+)
+
+
+def test_the_server_says_what_it_is(server: Server) -> None:
+    with InferenceServerClient(server.grpc) as client:
+        metadata = client.get_server_metadata()
+    assert (metadata.name, list(metadata.extensions)) == ("triton", [])
+    assert [number.isdigit() for number in metadata.version.split(".")] == [True] * 3
+
+
+def test_the_servers_name_is_a_setting(serve: Serve, tmp_path: Path) -> None:
+    server = serve(files.save(files.softmax(), tmp_path, "softmax"), "--server-name=sigmax")
+    with InferenceServerClient(server.grpc) as client:
+        assert client.get_server_metadata().name == "sigmax"
+
+
+@pytest.mark.parametrize("dtype", files.DTYPES)
+def test_every_dtype_has_its_name(server: Server, dtype: str) -> None:
+    request = service_pb2.ModelMetadataRequest(name=f"identity-{dtype.lower()}")
+    metadata = triton(server).ModelMetadata(request, timeout=60)
+    [given], [made] = metadata.inputs, metadata.outputs
+    assert (given.name, given.datatype, list(given.shape)) == ("x", dtype, [-1, -1, -1])
+    assert (made.name, made.datatype, list(made.shape)) == ("y", dtype, [-1, -1, -1])
+    described = server.client.model(f"identity-{dtype.lower()}")
+    assert [spec.dtype for spec in (*described.inputs, *described.outputs)] == [dtype, dtype]
+
+
+def test_an_unknown_model_is_not_ready_and_has_no_metadata(server: Server) -> None:
+    def ready(**model: str) -> bool:
+        reply = triton(server).ModelReady(service_pb2.ModelReadyRequest(**model), timeout=60)
+        return bool(reply.ready)
+
+    assert ready(name="softmax")
+    assert ready(name="softmax", version="1")
+    assert not ready(name="softmax", version="2")
+    assert not ready(name="fish")
+    assert refusal(lambda: ready(name="softmax", version="x")).reason == "BAD_VERSION"
+    request = service_pb2.ModelMetadataRequest(name="fish")
+    found = refusal(lambda: triton(server).ModelMetadata(request, timeout=60))
+    assert (found.code, found.reason) == ("NOT_FOUND", "UNKNOWN_MODEL")
+    assert found.message == "Request for unknown model: 'fish' is not found"
+
+
+@pytest.mark.parametrize(
+    ("method", "request_of"),
+    [
+        ("ModelConfig", service_pb2.ModelConfigRequest),
+        ("ModelStatistics", service_pb2.ModelStatisticsRequest),
+        ("RepositoryIndex", service_pb2.RepositoryIndexRequest),
+        ("SystemSharedMemoryStatus", service_pb2.SystemSharedMemoryStatusRequest),
+    ],
+)
+def test_what_is_not_there_yet_says_so(server: Server, method: str, request_of: Any) -> None:
+    call = getattr(triton(server), method)
+    assert refusal(lambda: call(request_of(), timeout=60)).code == "UNIMPLEMENTED"
+
+
+def test_the_newest_of_several_versions_is_served(serve: Serve, tmp_path: Path) -> None:
+    for version in (1, 2, 10):
+        files.save(files.softmax(), tmp_path, "softmax", version)
+    server = serve(tmp_path)
+    answer = classify(server, "softmax", Tensor.of("x", [[0.0] * 5]))
+    assert answer.model_version == "10"
+
+
+def test_a_bare_file_is_served_under_its_own_name(serve: Serve, tmp_path: Path) -> None:
+    file = files.save(files.softmax(), tmp_path, "folder").rename(tmp_path / "letters.onnx")
+    server = serve(file)
+    result = server.client.classify("letters", [0.0, 1.0, 0.0, 0.0, 0.0])
+    assert (result.model, result.version, result.label) == ("letters", "1", "b")
