@@ -3,6 +3,7 @@
 Run it with `make demo`. It exits non-zero where anything disagrees.
 """
 
+import os
 import re
 import shutil
 import signal
@@ -74,6 +75,8 @@ def address_of(server: "subprocess.Popen[str]") -> str:
         print(line, end="")
         if found := re.match(r"ready: gRPC ([^,]+),", line):
             return found[1]
+        if line.startswith("not ready: "):
+            raise SystemExit("the server cannot serve every network")
     raise SystemExit(f"the server ended before it was ready, with exit code {server.wait()}")
 
 
@@ -169,7 +172,7 @@ def hammer(request: Callable[[], object]) -> int:
 def cpu_seconds(process: "subprocess.Popen[str]") -> float:
     """CPU time that all threads of a process have used (proc(5): utime and stime, in ticks)."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def stop(server: "subprocess.Popen[str]") -> list[str]:
