@@ -119,3 +119,81 @@ async fn batches(turn: Rc<Turn>, mut runner: Runner) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+    use crate::engine::fake::Fake;
+    use crate::engine::{Engine, Source};
+    use crate::metrics::Metrics;
+    use crate::model::{ModelSpec, Report};
+    use crate::tensor::{DType, Tensor};
+
+    fn served(fake: &Fake, batch_rows: usize) -> Served {
+        let spec = ModelSpec {
+            name: "fake".into(),
+            version: 1,
+            inputs: fake.inputs().to_vec(),
+            outputs: fake.outputs().to_vec(),
+            max_batch_size: 1000,
+            task: None,
+            labels: vec![],
+            thresholds: vec![],
+            tolerance: 0.0,
+            device: "cpu".into(),
+        };
+        let report = Report {
+            heavy: false,
+            rows_independent: true,
+            preferred_batch_size: batch_rows,
+            microseconds_per_batch: vec![(1, 10.0)],
+        };
+        let metrics = Metrics::default().writer("fake", 1);
+        let engine: Box<dyn Engine> = Box::new(fake.clone());
+        Served::new(Arc::new(Model { spec, report }), Runs::Here(engine), Depth::new(100), metrics)
+    }
+
+    fn request(value: f32) -> Checked {
+        let data = bytes::Bytes::copy_from_slice(&value.to_le_bytes());
+        let input = Tensor { dtype: DType::Fp32, shape: vec![1, 1], data };
+        Checked { inputs: vec![input], rows: 1 }
+    }
+
+    /// Runs these requests, all come in one turn of the loop; the sizes of the runs.
+    fn run(requests: usize, batch_rows: usize) -> Vec<usize> {
+        let fake = Fake::new(1);
+        let runtime = Builder::new_current_thread().build_local(LocalOptions::default());
+        runtime.expect("a loop").block_on(async {
+            let served = Rc::new(served(&fake, batch_rows));
+            let tasks: Vec<_> = (0..requests)
+                .map(|number| {
+                    let served = served.clone();
+                    spawn_local(async move { served.run(request(number as f32), None).await })
+                })
+                .collect();
+            for (number, task) in tasks.into_iter().enumerate() {
+                let answer = task.await.expect("no panic").expect("an answer");
+                let expected = request(number as f32).inputs;
+                assert_eq!(answer.outputs, expected, "everyone gets his own answer");
+            }
+        });
+        fake.take_sizes()
+    }
+
+    #[test]
+    fn a_lone_request_runs_at_once() {
+        assert_eq!(run(1, 64), [1]);
+    }
+
+    #[test]
+    fn the_requests_of_a_turn_run_as_one_batch() {
+        assert_eq!(run(50, 64), [50]);
+    }
+
+    #[test]
+    fn a_turn_over_the_batch_size_runs_in_several() {
+        assert_eq!(run(50, 20), [20, 20, 10]);
+    }
+}

@@ -146,7 +146,10 @@ pub fn start(
         match runtime {
             Ok(runtime) => {
                 let _ = started.send(Ok(()));
-                runtime.block_on(run(Rc::new(Shard::new(shared, own, life)), inbox));
+                let shard = Rc::new(Shard::new(shared, own, life));
+                runtime.block_on(run(shard.clone(), inbox));
+                // Closes the connections, before the models' lanes are waited for.
+                drop(runtime);
             }
             Err(error) => drop(started.send(Err(error))),
         }
@@ -171,7 +174,6 @@ pub struct Shard {
 pub type Found = OnceCell<Rc<Served>>;
 
 async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
-    let mut life = shard.life.clone();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -187,14 +189,15 @@ async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             },
             Some(_) = connections.join_next() => {}
             // A connection that was given before the drain is in the inbox still.
-            _ = life.wait_for(|life| *life != Life::Serving), if connections.is_empty() && inbox.is_empty() => break,
-            _ = over(shard.life.clone()) => break,
+            () = until(shard.life.clone(), |life| life != Life::Serving), if connections.is_empty() && inbox.is_empty() => break,
+            () = until(shard.life.clone(), |life| life == Life::Over) => break,
         }
     }
 }
 
-async fn over(mut life: watch::Receiver<Life>) {
-    let _ = life.wait_for(|life| *life == Life::Over).await;
+/// Waits for the end to begin, or to be complete; keeps nothing of `life` locked.
+async fn until(mut life: watch::Receiver<Life>, is_time: impl Fn(Life) -> bool) {
+    let _ = life.wait_for(|life| is_time(*life)).await;
 }
 
 /// Serves a connection to its end.
@@ -220,10 +223,9 @@ async fn connection(shard: Rc<Shard>, stream: TcpStream) {
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let mut life = shard.life.clone();
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        _ = life.wait_for(|life| *life != Life::Serving) => {
+        () = until(shard.life.clone(), |life| life != Life::Serving) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

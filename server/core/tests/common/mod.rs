@@ -1,0 +1,193 @@
+//! A real server over a fake network, and a client that sees the frames.
+#![allow(dead_code, reason = "each test file takes what it needs")]
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use sigmax_core::engine::{Source, fake::Fake};
+use sigmax_core::model::{ModelSpec, Task};
+use sigmax_core::proto::inference::model_infer_request::InferInputTensor;
+use sigmax_core::proto::inference::{ModelInferRequest, ModelInferResponse};
+use sigmax_core::proto::sigmax::{ClassifyRequest, ClassifyResponse, Tensor, tensor::Data};
+use sigmax_core::server::{Server, ServerConfig};
+use tonic::Status;
+
+pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+pub const CLASSIFY: &str = "/sigmax.v1.ClassifierService/Classify";
+
+/// A network that the server runs in a lane, because a run takes a while.
+pub fn heavy() -> Fake {
+    Fake::new(2).with_cost(Duration::from_millis(2), Duration::ZERO)
+}
+
+/// A server on free ports with one shard, which serves the network as "fake".
+pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
+    let mut config = ServerConfig {
+        host: "127.0.0.1".into(),
+        grpc_port: 0,
+        http_port: 0,
+        shards: 1,
+        queue_rows: 1000,
+        max_message_bytes: 1 << 20,
+        max_connections: 100,
+        server_name: "triton".into(),
+        server_version: "0".into(),
+        strict_readiness: true,
+    };
+    change(&mut config);
+    let server = Server::start(config).expect("it starts");
+    let spec = ModelSpec {
+        name: "fake".into(),
+        version: 1,
+        inputs: fake.inputs().to_vec(),
+        outputs: fake.outputs().to_vec(),
+        max_batch_size: 64,
+        task: Some(Task::Multiclass),
+        labels: vec![],
+        thresholds: vec![],
+        tolerance: 0.0,
+        device: "cpu".into(),
+    };
+    server.declare("fake", 1);
+    server.load(Box::new(fake.clone()), spec, vec![]).expect("it loads");
+    server.finish_loading();
+    assert!(server.is_ready());
+    fake.take_sizes();
+    server
+}
+
+/// One connection.
+#[derive(Clone)]
+pub struct Client(SendRequest<Full<Bytes>>);
+
+impl Client {
+    pub async fn connect(server: &Server) -> Self {
+        let stream =
+            tokio::net::TcpStream::connect(server.grpc_address()).await.expect("it listens");
+        let (sender, connection) =
+            handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("it speaks HTTP/2");
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    /// Begins a call; the deadline is the server's to keep.
+    pub async fn send(
+        &self,
+        path: &str,
+        message: impl Message,
+        timeout: Option<Duration>,
+    ) -> Response<Incoming> {
+        let mut body = BytesMut::new();
+        body.put_u8(0);
+        body.put_u32(message.encoded_len() as u32);
+        message.encode(&mut body).expect("room");
+        let mut request = Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", format!("{}m", timeout.as_millis()));
+        }
+        let request = request.body(Full::new(body.freeze())).expect("valid");
+        self.0.clone().send_request(request).await.expect("an answer")
+    }
+
+    /// A call with at most one reply.
+    pub async fn call<R: Message + Default>(
+        &self,
+        path: &str,
+        message: impl Message,
+        timeout: Option<Duration>,
+    ) -> Result<Option<R>, Status> {
+        let response = self.send(path, message, timeout).await;
+        let headers = response.headers().clone();
+        let body = response.into_body().collect().await.expect("all of it");
+        let status = Status::from_header_map(body.trailers().unwrap_or(&headers));
+        match status.expect("a status") {
+            status if status.code() != tonic::Code::Ok => Err(status),
+            _ => Ok(body.to_bytes().get(5..).map(|reply| R::decode(reply).expect("a reply"))),
+        }
+    }
+
+    /// The one row that the server answers for this one.
+    pub async fn infer(
+        &self,
+        row: [f32; 2],
+        timeout: Option<Duration>,
+    ) -> Result<[f32; 2], Status> {
+        let input = InferInputTensor {
+            name: "x".into(),
+            datatype: "FP32".into(),
+            shape: vec![1, 2],
+            ..Default::default()
+        };
+        let request = ModelInferRequest {
+            model_name: "fake".into(),
+            inputs: vec![input],
+            raw_input_contents: vec![row_bytes(row)],
+            ..Default::default()
+        };
+        let reply: ModelInferResponse = self.call(INFER, request, timeout).await?.expect("a reply");
+        let floats = reply.raw_output_contents[0].chunks_exact(4);
+        let floats: Vec<_> =
+            floats.map(|f| f32::from_le_bytes(f.try_into().expect("4 bytes"))).collect();
+        Ok(floats.try_into().expect("one row"))
+    }
+
+    pub async fn classify(&self, row: [f32; 2]) -> Result<ClassifyResponse, Status> {
+        let request = classify_request(row);
+        Ok(self.call(CLASSIFY, request, None).await?.expect("a reply"))
+    }
+
+    /// Calls in the background; the answer comes with `await`.
+    pub fn start(
+        &self,
+        row: [f32; 2],
+        timeout: Option<Duration>,
+    ) -> tokio::task::JoinHandle<Result<[f32; 2], Status>> {
+        let client = self.clone();
+        tokio::spawn(async move { client.infer(row, timeout).await })
+    }
+}
+
+pub fn classify_request(row: [f32; 2]) -> ClassifyRequest {
+    let data = Some(Data::Raw(row_bytes(row)));
+    let input = Tensor { shape: vec![1, 2], data, ..Default::default() };
+    ClassifyRequest { model_name: "fake".into(), inputs: vec![input], ..Default::default() }
+}
+
+fn row_bytes(row: [f32; 2]) -> Bytes {
+    row.iter().flat_map(|f| f.to_le_bytes()).collect()
+}
+
+/// Reads the server's metrics until so many rows wait.
+pub async fn until_queued(server: &Server, rows: usize) {
+    let line = format!("sigmax_queued_rows{{model=\"fake\",version=\"1\"}} {rows}\n");
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !get(server.http_address(), "/metrics").contains(&line) {
+        assert!(Instant::now() < patience, "expected {rows} rows to wait");
+        tokio::task::yield_now().await;
+    }
+}
+
+pub fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+/// Waits until so many runs are held, on a thread of its own: the client's tasks go on.
+pub async fn until_held(fake: &Fake, runs: usize) {
+    let fake = fake.clone();
+    let waiting = tokio::task::spawn_blocking(move || fake.wait_until_held(runs));
+    waiting.await.expect("no panic");
+}

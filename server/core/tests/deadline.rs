@@ -1,0 +1,65 @@
+//! Work that nobody waits for any more is not done.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Client, heavy, serve, until_held, until_queued};
+use sigmax_core::proto::inference::{ServerLiveRequest, ServerLiveResponse};
+use tonic::Code;
+
+#[tokio::test]
+async fn a_request_that_expires_in_the_queue_is_not_run() {
+    let fake = heavy();
+    let server = serve(&fake, |_| {});
+    let client = Client::connect(&server).await;
+    fake.close();
+    let held = client.start([0.0, 0.0], None);
+    until_held(&fake, 1).await;
+    let timeout = Duration::from_millis(200);
+    let late = client.start([1.0, 0.0], Some(timeout));
+    let patient = client.start([2.0, 0.0], Some(Duration::from_secs(60)));
+    until_queued(&server, 2).await;
+    tokio::time::sleep(timeout).await; // the time that is to pass is what is tested
+    fake.open();
+    let error = late.await.expect("no panic").expect_err("too late");
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(held.await.expect("no panic").expect("answered"), [0.0, 0.0]);
+    assert_eq!(patient.await.expect("no panic").expect("answered"), [2.0, 0.0]);
+    assert_eq!(fake.take_sizes(), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_request_that_is_late_already_is_not_queued() {
+    let fake = heavy();
+    let server = serve(&fake, |_| {});
+    let client = Client::connect(&server).await;
+    let error = client.infer([1.0, 0.0], Some(Duration::ZERO)).await.expect_err("too late");
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(fake.take_sizes(), []);
+}
+
+#[tokio::test]
+async fn a_request_whose_client_has_left_is_not_run() {
+    let fake = heavy();
+    let server = serve(&fake, |_| {});
+    let client = Client::connect(&server).await;
+    fake.close();
+    let held = client.start([0.0, 0.0], None);
+    until_held(&fake, 1).await;
+    let left = client.start([1.0, 0.0], None);
+    let stays = client.start([2.0, 0.0], None);
+    until_queued(&server, 2).await;
+    left.abort();
+    let _ = left.await;
+    // Answered on the same connection, hence after the reset has been read.
+    let live: Option<ServerLiveResponse> = client
+        .call("/inference.GRPCInferenceService/ServerLive", ServerLiveRequest {}, None)
+        .await
+        .expect("answered");
+    assert!(live.expect("a reply").live);
+    fake.open();
+    assert_eq!(held.await.expect("no panic").expect("answered"), [0.0, 0.0]);
+    assert_eq!(stays.await.expect("no panic").expect("answered"), [2.0, 0.0]);
+    assert_eq!(fake.take_sizes(), [1, 1]);
+}
