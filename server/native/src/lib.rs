@@ -37,14 +37,17 @@ mod _native {
     #[pymodule_init]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         let text = env::var("SIGMAX_LOG").unwrap_or_default();
-        let level = text.parse::<LevelFilter>();
+        let level = match text.as_str() {
+            "" => Ok(LevelFilter::WARN),
+            text => text.parse(),
+        };
         // Where the process has a subscriber already, that one stays.
         let _ = tracing_subscriber::fmt()
             .with_max_level(*level.as_ref().unwrap_or(&LevelFilter::WARN))
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .try_init();
-        if level.is_err() && !text.is_empty() {
+        if level.is_err() {
             tracing::warn!(
                 "SIGMAX_LOG: expected off, error, warn, info, debug or trace; got '{text}': taken as warn"
             );
