@@ -58,7 +58,7 @@ test: build ## Run every test.
 
 test-fast: build ## Run the quick tests, in less than a minute.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --lib
-	$(BIN)/pytest -q -m "not slow" --ignore models/tests
+	$(BIN)/pytest -q -m "not slow" client/python/tests server/tests tests
 
 demo: build ## Train, export, serve and ask every network, and report.
 	@$(BIN)/python demo/demo.py
