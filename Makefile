@@ -32,6 +32,7 @@ setup: $(UV) ## Make .venv and fetch every dependency, as locked.
 
 build: $(UV) ## Install Sigmax into .venv, its native module as a release build.
 	@$(UV) sync --locked --quiet
+	@$(BIN)/python -m compileall -q client/python/sigmax server/python/sigmax_server
 
 proto: build ## Generate the Python stubs from proto/.
 	$(BIN)/python proto/generate

@@ -291,13 +291,13 @@ def outputs_asked(*names: str, **parameters: Any) -> list[dict[str, Any]]:
             {"outputs": outputs_asked("p", classification={"int64_param": 2})},
             "UNIMPLEMENTED",
             "UNIMPLEMENTED",
-            "the classification extension is not supported: expected the output as it is",
+            "expected an output as it is, got the parameter 'classification', which is not read yet",
         ),
         (
             {"outputs": outputs_asked("p", shared_memory_region={"string_param": "r"})},
             "UNIMPLEMENTED",
             "UNIMPLEMENTED",
-            "shared memory is not supported: expected raw_input_contents",
+            "expected raw contents, got a shared memory region, which is not read yet",
         ),
     ],
 )
@@ -345,7 +345,9 @@ def test_typed_contents_of_model_infer_are_not_there_yet(server: Server) -> None
     request.inputs[0].contents.fp32_contents.extend([0.0] * 10)
     found = refusal(lambda: triton(server).ModelInfer(request, timeout=60))
     assert (found.code, found.reason) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
-    assert found.message == "typed contents is not supported: expected raw_input_contents"
+    assert found.message == (
+        "expected raw_input_contents, got typed contents, which is not read yet"
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
     families = list(text_string_to_metric_families(text))
     assert {(family.name, family.type) for family in families} == {
         ("sigmax_ready", "gauge"),
-        ("sigmax_connections", "gauge"),
+        ("sigmax_open_connections", "gauge"),
         ("sigmax_connections", "counter"),
         ("sigmax_connections_refused", "counter"),
         ("sigmax_queued_rows", "gauge"),
@@ -59,7 +59,7 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
     for family in families:
         assert family.documentation.endswith(".")
         assert family.samples
-    assert server.metric("sigmax_connections") >= 1
+    assert server.metric("sigmax_open_connections") >= 1
 
 
 def test_an_unknown_name_makes_no_metric_of_its_own(server: Server) -> None:

@@ -203,6 +203,6 @@ def test_only_so_many_connections_are_taken(serve: Serve, slow_model: Path) -> N
         stub(request.SerializeToString(), timeout=60)
     assert refusal(lambda: stubs[2](request.SerializeToString(), timeout=60)).code == "UNAVAILABLE"
     assert server.metric("sigmax_connections_refused_total") >= 1
-    assert server.metric("sigmax_connections") == 2
+    assert server.metric("sigmax_open_connections") == 2
     for channel in channels:
         channel.close()

@@ -81,6 +81,9 @@ pub enum Error {
     Internal,
 }
 
+/// When to try again what found no room among unfinished messages: they come and go by the moment.
+const MEMORY_RETRY: Duration = Duration::from_millis(100);
+
 /// The result of anything that may fail for a reason the caller is told.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -91,9 +94,11 @@ impl Error {
         if let Some(field) = self.field() {
             details.add_bad_request_violation(field, self.message(Dialect::Sigmax));
         }
-        if let Self::QueueFull { retry_after, .. } = self {
-            details.set_retry_info(Some(*retry_after));
-        }
+        match self {
+            Self::QueueFull { retry_after, .. } => details.set_retry_info(Some(*retry_after)),
+            Self::NoMemory { .. } => details.set_retry_info(Some(MEMORY_RETRY)),
+            _ => &mut details,
+        };
         Status::with_error_details(self.code(dialect), self.message(dialect), details)
     }
 

@@ -82,7 +82,7 @@ fn compare(expected: &Tensor, came: &Tensor, tolerance: f64) -> Result<(), Strin
         let difference = difference(dtype, expected, came);
         if difference > tolerance {
             return Err(format!(
-                ", row {}: expected {}, got {}: a difference of {difference:e}, of at most {tolerance:e}",
+                ", row {}: expected {}, got {}: a difference of {difference:.1e}, of at most {tolerance:.1e}",
                 element / row_elements,
                 text(dtype, expected),
                 text(dtype, came)
@@ -117,8 +117,11 @@ pub(crate) fn float(dtype: DType, element: &[u8]) -> Option<f64> {
 }
 
 fn text(dtype: DType, element: &[u8]) -> String {
-    if let Some(value) = float(dtype, element) {
-        return value.to_string();
+    match float(dtype, element) {
+        Some(value) if dtype == DType::Fp64 => return value.to_string(),
+        // As short as the type itself can tell it from others.
+        Some(value) => return (value as f32).to_string(),
+        None => {}
     }
     let mut bytes = [0; 8];
     bytes[..element.len()].copy_from_slice(element);
@@ -384,7 +387,7 @@ mod tests {
         assert_eq!(
             error,
             "golden sample 0: output 'y', row 1: expected 1.5, got 1: \
-             a difference of 5e-1, of at most 2.5e-1"
+             a difference of 5.0e-1, of at most 2.5e-1"
         );
         checked(&[f32::NAN, 0.0], &[0.0, 0.0]).expect_err("NaN is no number");
         checked(&[f32::INFINITY, 0.0], &[f32::NEG_INFINITY, 0.0]).expect_err("another infinity");

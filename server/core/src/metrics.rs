@@ -155,7 +155,7 @@ impl Metrics {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
         };
         single("sigmax_ready", "gauge", "Whether the server is ready.", u64::from(ready));
-        single("sigmax_connections", "gauge", "Open connections.", open as u64);
+        single("sigmax_open_connections", "gauge", "Open connections.", open as u64);
         let opened = self.connections.load(Relaxed);
         single("sigmax_connections_total", "counter", "Connections accepted.", opened);
         let refused = self.connections_refused.load(Relaxed);

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self as blocking, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::batch::Runner;
+use crate::batch::{Runner, panic_text};
 use crate::catalog::{Catalog, State};
 use crate::engine::Source;
 use crate::golden::{self, Sample};
@@ -144,8 +145,13 @@ impl Server {
         samples: Vec<Sample>,
     ) -> Result<Report, String> {
         let mut engine = source.engine().map_err(|error| error.to_string())?;
-        let report = warmup::warm_up(&mut *engine, &spec, &samples)?;
-        golden::check(&mut *engine, &spec, &samples)?;
+        let look = || {
+            let report = warmup::warm_up(&mut *engine, &spec, &samples)?;
+            golden::check(&mut *engine, &spec, &samples)?;
+            Ok::<_, String>(report)
+        };
+        let report = catch_unwind(AssertUnwindSafe(look))
+            .unwrap_or_else(|panic| Err(panic_text(&*panic)))?;
         let model = Arc::new(Model { spec, report: report.clone() });
         let mut engines = vec![engine];
         for _ in 1..self.shards.len() {

@@ -107,7 +107,7 @@ fn outputs(spec: &ModelSpec, asked: Vec<InferRequestedOutputTensor>) -> Result<V
         }
         refuse_shared_memory(&output.parameters)?;
         if output.parameters.contains_key("classification") {
-            return Err(unimplemented("the classification extension", "the output as it is"));
+            return Err(unimplemented("the parameter 'classification'", "an output as it is"));
         }
         indices.push(index);
     }
@@ -116,11 +116,13 @@ fn outputs(spec: &ModelSpec, asked: Vec<InferRequestedOutputTensor>) -> Result<V
 
 fn refuse_shared_memory(parameters: &HashMap<String, InferParameter>) -> Result<()> {
     match parameters.contains_key("shared_memory_region") {
-        true => Err(unimplemented("shared memory", "raw_input_contents")),
+        true => Err(unimplemented("a shared memory region", "raw contents")),
         false => Ok(()),
     }
 }
 
 fn unimplemented(came: &str, expected: &str) -> Error {
-    Error::Unimplemented { detail: format!("{came} is not supported: expected {expected}") }
+    Error::Unimplemented {
+        detail: format!("expected {expected}, got {came}, which is not read yet"),
+    }
 }
