@@ -291,7 +291,10 @@ def outputs_asked(*names: str, **parameters: Any) -> list[dict[str, Any]]:
             {"outputs": outputs_asked("p", classification={"int64_param": 2})},
             "UNIMPLEMENTED",
             "UNIMPLEMENTED",
-            "expected an output as it is, got the parameter 'classification', which is not read yet",
+            (
+                "expected an output as it is, got the parameter 'classification', "
+                "which is not read yet"
+            ),
         ),
         (
             {"outputs": outputs_asked("p", shared_memory_region={"string_param": "r"})},
