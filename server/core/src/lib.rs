@@ -3,7 +3,8 @@
 //! A request's way, one direction:
 //!
 //! 1. [`listen`] accepts its connection and hands it to a shard;
-//! 2. [`shard`]: one thread, one event loop; finds the call by its path;
+//! 2. [`shard`]: one thread, one event loop; finds the call by its path; [`calls`] runs it in its
+//!    connection's task;
 //! 3. [`unary`] frames the two hot calls, tonic all others;
 //! 4. [`service`] decodes, and [`check`] holds it against the [`model`];
 //! 5. [`served`] puts it into its [`queue`]: the batch is what this turn of the loop brought, or
@@ -17,6 +18,7 @@
 
 mod batch;
 mod body;
+mod calls;
 mod catalog;
 mod check;
 pub mod engine;

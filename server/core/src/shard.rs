@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpStream;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,7 +13,9 @@ use std::sync::mpsc as blocking;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -24,7 +27,9 @@ use tokio::task::{JoinSet, spawn_local};
 use tonic::service::Routes;
 use tower_service::Service;
 
+use crate::batch::panic_text;
 use crate::body::{ReplyBody, RequestBody};
+use crate::calls::Calls;
 use crate::catalog::{Catalog, parse_version};
 use crate::error::{Dialect, Error, Result};
 use crate::metrics::{Metrics, ModelMetrics};
@@ -33,7 +38,7 @@ use crate::proto::sigmax::ClassifyRequest;
 use crate::queue::Depth;
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
-use crate::unary::{self, Limits};
+use crate::unary::{self, Call, Limits, Received, Refused};
 
 /// Frames of this size are advertised, so that a tensor comes in few of them.
 const FRAME_BYTES: u32 = 1 << 20;
@@ -170,6 +175,9 @@ pub struct Shard {
     routes: Routes,
 }
 
+/// What hyper is given: every failure is an answer, too.
+type Reply = Result<Response<ReplyBody>, Infallible>;
+
 /// The model that a request turned out to be for.
 pub type Found = OnceCell<Rc<Served>>;
 
@@ -209,39 +217,29 @@ async fn connection(shard: Rc<Shard>, stream: TcpStream) {
     };
     let service = {
         let shard = shard.clone();
-        service_fn(move |request| {
-            let shard = shard.clone();
-            // Boxed because hyper and tokio move a call's future from hand to hand.
-            Box::pin(async move { Ok::<_, Infallible>(shard.answer(request).await) })
-        })
+        service_fn(move |request| shard.clone().answer(request))
     };
-    let connection = http2::Builder::new(Local)
+    let calls = Calls::default();
+    let connection = http2::Builder::new(calls.clone())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(STREAMS)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = until(shard.life.clone(), |life| life != Life::Serving) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let life = shard.life.clone();
+    let to_its_end = async {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => return result,
+            () = until(life, |life| life != Life::Serving) => {}
         }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     };
-    if let Err(error) = result {
+    if let Err(error) = calls.run(to_its_end).await {
         tracing::debug!(%error, "a connection broke");
-    }
-}
-
-/// Lets hyper's tasks run in the shard's own loop.
-#[derive(Clone, Copy, Debug)]
-struct Local;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, task: F) {
-        spawn_local(task);
     }
 }
 
@@ -304,53 +302,69 @@ impl Shard {
         }
     }
 
-    /// Answers a call: the two hot ones here, all others by tonic.
-    async fn answer(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+    /// Answers a call: the two hot ones here, all others by tonic. Each in a box of its own size,
+    /// without the request's head, because small boxes are cheap.
+    fn answer(self: Rc<Self>, request: Request<Incoming>) -> LocalBoxFuture<'static, Reply> {
         let pending = Pending::new(&self.handle.pending);
-        let mut response = match request.uri().path() {
-            classify::PATH => self.hot(request, Dialect::Sigmax, classify::answer).await,
-            infer::PATH => self.hot(request, Dialect::Inference, infer::answer).await,
-            _ => Box::pin(self.cold(request)).await,
-        };
-        response.body_mut().pending = Some(pending);
-        response
+        match request.uri().path() {
+            classify::PATH => {
+                let head = unary::head(&request, Instant::now());
+                let body = request.into_body();
+                Box::pin(self.hot(head, body, pending, Dialect::Sigmax, classify::answer))
+            }
+            infer::PATH => {
+                let head = unary::head(&request, Instant::now());
+                let body = request.into_body();
+                Box::pin(self.hot(head, body, pending, Dialect::Inference, infer::answer))
+            }
+            _ => Box::pin(self.cold(request, pending)),
+        }
     }
 
     async fn hot(
-        &self,
-        request: Request<Incoming>,
+        self: Rc<Self>,
+        head: Result<Call, Refused>,
+        body: Incoming,
+        pending: Pending,
         dialect: Dialect,
-        handle: impl AsyncFnOnce(&Self, unary::Received, unary::Call, &Found) -> Result<bytes::BytesMut>,
-    ) -> Response<ReplyBody> {
-        let arrived = Instant::now();
+        handle: impl AsyncFnOnce(&Self, Received, Call, &Found) -> Result<BytesMut>,
+    ) -> Reply {
+        let arrived = head.as_ref().map_or_else(|_| Instant::now(), |call| call.arrived);
         let found = Found::new();
-        let handle = |message, call| handle(self, message, call, &found);
-        let (response, code) =
-            unary::answer(request, dialect, &self.shared.limits, arrived, handle).await;
+        let handle = |message, call| handle(&self, message, call, &found);
+        let limits = &self.shared.limits;
+        let (mut response, code) = unary::answer(head, body, dialect, limits, handle).await;
         let metrics = found.get().map_or(&self.unknown, |served| &served.metrics);
         metrics.request(code, arrived.elapsed());
-        response
+        response.body_mut().pending = Some(pending);
+        Ok(response)
     }
 
-    async fn cold(&self, request: Request<Incoming>) -> Response<ReplyBody> {
+    async fn cold(self: Rc<Self>, request: Request<Incoming>, pending: Pending) -> Reply {
         let draining = self.life.clone();
         let request = request.map(|body| RequestBody::new(body, draining));
-        let Ok(response) = self.routes.clone().call(request).await;
-        response.map(ReplyBody::tonic)
+        let call = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
+        let response = call.await.unwrap_or_else(|panic| {
+            tracing::error!("a request {}", panic_text(&*panic));
+            Ok(Error::Internal.status(Dialect::Sigmax).into_http())
+        });
+        let mut response = response?.map(ReplyBody::tonic);
+        response.body_mut().pending = Some(pending);
+        Ok(response)
     }
 
     /// One request of a stream.
     async fn classify(&self, request: ClassifyRequest, mut reply: oneshot::Sender<Result<Bytes>>) {
         let arrived = Instant::now();
         let found = Found::new();
-        let call = unary::Call { arrived, deadline: None };
+        let call = Call { arrived, deadline: None };
         let result = tokio::select! {
-            result = classify::classify(self, request, call, &found, 0) => result,
+            result = classify::answer_one(self, request, call, &found) => result,
             () = reply.closed() => return,
         };
         let code = result.as_ref().map_or_else(|e| e.code(Dialect::Sigmax), |_| tonic::Code::Ok);
         let metrics = found.get().map_or(&self.unknown, |served| &served.metrics);
         metrics.request(code, arrived.elapsed());
-        let _ = reply.send(result.map(bytes::BytesMut::freeze));
+        let _ = reply.send(result.map(BytesMut::freeze));
     }
 }

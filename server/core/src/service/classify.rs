@@ -1,12 +1,15 @@
 //! `sigmax.v1.ClassifierService/Classify`: decode, check, run, decide, encode.
 
+use std::rc::Rc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use half::{bf16, f16};
 
-use crate::check::{Given, check};
+use crate::check::{Checked, Given, check};
 use crate::error::{Error, Result};
-use crate::model::{Model, ModelSpec, Task, TensorSpec};
+use crate::model::{ModelSpec, Task, TensorSpec};
 use crate::proto::sigmax::{self, ClassifyRequest, tensor::Data};
+use crate::served::Served;
 use crate::service::{dtype_of_wire, reply};
 use crate::shard::{Found, Shard};
 use crate::tensor::{DType, byte_size};
@@ -35,24 +38,36 @@ pub async fn answer(
     call: Call,
     found: &Found,
 ) -> Result<BytesMut> {
-    classify(shard, message.decode()?, call, found, PREFIX).await
+    let (served, options, checked) = prepare(shard, message.decode()?, found)?;
+    let answer = served.run(checked, call.deadline).await?;
+    reply::encode(&served.model.spec, &options, &answer, call, PREFIX)
 }
 
-/// Answers a request: an encoded ClassifyResponse, after `head` bytes left free.
-pub async fn classify(
+/// Answers one request of a stream, by an encoded ClassifyResponse without a prefix.
+pub async fn answer_one(
     shard: &Shard,
     request: ClassifyRequest,
     call: Call,
     found: &Found,
-    head: usize,
 ) -> Result<BytesMut> {
+    let (served, options, checked) = prepare(shard, request, found)?;
+    let answer = served.run(checked, call.deadline).await?;
+    reply::encode(&served.model.spec, &options, &answer, call, 0)
+}
+
+/// Finds the model and holds the request against it. Apart from the answers, so that these do not
+/// carry the request along while they wait.
+fn prepare(
+    shard: &Shard,
+    request: ClassifyRequest,
+    found: &Found,
+) -> Result<(Rc<Served>, Options, Checked)> {
     let served = shard.find(&request.model_name, &request.model_version, found)?;
-    let Model { spec, .. } = &*served.model;
+    let spec = &served.model.spec;
     let options = options(spec, &request)?;
     let given = request.inputs.into_iter().map(given).collect();
     let checked = check(spec, given, |input, data| elements(spec, input, data))?;
-    let answer = served.run(checked, call.deadline).await?;
-    reply::encode(spec, &options, &answer, call, head)
+    Ok((served, options, checked))
 }
 
 /// The request's options, where the model is one that classifies.

@@ -1,6 +1,6 @@
 //! `grpc.health.v1.Health` for "", both inference services, and every model by its name.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::stream;
@@ -52,7 +52,7 @@ impl health_server::Health for Health {
     ) -> Result<Response<HealthListResponse>, Status> {
         let book = self.shared.catalog.read();
         let models = book.models().map(|(name, _)| name);
-        let statuses: HashMap<_, _> = SERVER
+        let statuses: BTreeMap<_, _> = SERVER
             .into_iter()
             .chain(models)
             .map(|name| {

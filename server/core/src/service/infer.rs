@@ -1,22 +1,44 @@
 //! `inference.GRPCInferenceService/ModelInfer`: decode, check, run, encode.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use crate::check::{Given, check, names};
+use crate::check::{Checked, Given, check, names};
 use crate::error::{Error, Result};
 use crate::model::ModelSpec;
 use crate::proto::inference::model_infer_request::InferRequestedOutputTensor;
-use crate::proto::inference::model_infer_response::InferOutputTensor;
-use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
+use crate::proto::inference::{InferParameter, ModelInferRequest};
+use crate::served::Served;
 use crate::shard::{Found, Shard};
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 use crate::unary::{Call, PREFIX, Received};
 
 /// The call's path.
 pub const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
+
+// Field numbers of ModelInferResponse in proto/inference/grpc_service.proto.
+const MODEL_NAME: u32 = 1;
+const MODEL_VERSION: u32 = 2;
+const ID: u32 = 3;
+const OUTPUTS: u32 = 5;
+const RAW_OUTPUT_CONTENTS: u32 = 6;
+// Of its InferOutputTensor.
+const NAME: u32 = 1;
+const DATATYPE: u32 = 2;
+const SHAPE: u32 = 3;
+
+/// A request that is ready to be run.
+#[derive(Debug)]
+struct Prepared {
+    served: Rc<Served>,
+    id: String,
+    /// Those to return, in order.
+    outputs: Vec<usize>,
+    checked: Checked,
+}
 
 /// Answers a unary call.
 pub async fn answer(
@@ -25,35 +47,62 @@ pub async fn answer(
     call: Call,
     found: &Found,
 ) -> Result<BytesMut> {
-    let request: ModelInferRequest = message.decode()?;
+    let Prepared { served, id, outputs, checked } = prepare(shard, message.decode()?, found)?;
+    let answer = served.run(checked, call.deadline).await?;
+    Ok(encode(&served.model.spec, &id, &answer.outputs, &outputs))
+}
+
+/// Finds the model and holds the request against it.
+fn prepare(shard: &Shard, request: ModelInferRequest, found: &Found) -> Result<Prepared> {
     let served = shard.find(&request.model_name, &request.model_version, found)?;
     let spec = &served.model.spec;
     let outputs = outputs(spec, request.outputs)?;
     let given = given(spec, request.inputs, request.raw_input_contents)?;
     let no_data = |name: &str| Error::NoData { model: spec.name.clone(), input: name.to_owned() };
     let checked = check(spec, given, |input, raw| raw.ok_or_else(|| no_data(&input.name)))?;
-    let mut answer = served.run(checked, call.deadline).await?;
+    Ok(Prepared { served, id: request.id, outputs, checked })
+}
 
-    let mut response = ModelInferResponse {
-        model_name: spec.name.clone(),
-        model_version: spec.version.to_string(),
-        id: request.id,
-        ..Default::default()
-    };
-    for index in outputs {
-        let tensor = &mut answer.outputs[index];
-        response.outputs.push(InferOutputTensor {
-            name: spec.outputs[index].name.clone(),
-            datatype: tensor.dtype.name().to_owned(),
-            shape: tensor.shape.iter().map(|size| *size as i64).collect(),
-            ..Default::default()
-        });
-        response.raw_output_contents.push(std::mem::take(&mut tensor.data));
-    }
-    let mut reply = BytesMut::with_capacity(PREFIX + response.encoded_len());
+/// The ModelInferResponse with these outputs, in this order. Written field by field because a
+/// generated message would copy every name.
+fn encode(spec: &ModelSpec, id: &str, tensors: &[Tensor], outputs: &[usize]) -> BytesMut {
+    let size: usize = outputs.iter().map(|index| tensors[*index].data.len() + 64).sum();
+    let mut reply = BytesMut::with_capacity(PREFIX + 128 + id.len() + size);
     reply.put_bytes(0, PREFIX);
-    response.encode_raw(&mut reply);
-    Ok(reply)
+    put_text(MODEL_NAME, &spec.name, &mut reply);
+    put_text(MODEL_VERSION, &spec.version.to_string(), &mut reply);
+    if !id.is_empty() {
+        put_text(ID, id, &mut reply);
+    }
+    for &index in outputs {
+        let (name, tensor) = (&spec.outputs[index].name, &tensors[index]);
+        let dtype = tensor.dtype.name();
+        let sizes = tensor.shape.iter().map(|size| *size as u64);
+        let shape_size = sizes.clone().map(encoded_len_varint).sum();
+        let parts = [name.len(), dtype.len(), shape_size];
+        let tensor_size = parts.map(|size| 1 + encoded_len_varint(size as u64) + size);
+        encode_key(OUTPUTS, WireType::LengthDelimited, &mut reply);
+        encode_varint(tensor_size.iter().sum::<usize>() as u64, &mut reply);
+        put_text(NAME, name, &mut reply);
+        put_text(DATATYPE, dtype, &mut reply);
+        encode_key(SHAPE, WireType::LengthDelimited, &mut reply);
+        encode_varint(shape_size as u64, &mut reply);
+        sizes.for_each(|size| encode_varint(size, &mut reply));
+    }
+    for &index in outputs {
+        put_bytes(RAW_OUTPUT_CONTENTS, &tensors[index].data, &mut reply);
+    }
+    reply
+}
+
+fn put_text(field: u32, text: &str, reply: &mut BytesMut) {
+    put_bytes(field, text.as_bytes(), reply);
+}
+
+fn put_bytes(field: u32, bytes: &[u8], reply: &mut BytesMut) {
+    encode_key(field, WireType::LengthDelimited, reply);
+    encode_varint(bytes.len() as u64, reply);
+    reply.put_slice(bytes);
 }
 
 type Input = crate::proto::inference::model_infer_request::InferInputTensor;
@@ -114,7 +163,7 @@ fn outputs(spec: &ModelSpec, asked: Vec<InferRequestedOutputTensor>) -> Result<V
     Ok(indices)
 }
 
-fn refuse_shared_memory(parameters: &HashMap<String, InferParameter>) -> Result<()> {
+fn refuse_shared_memory(parameters: &BTreeMap<String, InferParameter>) -> Result<()> {
     match parameters.contains_key("shared_memory_region") {
         true => Err(unimplemented("a shared memory region", "raw contents")),
         false => Ok(()),
@@ -124,5 +173,54 @@ fn refuse_shared_memory(parameters: &HashMap<String, InferParameter>) -> Result<
 fn unimplemented(came: &str, expected: &str) -> Error {
     Error::Unimplemented {
         detail: format!("expected {expected}, got {came}, which is not read yet"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::model::TensorSpec;
+    use crate::proto::inference::ModelInferResponse;
+
+    #[test]
+    fn the_response_is_what_a_generated_message_reads() {
+        let names =
+            ["first", "a name of more than one hundred and twenty-eight bytes: ".repeat(3).leak()];
+        let outputs = names.map(|name| TensorSpec {
+            name: name.into(),
+            dtype: DType::Fp32,
+            dims: vec![-1, 300],
+            meaning: String::new(),
+        });
+        let spec = ModelSpec {
+            name: "model".into(),
+            version: 12,
+            inputs: vec![],
+            outputs: outputs.to_vec(),
+            max_batch_size: 8,
+            task: None,
+            labels: vec![],
+            thresholds: vec![],
+            tolerance: 0.0,
+            device: "cpu".into(),
+        };
+        let tensor = |shape: &[usize], byte: u8| {
+            let size = shape.iter().product::<usize>();
+            let data = Bytes::from(vec![byte; size]);
+            Tensor { dtype: DType::Uint8, shape: shape.to_vec(), data }
+        };
+        let tensors = [tensor(&[2, 300], 1), tensor(&[0, 4], 2)];
+        let reply = encode(&spec, "an id", &tensors, &[1, 0]);
+        let reply = ModelInferResponse::decode(&reply[PREFIX..]).expect("a response");
+        assert_eq!(
+            (&*reply.model_name, &*reply.model_version, &*reply.id),
+            ("model", "12", "an id")
+        );
+        let described: Vec<_> =
+            reply.outputs.iter().map(|o| (&*o.name, &*o.datatype, &o.shape[..])).collect();
+        assert_eq!(described, [(names[1], "UINT8", &[0, 4][..]), (names[0], "UINT8", &[2, 300])]);
+        assert_eq!(reply.raw_output_contents, [tensors[1].data.clone(), tensors[0].data.clone()]);
     }
 }

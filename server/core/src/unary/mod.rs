@@ -26,6 +26,8 @@ pub const PREFIX: usize = 5;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// What bounds a message.
@@ -46,14 +48,48 @@ pub struct Call {
     pub deadline: Option<Instant>,
 }
 
+/// Why a call is refused by its head alone.
+#[derive(Debug)]
+pub enum Refused {
+    /// It is no gRPC call at all.
+    NotGrpc,
+    /// It is one that cannot be answered. Boxed because every call carries room for it.
+    Call(Box<Error>),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Call(error.into())
+    }
+}
+
+/// Reads a call's head; apart from `answer`, so that the head is not carried along.
+pub fn head<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> {
+    if !is_grpc(request) {
+        return Err(Refused::NotGrpc);
+    }
+    let headers = request.headers();
+    if headers.get(header::TE).is_none_or(|te| te != "trailers") {
+        let detail = "expected the header 'te: trailers'; a proxy on the way may not know gRPC";
+        return Err(Error::Malformed { detail: detail.into() }.into());
+    }
+    let encoding = headers.get(&ENCODING).filter(|encoding| *encoding != "identity");
+    if let Some(encoding) = encoding {
+        let detail = format!("expected grpc-encoding identity, got {encoding:?}");
+        return Err(Error::Unimplemented { detail }.into());
+    }
+    let timeout = timeout(headers)?;
+    Ok(Call { arrived, deadline: timeout.and_then(|timeout| arrived.checked_add(timeout)) })
+}
+
 /// Answers one call: reads its one message, has it handled, and frames the reply, which the
 /// handler leaves `PREFIX` bytes for. Never fails: every failure is an answer. Also says how it
 /// went, for the metrics.
 pub async fn answer<B, H, F>(
-    request: Request<B>,
+    head: Result<Call, Refused>,
+    body: B,
     dialect: Dialect,
     limits: &Limits,
-    arrived: Instant,
     handle: H,
 ) -> (Response<ReplyBody>, Code)
 where
@@ -61,55 +97,42 @@ where
     H: FnOnce(Received, Call) -> F,
     F: Future<Output = Result<BytesMut>>,
 {
-    if !is_grpc(&request) {
-        let mut response = Response::new(ReplyBody::empty());
-        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return (response, Code::Unknown);
-    }
-    // A panic ends this call alone.
-    let work = AssertUnwindSafe(work(request, limits, arrived, handle));
-    let result = work.catch_unwind().await.unwrap_or_else(|panic| {
-        tracing::error!("a request {}", panic_text(&*panic));
-        Err(Error::Internal)
-    });
+    let result = match head {
+        Err(Refused::NotGrpc) => {
+            let mut response = Response::new(ReplyBody::empty());
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return (response, Code::Unknown);
+        }
+        Err(Refused::Call(error)) => Err(*error),
+        // A panic ends this call alone.
+        Ok(call) => AssertUnwindSafe(work(call, body, limits, handle))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| {
+                tracing::error!("a request {}", panic_text(&*panic));
+                Err(Error::Internal)
+            }),
+    };
     match result {
         Ok(message) => (succeeded(frame(message)), Code::Ok),
         Err(error) => (failed(&error, dialect), error.code(dialect)),
     }
 }
 
-async fn work<B, H, F>(
-    request: Request<B>,
-    limits: &Limits,
-    arrived: Instant,
-    handle: H,
-) -> Result<BytesMut>
+async fn work<B, H, F>(call: Call, body: B, limits: &Limits, handle: H) -> Result<BytesMut>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     H: FnOnce(Received, Call) -> F,
     F: Future<Output = Result<BytesMut>>,
 {
-    let (head, body) = request.into_parts();
-    if head.headers.get(header::TE).is_none_or(|te| te != "trailers") {
-        let detail = "expected the header 'te: trailers'; a proxy on the way may not know gRPC";
-        return Err(Error::Malformed { detail: detail.into() });
-    }
-    let encoding = head.headers.get("grpc-encoding").filter(|encoding| *encoding != "identity");
-    if let Some(encoding) = encoding {
-        let detail = format!("expected grpc-encoding identity, got {encoding:?}");
-        return Err(Error::Unimplemented { detail });
-    }
-    let deadline = timeout(&head.headers)?.and_then(|timeout| arrived.checked_add(timeout));
-    drop(head);
-    let read = read(body, limits);
-    let message = match deadline {
+    let message = match call.deadline {
         // Makes a timer only where the message is not there yet.
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), read)
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), read(body, limits))
             .await
             .unwrap_or(Err(Error::DeadlineExceeded))?,
-        None => read.await?,
+        None => read(body, limits).await?,
     };
-    handle(message, Call { arrived, deadline }).await
+    handle(message, call).await
 }
 
 /// Whether the request is a gRPC call with protobuf messages, as far as its content type says.
@@ -124,7 +147,7 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
 
 /// The header `grpc-timeout`: one to eight digits and a unit.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
-    let Some(value) = headers.get("grpc-timeout") else {
+    let Some(value) = headers.get(&TIMEOUT) else {
         return Ok(None);
     };
     let malformed = || Error::Malformed {

@@ -42,7 +42,8 @@ async fn call_with(
         reply.put(message.copy_to_bytes(message.remaining()));
         Ok(reply)
     };
-    answer(request, Dialect::Sigmax, &limits, Instant::now(), echo).await.0
+    let head = super::head(&request, Instant::now());
+    answer(head, request.into_body(), Dialect::Sigmax, &limits, echo).await.0
 }
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
