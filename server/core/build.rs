@@ -10,9 +10,10 @@ use prost_types::field_descriptor_proto::Type;
 const HOT_CALLS: [(&str, &str); 2] =
     [("ClassifierService", "Classify"), ("GRPCInferenceService", "ModelInfer")];
 
-/// Sent as the bytes that the one encoder of answers (src/service/reply.rs) has made: on the wire a
-/// message field and a bytes field are the same.
-const ENCODED: (&str, &str) = ("ClassifyStreamResponse", "response");
+/// Sent as the bytes that the encoders of answers (src/service/reply.rs, infer.rs) have made: on the
+/// wire a message field and a bytes field are the same.
+const ENCODED: [(&str, &str); 2] =
+    [("ClassifyStreamResponse", "response"), ("ModelStreamInferResponse", "infer_response")];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
@@ -26,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for message in &mut file.message_type {
             let name = message.name().to_owned();
             let fields = message.field.iter_mut();
-            for field in fields.filter(|field| (name.as_str(), field.name()) == ENCODED) {
+            for field in fields.filter(|field| ENCODED.contains(&(&name, field.name()))) {
                 field.set_type(Type::Bytes);
                 field.type_name = None;
             }

@@ -139,7 +139,8 @@ def test_a_full_queue_refuses_and_says_when_to_return(
                 "the queue of model 'slow' holds 2 rows of at most 2; try again later"
             )
         else:
-            assert (error.code, error.message) == ("UNAVAILABLE", "Exceeds maximum queue size")
+            message = "[request id: <id_unknown>] Exceeds maximum queue size"
+            assert (error.code, error.message) == ("UNAVAILABLE", message)
 
 
 def test_the_sdk_returns_after_a_full_queue(serve: Serve, slow_model: Path) -> None:

@@ -57,7 +57,6 @@ def test_an_unknown_model_is_not_ready_and_has_no_metadata(server: Server) -> No
     ("method", "request_of"),
     [
         ("ModelConfig", service_pb2.ModelConfigRequest),
-        ("ModelStatistics", service_pb2.ModelStatisticsRequest),
         ("RepositoryIndex", service_pb2.RepositoryIndexRequest),
         ("SystemSharedMemoryStatus", service_pb2.SystemSharedMemoryStatusRequest),
     ],

@@ -34,7 +34,8 @@ def test_a_shape_without_a_batch_axis_is_exact(server: Server) -> None:
     found = refusal(lambda: infer(server, "unbatched", ROW))
     assert (found.code, found.reason) == ("INVALID_ARGUMENT", "SHAPE_MISMATCH")
     assert found.message == (
-        "unexpected shape for input 'x' for model 'unbatched'. Expected [3], got [1,3]. "
+        "[request id: <id_unknown>] unexpected shape for input 'x' for model 'unbatched'. Expected "
+        "[3], got [1,3]. "
     )
 
 

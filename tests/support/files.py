@@ -25,8 +25,9 @@ ELEMENTS = {
     "BF16": TensorProto.BFLOAT16,
     "FP32": TensorProto.FLOAT,
     "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
 }
-DTYPES = tuple(ELEMENTS)
+DTYPES = tuple(dtype for dtype in ELEMENTS if dtype != "BYTES")
 
 # Weights of small networks: any, but always the same.
 CHANCE = np.random.default_rng(0)
@@ -67,6 +68,30 @@ def identity(dtype: str) -> onnx.ModelProto:
     node = make_node("Identity", ["x"], ["y"])
     shape = ("batch", "height", "width")
     return graph([node], [tensor("x", dtype, *shape)], [tensor("y", dtype, *shape)])
+
+
+def simple() -> onnx.ModelProto:
+    """The sum and the difference of two inputs, as Triton's example of this name has them."""
+    nodes = [
+        make_node("Add", ["INPUT0", "INPUT1"], ["OUTPUT0"]),
+        make_node("Sub", ["INPUT0", "INPUT1"], ["OUTPUT1"]),
+    ]
+    inputs = [tensor(name, "INT32", "batch", 16) for name in ("INPUT0", "INPUT1")]
+    outputs = [tensor(name, "INT32", "batch", 16) for name in ("OUTPUT0", "OUTPUT1")]
+    return graph(nodes, inputs, outputs)
+
+
+def scalar() -> onnx.ModelProto:
+    """Twice a number without any axis."""
+    node = make_node("Add", ["x", "x"], ["y"])
+    return graph([node], [tensor("x", "FP32")], [tensor("y", "FP32")])
+
+
+def any_length() -> onnx.ModelProto:
+    """Gives what it is given, without a batch axis, however few."""
+    node = make_node("Identity", ["x"], ["y"])
+    shape = (2, "length")
+    return graph([node], [tensor("x", "FP32", *shape)], [tensor("y", "FP32", *shape)])
 
 
 def classes_of(dtype: str) -> onnx.ModelProto:
@@ -266,6 +291,10 @@ def unknown_operator() -> onnx.ModelProto:
 EXAMPLES: dict[str, Callable[[], onnx.ModelProto]] = {
     **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
     **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},
+    "identity-bytes": partial(identity, "BYTES"),
+    "simple": simple,
+    "scalar": scalar,
+    "any-length": any_length,
     "sigmoid": sigmoid,
     "softmax": softmax,
     "multilabel": multilabel,

@@ -225,9 +225,9 @@ def test_a_row_of_a_multilabel_model_may_decide_nothing() -> None:
 def test_a_description_keeps_what_is_newer_than_the_sdk() -> None:
     message = pb.Model(
         name="m",
-        inputs=[pb.TensorDescription(name="text", dtype=14, shape=[-1])],  # type: ignore[arg-type]
+        inputs=[pb.TensorDescription(name="text", dtype=99, shape=[-1])],  # type: ignore[arg-type]
         task=9,  # type: ignore[arg-type]
         versions=[pb.ModelVersion(version="1", state=7)],  # type: ignore[arg-type]
     )
     model = _codec.decode_model(message)
-    assert (model.inputs[0].dtype, model.task, model.versions[0].state) == ("14", "9", "7")
+    assert (model.inputs[0].dtype, model.task, model.versions[0].state) == ("99", "9", "7")

@@ -8,8 +8,8 @@ use crate::engine::{Engine, EngineError};
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
 use crate::model::Model;
-use crate::queue::{Answer, Job};
-use crate::tensor::{Tensor, TensorView};
+use crate::queue::{Answer, Job, Timings};
+use crate::tensor::{Rows, Tensor, TensorView};
 
 /// An engine with the buffers its batches are gathered in.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Runner {
 struct Buffer {
     /// In words of the largest element, so that every dtype is aligned.
     words: Vec<u64>,
+    /// Of which are in use, in bytes.
+    size: usize,
     shape: Vec<usize>,
 }
 
@@ -41,11 +43,7 @@ impl Runner {
         let rows = batch.iter().map(|job| job.rows).sum();
         let started = Instant::now();
         match self.outputs(batch, rows) {
-            Ok(outputs) => {
-                let compute = started.elapsed();
-                self.metrics.batch(rows, compute);
-                self.answer(batch, &outputs, rows, started, compute);
-            }
+            Ok((outputs, gathered)) => self.answer(batch, &outputs, rows, started, gathered),
             Err(error) if batch.len() == 1 => self.refuse(batch, &error),
             Err(_) => {
                 for job in batch.drain(..) {
@@ -55,8 +53,13 @@ impl Runner {
         }
     }
 
-    /// The engine's outputs for all rows of the batch. A panic is a fault like any other.
-    fn outputs(&mut self, batch: &[Job], rows: usize) -> Result<Vec<Tensor>, EngineError> {
+    /// The engine's outputs for all rows of the batch, and when it began to run. A panic is a fault
+    /// like any other.
+    fn outputs(
+        &mut self,
+        batch: &[Job],
+        rows: usize,
+    ) -> Result<(Vec<Tensor>, Instant), EngineError> {
         for (input, buffer) in self.buffers.iter_mut().enumerate() {
             if batch.len() > 1 || !batch[0].inputs[input].is_aligned() {
                 buffer.gather(batch, input, rows);
@@ -72,6 +75,7 @@ impl Runner {
             })
             .collect();
         let engine = &mut self.engine;
+        let gathered = Instant::now();
         let outputs = catch_unwind(AssertUnwindSafe(|| engine.run(&views)))
             .unwrap_or_else(|panic| Err(EngineError::Fault(panic_text(&*panic))))?;
         match outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
@@ -79,7 +83,7 @@ impl Runner {
                 "expected {rows} rows in every output, got the shape {:?}",
                 output.shape
             ))),
-            _ => Ok(outputs),
+            _ => Ok((outputs, gathered)),
         }
     }
 
@@ -89,20 +93,21 @@ impl Runner {
         outputs: &[Tensor],
         batch_rows: usize,
         started: Instant,
-        compute: Duration,
+        gathered: Instant,
     ) {
-        let alone = batch.len() == 1;
-        let mut first_row = 0;
-        for job in batch.drain(..) {
-            let queue = started.duration_since(job.queued);
-            self.metrics.queued(queue);
-            let share = |output: &Tensor| match alone {
-                true => output.clone(),
-                false => rows_of(output, first_row, job.rows),
-            };
-            let outputs = outputs.iter().map(share).collect();
-            first_row += job.rows;
-            let _ = job.reply.send(Ok(Answer { outputs, queue, compute, batch_rows }));
+        let ran = Instant::now();
+        let shares = shares(batch, outputs);
+        let mut timings = Timings {
+            queue: Duration::ZERO,
+            input: gathered.duration_since(started),
+            infer: ran.duration_since(gathered),
+            output: ran.elapsed(),
+            batch_rows,
+        };
+        self.metrics.batch(&timings);
+        for (job, outputs) in batch.drain(..).zip(shares) {
+            timings.queue = started.duration_since(job.queued);
+            let _ = job.reply.send(Ok(Answer { outputs, rows: job.rows, timings }));
         }
     }
 
@@ -119,11 +124,21 @@ impl Runner {
     }
 }
 
+/// The outputs of each request: its rows, or where it ran alone all there is.
+fn shares(batch: &[Job], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
+    if batch.len() == 1 {
+        return vec![outputs.to_vec()];
+    }
+    let mut outputs: Vec<_> = outputs.iter().map(Rows::of).collect();
+    let share = |job: &Job| outputs.iter_mut().map(|rows| rows.next(job.rows)).collect();
+    batch.iter().map(share).collect()
+}
+
 impl Buffer {
     /// Puts the rows of all requests one after the other.
     fn gather(&mut self, batch: &[Job], input: usize, rows: usize) {
-        let size: usize = batch.iter().map(|job| job.inputs[input].data.len()).sum();
-        self.words.resize(size.div_ceil(8), 0);
+        self.size = batch.iter().map(|job| job.inputs[input].data.len()).sum();
+        self.words.resize(self.size.div_ceil(8), 0);
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
         let mut end = 0;
         for job in batch {
@@ -138,19 +153,9 @@ impl Buffer {
     }
 
     fn view(&self, like: &Tensor) -> TensorView<'_> {
-        let size = self.shape.iter().product::<usize>() * like.dtype.size();
         let bytes: &[u8] = bytemuck::cast_slice(&self.words);
-        TensorView { dtype: like.dtype, shape: &self.shape, data: &bytes[..size] }
+        TensorView { dtype: like.dtype, shape: &self.shape, data: &bytes[..self.size] }
     }
-}
-
-/// Rows of an output, sharing its memory.
-fn rows_of(output: &Tensor, first: usize, rows: usize) -> Tensor {
-    let row_size = output.data.len() / output.shape[0];
-    let mut shape = output.shape.clone();
-    shape[0] = rows;
-    let data = output.data.slice(first * row_size..(first + rows) * row_size);
-    Tensor { dtype: output.dtype, shape, data }
 }
 
 /// What a panic said.

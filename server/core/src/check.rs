@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::model::{ModelSpec, TensorSpec};
+use crate::strings;
 use crate::tensor::{DType, Tensor, byte_size};
 
 /// An input as a request gives it.
@@ -48,6 +49,15 @@ pub fn check<D>(
 
 /// One given input for each of the model's, whatever the order they came in.
 fn in_order<D>(model: &ModelSpec, given: Vec<Given<D>>) -> Result<Vec<Given<D>>> {
+    unique(given.iter().map(|given| &*given.name))
+        .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
+    if given.len() != model.inputs.len() {
+        return Err(Error::MissingInputs {
+            model: model.name.clone(),
+            expected: names(&model.inputs),
+            found: given.into_iter().map(|given| given.name).collect(),
+        });
+    }
     let only_input = model.inputs.len() == 1;
     let mut slots: Vec<Option<Given<D>>> = model.inputs.iter().map(|_| None).collect();
     for given in given {
@@ -60,20 +70,20 @@ fn in_order<D>(model: &ModelSpec, given: Vec<Given<D>>) -> Result<Vec<Given<D>>>
                 expected: names(&model.inputs),
             });
         };
-        if slots[index].is_some() {
-            return Err(Error::DuplicateInput { input: model.inputs[index].name.clone() });
-        }
         slots[index] = Some(given);
     }
-    if slots.iter().any(Option::is_none) {
-        let found = model.inputs.iter().zip(&slots).filter(|(_, slot)| slot.is_some());
-        return Err(Error::MissingInputs {
-            model: model.name.clone(),
-            expected: names(&model.inputs),
-            found: found.map(|(spec, _)| spec.name.clone()).collect(),
-        });
-    }
+    // As many as there are slots, and no two for the same.
     Ok(slots.into_iter().flatten().collect())
+}
+
+/// Checks that no name comes twice, or says which does.
+pub fn unique<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Result<(), &'a str> {
+    if names.len() < 2 {
+        return Ok(());
+    }
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names.windows(2).find(|pair| pair[0] == pair[1]).map_or(Ok(()), |pair| Err(pair[0]))
 }
 
 /// The number of rows that all inputs share.
@@ -129,10 +139,18 @@ fn tensor<D>(
         .ok()
         .filter(|_| fits(&spec.dims, &given.shape))
         .ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
-    let expected =
-        byte_size(spec.dtype, &shape).ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
+    let size = byte_size(spec.dtype, &shape);
+    let expected = size.ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
     let data = bytes(spec, given.data)?;
-    if data.len() != expected {
+    if spec.dtype == DType::Bytes {
+        // Of BYTES the size is their number.
+        strings::check(&data, expected).map_err(|fault| Error::WrongStrings {
+            model: model.name.clone(),
+            input: spec.name.clone(),
+            expected,
+            fault,
+        })?;
+    } else if data.len() != expected {
         return Err(Error::WrongBytes {
             model: model.name.clone(),
             input: spec.name.clone(),
@@ -163,6 +181,7 @@ fn wrong_shape(model: &ModelSpec, spec: &TensorSpec, found: &[i64]) -> Error {
         input: spec.name.clone(),
         expected: spec.dims.clone(),
         found: found.to_vec(),
+        batched: model.max_batch_size > 0,
     }
 }
 

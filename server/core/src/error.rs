@@ -6,6 +6,9 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::strings;
+use crate::tensor::DType;
+
 /// Whose words a status uses: both services fail for the same reasons, but clients of the Open
 /// Inference Protocol look for Triton's texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ pub enum Error {
     /// The elements are of another type than the model's.
     WrongDtype { model: String, input: String, expected: &'static str, found: String },
     /// The shape does not fit the model's.
-    WrongShape { model: String, input: String, expected: Vec<i64>, found: Vec<i64> },
+    WrongShape { model: String, input: String, expected: Vec<i64>, found: Vec<i64>, batched: bool },
     /// More rows than the model takes at once, or none.
     WrongRows { model: String, input: String, max: usize, found: usize },
     /// Two inputs differ in their number of rows.
@@ -51,6 +54,12 @@ pub enum Error {
     NoData { model: String, input: String },
     /// Elements are given in two forms at once.
     TwoForms { model: String, input: String },
+    /// Typed contents are in the list of another type.
+    WrongContents { model: String, input: String, expected: &'static str, found: &'static str },
+    /// Typed contents are in two lists at once.
+    TwoContents { model: String, input: String },
+    /// The bytes are not as many strings as the shape says.
+    WrongStrings { model: String, input: String, expected: usize, fault: strings::Fault },
     /// An element is not of its type.
     BadElement { model: String, input: String, detail: String },
     /// Any other field is off.
@@ -79,6 +88,8 @@ pub enum Error {
     Malformed { detail: String },
     /// A fault of ours; the log has the details.
     Internal,
+    /// Of a request that has an id, or none: Triton says which in some of its texts.
+    OfRequest { id: String, error: Box<Self> },
 }
 
 /// When to try again what found no room among unfinished messages: they come and go by the moment.
@@ -88,23 +99,39 @@ const MEMORY_RETRY: Duration = Duration::from_millis(100);
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The same error, of the request with this id.
+    pub fn of_request(self, id: String) -> Self {
+        Self::OfRequest { id, error: self.into() }
+    }
+
     /// The error as a gRPC status with its details.
     pub fn status(&self, dialect: Dialect) -> Status {
         let mut details = ErrorDetails::with_error_info(self.reason(), "sigmax", []);
         if let Some(field) = self.field() {
-            details.add_bad_request_violation(field, self.message(Dialect::Sigmax));
+            details.add_bad_request_violation(
+                shortened(field),
+                shortened(self.message(Dialect::Sigmax)),
+            );
         }
-        match self {
+        match self.itself() {
             Self::QueueFull { retry_after, .. } => details.set_retry_info(Some(*retry_after)),
             Self::NoMemory { .. } => details.set_retry_info(Some(MEMORY_RETRY)),
             _ => &mut details,
         };
-        Status::with_error_details(self.code(dialect), self.message(dialect), details)
+        Status::with_error_details(self.code(dialect), shortened(self.message(dialect)), details)
+    }
+
+    /// The error without the request's id.
+    fn itself(&self) -> &Self {
+        match self {
+            Self::OfRequest { error, .. } => error,
+            error => error,
+        }
     }
 
     /// The status code. The two services differ where Triton's clients expect it.
     pub fn code(&self, dialect: Dialect) -> Code {
-        match self {
+        match self.itself() {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } => Code::NotFound,
             Self::NotReady { .. } | Self::Draining => Code::Unavailable,
             Self::NotApplicable { .. } => Code::FailedPrecondition,
@@ -121,7 +148,7 @@ impl Error {
 
     /// The reason for programs, the same in every language and release.
     pub fn reason(&self) -> &'static str {
-        match self {
+        match self.itself() {
             Self::UnknownModel { .. } => "UNKNOWN_MODEL",
             Self::UnknownVersion { .. } => "UNKNOWN_VERSION",
             Self::BadVersion { .. } => "BAD_VERSION",
@@ -137,7 +164,9 @@ impl Error {
             Self::RowsDiffer { .. } => "BATCH_SIZE_MISMATCH",
             Self::WrongBytes { .. } => "BYTE_SIZE_MISMATCH",
             Self::NoData { .. } => "NO_DATA",
-            Self::TwoForms { .. } => "TWO_DATA_FORMS",
+            Self::TwoForms { .. } | Self::TwoContents { .. } => "TWO_DATA_FORMS",
+            Self::WrongContents { .. } => "WRONG_DATA_FORM",
+            Self::WrongStrings { .. } => "STRING_COUNT_MISMATCH",
             Self::BadElement { .. } => "BAD_ELEMENT",
             Self::BadField { .. } => "BAD_FIELD",
             Self::NotApplicable { .. } => "NOT_A_CLASSIFIER",
@@ -151,13 +180,13 @@ impl Error {
             Self::NoMemory { .. } => "MEMORY_BUDGET",
             Self::Unimplemented { .. } => "UNIMPLEMENTED",
             Self::Malformed { .. } => "MALFORMED_CALL",
-            Self::Internal => "INTERNAL",
+            Self::Internal | Self::OfRequest { .. } => "INTERNAL",
         }
     }
 
     /// The request's field at fault, where it is one.
     fn field(&self) -> Option<String> {
-        match self {
+        match self.itself() {
             Self::MissingInputs { .. } => Some("inputs".into()),
             Self::UnexpectedInput { input, .. }
             | Self::DuplicateInput { input }
@@ -169,6 +198,9 @@ impl Error {
             Self::WrongBytes { input, .. }
             | Self::NoData { input, .. }
             | Self::TwoForms { input, .. }
+            | Self::TwoContents { input, .. }
+            | Self::WrongContents { input, .. }
+            | Self::WrongStrings { input, .. }
             | Self::BadElement { input, .. } => Some(format!("inputs[{input}].data")),
             Self::UnexpectedOutput { output, .. } | Self::DuplicateOutput { output } => {
                 Some(format!("outputs[{output}]"))
@@ -183,9 +215,36 @@ impl Error {
     /// The text for people.
     pub fn message(&self, dialect: Dialect) -> String {
         match dialect {
-            Dialect::Sigmax => self.sigmax_message(),
-            Dialect::Inference => self.triton_message().unwrap_or_else(|| self.sigmax_message()),
+            Dialect::Sigmax => self.itself().sigmax_message(),
+            Dialect::Inference => {
+                let error = self.itself();
+                let text = error.triton_message().unwrap_or_else(|| error.sigmax_message());
+                match self {
+                    Self::OfRequest { id, .. } if error.tells_request() => {
+                        let id = if id.is_empty() { "<id_unknown>" } else { id };
+                        format!("[request id: {id}] {text}")
+                    }
+                    _ => text,
+                }
+            }
         }
+    }
+
+    /// Whether Triton's text begins with the request's id.
+    fn tells_request(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingInputs { .. }
+                | Self::DuplicateInput { .. }
+                | Self::DuplicateOutput { .. }
+                | Self::WrongDtype { .. }
+                | Self::WrongShape { .. }
+                | Self::WrongRows { .. }
+                | Self::RowsDiffer { .. }
+                | Self::WrongBytes { .. }
+                | Self::WrongStrings { .. }
+                | Self::QueueFull { .. }
+        )
     }
 
     fn sigmax_message(&self) -> String {
@@ -222,7 +281,7 @@ impl Error {
                     "input '{input}' of model '{model}': expected dtype {expected}, got {found}"
                 )
             }
-            Self::WrongShape { model, input, expected, found } => format!(
+            Self::WrongShape { model, input, expected, found, .. } => format!(
                 "input '{input}' of model '{model}': expected shape {expected:?}, got {found:?}"
             ),
             Self::WrongRows { model, input, max, found } => {
@@ -240,10 +299,28 @@ impl Error {
             Self::TwoForms { model, input } => format!(
                 "input '{input}' of model '{model}': expected its elements in one form, got two"
             ),
+            Self::WrongContents { model, input, expected, found } => format!(
+                "input '{input}' of model '{model}': expected its elements as {expected}, got {found}"
+            ),
+            Self::TwoContents { model, input } => format!(
+                "input '{input}' of model '{model}': expected its elements in one list, got two"
+            ),
+            Self::WrongStrings { model, input, expected, fault } => format!(
+                "input '{input}' of model '{model}': expected {expected} strings for its shape, got {}",
+                match fault {
+                    strings::Fault::Fewer(found) => found.to_string(),
+                    strings::Fault::More => "more".into(),
+                    strings::Fault::CutLength(left) =>
+                        format!("the first {left} bytes of a length at the end"),
+                    strings::Fault::CutElement(missing) =>
+                        format!("a string at the end that lacks {missing} bytes"),
+                }
+            ),
             Self::BadElement { model, input, detail } => {
                 format!("input '{input}' of model '{model}': {detail}")
             }
             Self::BadField { field, detail } => format!("{field}: {detail}"),
+            Self::OfRequest { error, .. } => error.sigmax_message(),
             Self::NotApplicable { model, detail } => format!("model '{model}' {detail}"),
             Self::NotFinite { model, row, input } => format!(
                 "model '{model}' gives no finite probability for row {row} of input '{input}'"
@@ -305,12 +382,27 @@ impl Error {
                 format!("output '{output}' already exists in request")
             }
             Self::WrongDtype { model, input, expected, found } => format!(
-                "inference input '{input}' data-type is '{found}', but model '{model}' expects '{expected}'"
+                "inference input '{input}' data-type is '{}', but model '{model}' expects '{expected}'",
+                DType::from_name(found).map_or("<invalid>", DType::name)
             ),
-            Self::WrongShape { model, input, expected, found } => format!(
-                "unexpected shape for input '{input}' for model '{model}'. Expected {}, got {}. ",
+            Self::WrongShape { model, input, found, batched: true, .. } if found.is_empty() => {
+                format!(
+                    "input '{input}' has no shape but model requires batch dimension for '{model}'"
+                )
+            }
+            Self::WrongShape { model, input, expected, found, .. }
+                if expected.len() == found.len() && found.contains(&-1) =>
+            {
+                format!(
+                    "All input dimensions should be specified for input '{input}' for model '{model}', got {}",
+                    dims(found)
+                )
+            }
+            Self::WrongShape { model, input, expected, found, batched } => format!(
+                "unexpected shape for input '{input}' for model '{model}'. Expected {}, got {}. {}",
                 dims(expected),
-                dims(found)
+                dims(found),
+                if *batched { BATCH_NOTE } else { "" }
             ),
             Self::WrongRows { model, max, found, .. } if found > max => {
                 format!("inference request batch-size must be <= {max} for '{model}'")
@@ -327,6 +419,28 @@ impl Error {
             Self::TwoForms { model, input } => format!(
                 "contents field must not be specified when using raw_input_contents for '{input}' for model '{model}'"
             ),
+            Self::WrongContents { model, input, expected, found } => format!(
+                "unexpected explicit tensor data for input tensor '{input}' for model '{model}' of type '{found}', expected datatype '{expected}'"
+            ),
+            Self::TwoContents { model, input } => format!(
+                "unexpected explicit tensor data for input tensor '{input}' for model '{model}', binary data was already supplied."
+            ),
+            Self::WrongStrings { model, input, expected, fault } => match fault {
+                strings::Fault::Fewer(found) => format!(
+                    "expected {expected} string elements for inference input '{input}' for model '{model}', got {found}"
+                ),
+                strings::Fault::More => format!(
+                    "unexpected number of string elements {} for inference input '{input}' for model '{model}', expecting {expected}",
+                    expected + 1
+                ),
+                strings::Fault::CutLength(left) => format!(
+                    "incomplete string length indicator for inference input '{input}' for model '{model}', expecting 4 bytes but only {left} bytes available."
+                ),
+                strings::Fault::CutElement(missing) => format!(
+                    "incomplete string data for inference input '{input}' for model '{model}', {missing} bytes are missing"
+                ),
+            },
+            Self::BadField { detail, .. } => detail.clone(),
             Self::QueueFull { .. } => "Exceeds maximum queue size".into(),
             Self::Draining => {
                 "GRPC server is shutting down and has stopped accepting new requests.".into()
@@ -335,6 +449,22 @@ impl Error {
         })
     }
 }
+
+/// Clients take headers of 8 KiB by default, and a text is in them up to three times:
+/// percent-encoded, and in the details, with its field, as base64.
+const MOST_TEXT: usize = 1200;
+
+/// A text that fits into headers, by its beginning.
+fn shortened(mut text: String) -> String {
+    if text.len() > MOST_TEXT {
+        text.truncate(text.floor_char_boundary(MOST_TEXT));
+        text.push_str(" ...");
+    }
+    text
+}
+
+/// What Triton adds where a shape is wrong.
+const BATCH_NOTE: &str = "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each input shape. If you want to specify the full shape including the batch dim in your input dims config, try setting max_batch_size to zero. See the model configuration docs for more info on max_batch_size.";
 
 /// `'a', 'b'`, or `nothing`.
 fn quoted(names: &[String]) -> String {

@@ -12,6 +12,7 @@ use prost::Message;
 
 use crate::engine::Engine;
 use crate::model::{ModelSpec, TensorSpec};
+use crate::strings;
 use crate::tensor::{self, DType, Tensor};
 
 /// One folder, in the order of the model's inputs and outputs.
@@ -77,8 +78,7 @@ fn compare(expected: &Tensor, came: &Tensor, tolerance: f64) -> Result<(), Strin
     }
     let dtype = expected.dtype;
     let row_elements: usize = expected.shape.iter().skip(1).product();
-    let pairs = expected.data.chunks(dtype.size()).zip(came.data.chunks(dtype.size()));
-    for (element, (expected, came)) in pairs.enumerate() {
+    for (element, (expected, came)) in expected.elements().zip(came.elements()).enumerate() {
         let difference = difference(dtype, expected, came);
         if difference > tolerance {
             return Err(format!(
@@ -121,6 +121,7 @@ fn text(dtype: DType, element: &[u8]) -> String {
         Some(value) if dtype == DType::Fp64 => return value.to_string(),
         // As short as the type itself can tell it from others.
         Some(value) => return (value as f32).to_string(),
+        None if dtype == DType::Bytes => return format!("'{}'", element.escape_ascii()),
         None => {}
     }
     let mut bytes = [0; 8];
@@ -146,6 +147,8 @@ struct TensorProto {
     float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
     int32_data: Vec<i32>,
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    string_data: Vec<Bytes>,
     #[prost(int64, repeated, tag = "7")]
     int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
@@ -210,7 +213,11 @@ fn tensor(proto: &TensorProto, spec: &TensorSpec) -> Result<Tensor, String> {
     }
     let shape: Vec<_> = proto.dims.iter().map(|&dim| dim as usize).collect();
     let data = elements(proto, spec.dtype);
-    if tensor::byte_size(spec.dtype, &shape) != Some(data.len()) {
+    let fits = match spec.dtype {
+        DType::Bytes => proto.string_data.len() == shape.iter().product::<usize>(),
+        dtype => tensor::byte_size(dtype, &shape) == Some(data.len()),
+    };
+    if !fits {
         return Err(format!("'{}': shape {shape:?} and {} bytes", spec.name, data.len()));
     }
     if spec.dtype == DType::Bool && data.iter().any(|&byte| byte > 1) {
@@ -234,6 +241,7 @@ fn dtype(number: i32) -> Option<DType> {
         11 => DType::Fp64,
         12 => DType::Uint32,
         13 => DType::Uint64,
+        8 => DType::Bytes,
         16 => DType::Bf16,
         _ => return None,
     })
@@ -241,10 +249,11 @@ fn dtype(number: i32) -> Option<DType> {
 
 /// The elements in little-endian order, from whichever field holds those of this type.
 fn elements(proto: &TensorProto, dtype: DType) -> Vec<u8> {
-    if !proto.raw_data.is_empty() {
+    if !proto.raw_data.is_empty() && dtype != DType::Bytes {
         return proto.raw_data.to_vec();
     }
     match dtype {
+        DType::Bytes => strings::tensor_of(&proto.string_data).to_vec(),
         DType::Fp32 => bytemuck::cast_slice(&proto.float_data).to_vec(),
         DType::Fp64 => bytemuck::cast_slice(&proto.double_data).to_vec(),
         DType::Int64 => bytemuck::cast_slice(&proto.int64_data).to_vec(),
@@ -343,8 +352,8 @@ mod tests {
             "'x': expected FP32, got INT64"
         );
         assert_eq!(
-            error(TensorProto { data_type: 8, ..good.clone() }),
-            "'x': expected FP32, got ONNX type 8"
+            error(TensorProto { data_type: 14, ..good.clone() }),
+            "'x': expected FP32, got ONNX type 14"
         );
         let shape = error(TensorProto { dims: vec![2, 1], ..good.clone() });
         assert_eq!(shape, "'x': expected shape [-1, 2], got [2, 1]");

@@ -35,6 +35,7 @@ mod served;
 pub mod server;
 mod service;
 mod shard;
+mod strings;
 pub mod tensor;
 mod unary;
 pub mod warmup;

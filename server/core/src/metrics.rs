@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tonic::Code;
 
-use crate::queue::Depth;
+use crate::queue::{Answer, Depth, Timings};
 
 /// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
 const TIME_BOUNDS: [u64; 19] = [
@@ -46,6 +46,10 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -73,6 +77,78 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
+/// How often, and for how long in all.
+#[derive(Debug, Default)]
+struct Clock {
+    count: Counter,
+    nanoseconds: Counter,
+}
+
+impl Clock {
+    fn record(&self, time: Duration) {
+        self.count.add(1);
+        self.nanoseconds.add(nanoseconds(time));
+    }
+}
+
+/// How often, and for how long in all; a [`Clock`] as it stood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Elapsed {
+    /// How often.
+    pub count: u64,
+    /// In all.
+    pub nanoseconds: u64,
+}
+
+impl Elapsed {
+    fn add(&mut self, clock: &Clock) {
+        self.count += clock.count.get();
+        self.nanoseconds += clock.nanoseconds.get();
+    }
+
+    fn record(&mut self, time: Duration) {
+        self.count += 1;
+        self.nanoseconds += nanoseconds(time);
+    }
+}
+
+/// Runs of one size, by their parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchStatistics {
+    /// Gathering the rows.
+    pub input: Elapsed,
+    /// Running the network.
+    pub infer: Elapsed,
+    /// Splitting the outputs.
+    pub output: Elapsed,
+}
+
+/// What one version of a model has done, over all threads. The parts are counted once a request
+/// that was answered, each with the time of its whole batch.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// When a batch last ended, in milliseconds since 1970; 0: never.
+    pub last_inference: u64,
+    /// Rows answered.
+    pub rows: u64,
+    /// Runs of the network.
+    pub executions: u64,
+    /// Requests answered, from their first byte.
+    pub success: Elapsed,
+    /// Requests refused or failed.
+    pub fail: Elapsed,
+    /// Waiting for the batch.
+    pub queue: Elapsed,
+    /// Gathering the rows.
+    pub input: Elapsed,
+    /// Running the network.
+    pub infer: Elapsed,
+    /// Splitting the outputs.
+    pub output: Elapsed,
+    /// By the rows of the batch.
+    pub batches: BTreeMap<usize, BatchStatistics>,
+}
+
 /// What one thread has counted of one version of a model.
 #[derive(Debug)]
 pub struct ModelMetrics {
@@ -81,6 +157,13 @@ pub struct ModelMetrics {
     queue: Histogram<19>,
     compute: Histogram<19>,
     batch_rows: Histogram<13>,
+    rows: Counter,
+    success: Clock,
+    fail: Clock,
+    parts: [Clock; 4],
+    last_inference: Counter,
+    /// Written once a batch; a reader holds it for as long as it copies.
+    batches: Mutex<BTreeMap<usize, BatchStatistics>>,
 }
 
 impl ModelMetrics {
@@ -91,24 +174,75 @@ impl ModelMetrics {
             queue: Histogram::new(&TIME_BOUNDS),
             compute: Histogram::new(&TIME_BOUNDS),
             batch_rows: Histogram::new(&ROW_BOUNDS),
+            rows: Counter::default(),
+            success: Clock::default(),
+            fail: Clock::default(),
+            parts: Default::default(),
+            last_inference: Counter::default(),
+            batches: Mutex::default(),
         }
     }
 
-    /// A request has ended with this code, so long after its first byte.
-    pub fn request(&self, code: Code, total: Duration) {
+    /// A request has ended with this code, so long after its first byte; `ran` where the network has
+    /// answered it.
+    pub fn request(&self, code: Code, total: Duration, ran: Option<Ran>) {
         self.requests[code as usize].add(1);
         self.latency.record(nanoseconds(total));
+        let Some(Ran { rows, timings }) = ran.filter(|_| code == Code::Ok) else {
+            return self.fail.record(total);
+        };
+        self.queue.record(nanoseconds(timings.queue));
+        self.rows.add(rows as u64);
+        self.success.record(total);
+        let parts = [timings.queue, timings.input, timings.infer, timings.output];
+        self.parts.iter().zip(parts).for_each(|(clock, time)| clock.record(time));
     }
 
-    /// A request has waited so long for its batch.
-    pub fn queued(&self, wait: Duration) {
-        self.queue.record(nanoseconds(wait));
+    /// A batch has run.
+    pub fn batch(&self, timings: &Timings) {
+        self.batch_rows.record(timings.batch_rows as u64);
+        self.compute.record(nanoseconds(timings.compute()));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_inference.set(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = batches.entry(timings.batch_rows).or_default();
+        batch.input.record(timings.input);
+        batch.infer.record(timings.infer);
+        batch.output.record(timings.output);
     }
 
-    /// A batch of so many rows has run for so long.
-    pub fn batch(&self, rows: usize, compute: Duration) {
-        self.batch_rows.record(rows as u64);
-        self.compute.record(nanoseconds(compute));
+    fn add_to(&self, sum: &mut Statistics) {
+        sum.last_inference = sum.last_inference.max(self.last_inference.get());
+        sum.rows += self.rows.get();
+        sum.success.add(&self.success);
+        sum.fail.add(&self.fail);
+        let parts = [&mut sum.queue, &mut sum.input, &mut sum.infer, &mut sum.output];
+        parts.into_iter().zip(&self.parts).for_each(|(sum, part)| sum.add(part));
+        for (rows, batch) in &*self.batches.lock().unwrap_or_else(PoisonError::into_inner) {
+            sum.executions += batch.infer.count;
+            let all = sum.batches.entry(*rows).or_default();
+            for (all, one) in [
+                (&mut all.input, batch.input),
+                (&mut all.infer, batch.infer),
+                (&mut all.output, batch.output),
+            ] {
+                all.count += one.count;
+                all.nanoseconds += one.nanoseconds;
+            }
+        }
+    }
+}
+
+/// That the network has answered a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran {
+    rows: usize,
+    timings: Timings,
+}
+
+impl From<&Answer> for Ran {
+    fn from(answer: &Answer) -> Self {
+        Self { rows: answer.rows, timings: answer.timings }
     }
 }
 
@@ -139,6 +273,15 @@ impl Metrics {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         writers.entry((model.to_owned(), version)).or_default().push(metrics.clone());
         metrics
+    }
+
+    /// What a version of a model has done.
+    pub fn statistics(&self, model: &str, version: u64) -> Statistics {
+        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = Statistics::default();
+        let of_model = writers.get(&(model.to_owned(), version)).into_iter().flatten();
+        of_model.for_each(|writer| writer.add_to(&mut sum));
+        sum
     }
 
     /// Has the rows that wait for a model shown.

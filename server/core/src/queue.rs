@@ -30,12 +30,32 @@ pub struct Job {
 pub struct Answer {
     /// All outputs of the graph, in its order; this request's rows.
     pub outputs: Vec<Tensor>,
+    /// Of this request.
+    pub rows: usize,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// How long a request took, part by part. All but the queue is of the whole batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
     /// From checked to the start of the batch.
     pub queue: Duration,
-    /// The run of the whole batch.
-    pub compute: Duration,
-    /// Rows of the whole batch.
+    /// Gathering the rows.
+    pub input: Duration,
+    /// Running the network.
+    pub infer: Duration,
+    /// Splitting the outputs.
+    pub output: Duration,
+    /// Rows of the batch.
     pub batch_rows: usize,
+}
+
+impl Timings {
+    /// All that the batch took.
+    pub fn compute(&self) -> Duration {
+        self.input + self.infer + self.output
+    }
 }
 
 /// Rows waiting for one model, over all its queues.

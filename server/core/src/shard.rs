@@ -1,6 +1,6 @@
 //! Shards: one thread each, with an event loop, connections and a models table of its own.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io;
@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_local};
+use tonic::Code;
 use tonic::service::Routes;
 use tower_service::Service;
 
@@ -32,10 +33,9 @@ use crate::body::{ReplyBody, RequestBody};
 use crate::calls::Calls;
 use crate::catalog::{Catalog, parse_version};
 use crate::error::{Dialect, Error, Result};
-use crate::metrics::{Metrics, ModelMetrics};
+use crate::metrics::{Metrics, ModelMetrics, Ran};
 use crate::model::Model;
-use crate::proto::sigmax::ClassifyRequest;
-use crate::queue::Depth;
+use crate::queue::{Answer, Depth};
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
 use crate::unary::{self, Call, Limits, Received, Refused};
@@ -72,11 +72,10 @@ pub struct Handle {
     pending: Arc<AtomicUsize>,
 }
 
-#[derive(Debug)]
 enum Command {
     Connect(TcpStream),
     Install(Install),
-    Classify(ClassifyRequest, oneshot::Sender<Result<Bytes>>),
+    Work(Box<dyn FnOnce(Rc<Shard>) + Send>),
 }
 
 /// A model to serve from now on.
@@ -114,11 +113,23 @@ impl Handle {
         let _ = self.commands.send(Command::Install(install));
     }
 
-    /// Has it answer one request of a stream, by an encoded ClassifyResponse.
-    pub async fn classify(&self, request: ClassifyRequest) -> Result<Bytes> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.commands.send(Command::Classify(request, reply));
-        answer.await.unwrap_or(Err(Error::Internal))
+    /// Has it do some work on its own thread, which is given up when nobody waits for it any more.
+    pub async fn run<T, F>(&self, work: impl FnOnce(Rc<Shard>) -> F + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let (mut reply, answer) = oneshot::channel();
+        let work = |shard| {
+            spawn_local(async move {
+                tokio::select! {
+                    result = work(shard) => drop(reply.send(result)),
+                    () = reply.closed() => {}
+                }
+            });
+        };
+        let _ = self.commands.send(Command::Work(Box::new(work)));
+        answer.await.map_err(|_| Error::Internal)
     }
 }
 
@@ -178,8 +189,19 @@ pub struct Shard {
 /// What hyper is given: every failure is an answer, too.
 type Reply = Result<Response<ReplyBody>, Infallible>;
 
-/// The model that a request turned out to be for.
-pub type Found = OnceCell<Rc<Served>>;
+/// What is learnt of a request on its way, for the counters.
+#[derive(Debug, Default)]
+pub struct Trace {
+    served: OnceCell<Rc<Served>>,
+    ran: Cell<Option<Ran>>,
+}
+
+impl Trace {
+    /// The network has answered it.
+    pub fn ran(&self, answer: &Answer) {
+        self.ran.set(Some(answer.into()));
+    }
+}
 
 async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut connections = JoinSet::new();
@@ -190,10 +212,7 @@ async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     connections.spawn_local(connection(shard.clone(), stream));
                 }
                 Command::Install(install) => shard.install(install),
-                Command::Classify(request, reply) => {
-                    let shard = shard.clone();
-                    spawn_local(async move { shard.classify(request, reply).await });
-                }
+                Command::Work(work) => work(shard.clone()),
             },
             Some(_) = connections.join_next() => {}
             // A connection that was given before the drain is in the inbox still.
@@ -286,7 +305,7 @@ impl Shard {
     }
 
     /// The model a request names, or why it cannot be asked.
-    pub fn find(&self, name: &str, version: &str, found: &Found) -> Result<Rc<Served>> {
+    pub fn find(&self, name: &str, version: &str, trace: &Trace) -> Result<Rc<Served>> {
         let served = self.models.borrow().get(name).and_then(|versions| {
             match parse_version(version).ok()? {
                 Some(version) => versions.get(&version).cloned(),
@@ -295,7 +314,7 @@ impl Shard {
         });
         match served {
             Some(served) => {
-                let _ = found.set(served.clone());
+                let _ = trace.served.set(served.clone());
                 Ok(served)
             }
             None => Err(self.shared.catalog.why_not(name, version)),
@@ -327,15 +346,14 @@ impl Shard {
         body: Incoming,
         pending: Pending,
         dialect: Dialect,
-        handle: impl AsyncFnOnce(&Self, Received, Call, &Found) -> Result<BytesMut>,
+        handle: impl AsyncFnOnce(&Self, Received, Call, &Trace) -> Result<BytesMut>,
     ) -> Reply {
         let arrived = head.as_ref().map_or_else(|_| Instant::now(), |call| call.arrived);
-        let found = Found::new();
-        let handle = |message, call| handle(&self, message, call, &found);
+        let trace = Trace::default();
+        let handle = |message, call| handle(&self, message, call, &trace);
         let limits = &self.shared.limits;
         let (mut response, code) = unary::answer(head, body, dialect, limits, handle).await;
-        let metrics = found.get().map_or(&self.unknown, |served| &served.metrics);
-        metrics.request(code, arrived.elapsed());
+        self.count(&trace, code, arrived);
         response.body_mut().pending = Some(pending);
         Ok(response)
     }
@@ -353,18 +371,24 @@ impl Shard {
         Ok(response)
     }
 
-    /// One request of a stream.
-    async fn classify(&self, request: ClassifyRequest, mut reply: oneshot::Sender<Result<Bytes>>) {
-        let arrived = Instant::now();
-        let found = Found::new();
-        let call = Call { arrived, deadline: None };
-        let result = tokio::select! {
-            result = classify::answer_one(self, request, call, &found) => result,
-            () = reply.closed() => return,
-        };
-        let code = result.as_ref().map_or_else(|e| e.code(Dialect::Sigmax), |_| tonic::Code::Ok);
-        let metrics = found.get().map_or(&self.unknown, |served| &served.metrics);
-        metrics.request(code, arrived.elapsed());
-        let _ = reply.send(result.map(BytesMut::freeze));
+    /// Answers one request of a stream.
+    pub async fn answer_one<Q>(
+        &self,
+        request: Q,
+        dialect: Dialect,
+        answer: impl AsyncFnOnce(&Self, Q, Call, &Trace) -> Result<BytesMut>,
+    ) -> Result<Bytes> {
+        let call = Call { arrived: Instant::now(), deadline: None };
+        let trace = Trace::default();
+        let result = answer(self, request, call, &trace).await;
+        let code = result.as_ref().map_or_else(|error| error.code(dialect), |_| Code::Ok);
+        self.count(&trace, code, call.arrived);
+        result.map(BytesMut::freeze)
+    }
+
+    /// Counts a request that is answered with this code.
+    fn count(&self, trace: &Trace, code: Code, arrived: Instant) {
+        let metrics = trace.served.get().map_or(&self.unknown, |served| &served.metrics);
+        metrics.request(code, arrived.elapsed(), trace.ran.get());
     }
 }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-/// The element types that can be served. Strings are not among them.
+use crate::strings;
+
+/// The element types that can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// One byte, 0 or 1.
@@ -31,11 +33,13 @@ pub enum DType {
     Fp32,
     /// IEEE 754 binary64.
     Fp64,
+    /// Strings of any bytes, laid out as `strings` says.
+    Bytes,
 }
 
 impl DType {
     /// Every type, in the order of `sigmax.v1.DataType` from 1.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Bool,
         Self::Uint8,
         Self::Uint16,
@@ -49,12 +53,14 @@ impl DType {
         Self::Bf16,
         Self::Fp32,
         Self::Fp64,
+        Self::Bytes,
     ];
 
-    /// Bytes an element takes, which is also its alignment.
+    /// Bytes an element takes, which is also its alignment. Of BYTES, whose elements take what they
+    /// take: the least unit, a byte.
     pub const fn size(self) -> usize {
         match self {
-            Self::Bool | Self::Uint8 | Self::Int8 => 1,
+            Self::Bool | Self::Uint8 | Self::Int8 | Self::Bytes => 1,
             Self::Uint16 | Self::Int16 | Self::Fp16 | Self::Bf16 => 2,
             Self::Uint32 | Self::Int32 | Self::Fp32 => 4,
             Self::Uint64 | Self::Int64 | Self::Fp64 => 8,
@@ -77,6 +83,7 @@ impl DType {
             Self::Bf16 => "BF16",
             Self::Fp32 => "FP32",
             Self::Fp64 => "FP64",
+            Self::Bytes => "BYTES",
         }
     }
 
@@ -93,7 +100,7 @@ pub struct Tensor {
     pub dtype: DType,
     /// Its sizes, the batch first where there is one.
     pub shape: Vec<usize>,
-    /// `product(shape) * dtype.size()` bytes, at any address.
+    /// `product(shape) * dtype.size()` bytes, or as many strings, at any address.
     pub data: Bytes,
 }
 
@@ -103,9 +110,45 @@ impl Tensor {
         TensorView { dtype: self.dtype, shape: &self.shape, data: &self.data }
     }
 
+    /// The bytes of each element, in row-major order.
+    pub fn elements(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        match self.dtype {
+            DType::Bytes => Box::new(strings::elements(&self.data)),
+            dtype => Box::new(self.data.chunks(dtype.size())),
+        }
+    }
+
     /// Whether its first byte lies where an element may lie.
     pub fn is_aligned(&self) -> bool {
         self.data.as_ptr().addr().is_multiple_of(self.dtype.size())
+    }
+}
+
+/// Hands out a tensor's rows in their order; they share its memory.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    of: &'a Tensor,
+    left: Bytes,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows of a tensor with a batch axis.
+    pub fn of(tensor: &'a Tensor) -> Self {
+        Self { of: tensor, left: tensor.data.clone() }
+    }
+
+    /// So many more, of which there are as many.
+    pub fn next(&mut self, rows: usize) -> Tensor {
+        let mut shape = self.of.shape.clone();
+        let size = match self.of.dtype {
+            DType::Bytes => {
+                let row_elements: usize = shape[1..].iter().product();
+                strings::size_of_first(&self.left, rows * row_elements)
+            }
+            _ => self.of.data.len() / shape[0].max(1) * rows,
+        };
+        shape[0] = rows;
+        Tensor { dtype: self.of.dtype, shape, data: self.left.split_to(size) }
     }
 }
 
@@ -116,11 +159,13 @@ pub struct TensorView<'a> {
     pub dtype: DType,
     /// Its sizes.
     pub shape: &'a [usize],
-    /// `product(shape) * dtype.size()` bytes; aligned for `dtype` where an engine gets it.
+    /// `product(shape) * dtype.size()` bytes, or as many strings; aligned for `dtype` where an
+    /// engine gets it.
     pub data: &'a [u8],
 }
 
-/// The number of bytes of a tensor, or nothing where the product does not fit in memory.
+/// The number of bytes of a tensor, or of strings where it is of BYTES; nothing where the product does
+/// not fit in memory.
 pub fn byte_size(dtype: DType, shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(dtype.size(), |size, &dim| size.checked_mul(dim))
 }

@@ -2,7 +2,7 @@
 //! do rows depend on each other.
 //!
 //! It is run on rows of its golden samples, where it has some, and on generated ones: floats in
-//! [-1, 1), integers of 0 and 1, which small embeddings take too. A network that refuses these is
+//! [-1, 1), integers of 0 and 1, which small embeddings take too, and strings of such integers. A network that refuses these is
 //! asked with golden rows alone, or else with rows of no zeros, all ones, all zeros. Sizes that the graph leaves
 //! open, but for the batch, are the golden sample's, or else the first of [`GUESSES`] that runs.
 
@@ -13,7 +13,8 @@ use half::{bf16, f16};
 use crate::engine::{Engine, EngineError};
 use crate::golden::{self, Sample};
 use crate::model::{ModelSpec, Report, TensorSpec};
-use crate::tensor::{self, DType, Tensor};
+use crate::strings;
+use crate::tensor::{self, DType, Rows, Tensor};
 
 /// Sizes tried for axes that the graph leaves open; one of a usual length comes first.
 const GUESSES: [usize; 7] = [16, 8, 1, 32, 64, 128, 256];
@@ -125,10 +126,9 @@ fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f
     if !follows {
         return false;
     }
-    let size = one.data.len();
-    let row = &many.data[place * size..(place + 1) * size];
-    let width = one.dtype.size();
-    one.data.chunks(width).zip(row.chunks(width)).all(|(a, b)| {
+    let row_elements = one.shape.iter().product();
+    let row = many.elements().skip(place * row_elements).take(row_elements);
+    one.elements().zip(row).all(|(a, b)| {
         let scale = golden::float(one.dtype, a).map_or(1.0, |value| value.abs().max(1.0));
         golden::difference(one.dtype, a, b) <= tolerance * scale
     })
@@ -241,11 +241,17 @@ impl Pool {
             .inputs
             .iter()
             .map(|tensor| {
-                let shape = if has_batch { tensor.shape.get(1..)? } else { &tensor.shape };
-                let size = tensor::byte_size(tensor.dtype, shape)?;
-                let row = |row| tensor.data.get(row * size..(row + 1) * size).map(<[u8]>::to_vec);
-                let rows = (0..rows).map(row).collect::<Option<_>>()?;
-                Some(PoolInput { dtype: tensor.dtype, shape: shape.to_vec(), rows })
+                if !has_batch {
+                    let (shape, rows) = (tensor.shape.clone(), vec![tensor.data.to_vec()]);
+                    return Some(PoolInput { dtype: tensor.dtype, shape, rows });
+                }
+                if tensor.shape.first() != Some(&rows) {
+                    return None;
+                }
+                let mut split = Rows::of(tensor);
+                let split = (0..rows).map(|_| split.next(1).data.to_vec()).collect();
+                let shape = tensor.shape[1..].to_vec();
+                Some(PoolInput { dtype: tensor.dtype, shape, rows: split })
             })
             .collect::<Option<_>>()?;
         (rows > 0).then_some(Self { inputs, rows, has_batch })
@@ -347,6 +353,7 @@ impl Random {
                 DType::Bf16 => bytes.extend(bf16::from_f64(float).to_le_bytes()),
                 DType::Fp32 => bytes.extend((float as f32).to_le_bytes()),
                 DType::Fp64 => bytes.extend(float.to_le_bytes()),
+                DType::Bytes => bytes.extend(strings::tensor_of(&[integer.to_string()])),
                 _ => bytes.extend(&integer.to_le_bytes()[..dtype.size()]),
             }
         }

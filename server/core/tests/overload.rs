@@ -21,7 +21,7 @@ async fn a_full_queue_refuses_and_says_when_to_try_again() {
 
     let refused = client.infer([9.0, 0.0], None).await.expect_err("full");
     assert_eq!(refused.code(), Code::Unavailable, "as Triton does");
-    assert_eq!(refused.message(), "Exceeds maximum queue size");
+    assert_eq!(refused.message(), "[request id: <id_unknown>] Exceeds maximum queue size");
     let refused = client.classify([9.0, 0.0]).await.expect_err("full");
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("holds 4 rows of at most 4"), "{}", refused.message());

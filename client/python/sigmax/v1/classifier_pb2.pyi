@@ -23,6 +23,7 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_BF16: _ClassVar[DataType]
     DATA_TYPE_FP32: _ClassVar[DataType]
     DATA_TYPE_FP64: _ClassVar[DataType]
+    DATA_TYPE_BYTES: _ClassVar[DataType]
 
 class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -51,6 +52,7 @@ DATA_TYPE_FP16: DataType
 DATA_TYPE_BF16: DataType
 DATA_TYPE_FP32: DataType
 DATA_TYPE_FP64: DataType
+DATA_TYPE_BYTES: DataType
 TASK_UNSPECIFIED: Task
 TASK_BINARY: Task
 TASK_MULTICLASS: Task
@@ -75,18 +77,20 @@ class Tensor(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., raw: _Optional[bytes] = ..., values: _Optional[_Union[Values, _Mapping]] = ...) -> None: ...
 
 class Values(_message.Message):
-    __slots__ = ("floats", "doubles", "ints", "uints", "bools")
+    __slots__ = ("floats", "doubles", "ints", "uints", "bools", "strings")
     FLOATS_FIELD_NUMBER: _ClassVar[int]
     DOUBLES_FIELD_NUMBER: _ClassVar[int]
     INTS_FIELD_NUMBER: _ClassVar[int]
     UINTS_FIELD_NUMBER: _ClassVar[int]
     BOOLS_FIELD_NUMBER: _ClassVar[int]
+    STRINGS_FIELD_NUMBER: _ClassVar[int]
     floats: _containers.RepeatedScalarFieldContainer[float]
     doubles: _containers.RepeatedScalarFieldContainer[float]
     ints: _containers.RepeatedScalarFieldContainer[int]
     uints: _containers.RepeatedScalarFieldContainer[int]
     bools: _containers.RepeatedScalarFieldContainer[bool]
-    def __init__(self, floats: _Optional[_Iterable[float]] = ..., doubles: _Optional[_Iterable[float]] = ..., ints: _Optional[_Iterable[int]] = ..., uints: _Optional[_Iterable[int]] = ..., bools: _Optional[_Iterable[bool]] = ...) -> None: ...
+    strings: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, floats: _Optional[_Iterable[float]] = ..., doubles: _Optional[_Iterable[float]] = ..., ints: _Optional[_Iterable[int]] = ..., uints: _Optional[_Iterable[int]] = ..., bools: _Optional[_Iterable[bool]] = ..., strings: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
     __slots__ = ("model_name", "model_version", "inputs", "top_k", "threshold", "return_probabilities")

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use bytemuck::checked::{self, CheckedBitPattern};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use half::{bf16, f16};
+use ort::AsPointer;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
@@ -16,6 +18,7 @@ use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::{Engine, EngineError, Source};
 use crate::model::TensorSpec;
+use crate::strings;
 use crate::tensor::{DType, Tensor, TensorView};
 
 /// The library can be opened once a process, and takes one environment: so this is global.
@@ -208,6 +211,7 @@ fn dtype(element: TensorElementType) -> Option<DType> {
         TensorElementType::Bfloat16 => DType::Bf16,
         TensorElementType::Float32 => DType::Fp32,
         TensorElementType::Float64 => DType::Fp64,
+        TensorElementType::String => DType::Bytes,
         _ => return None,
     })
 }
@@ -226,9 +230,10 @@ impl Engine for OnnxEngine {
     }
 }
 
-/// Evaluates an expression with a name for the Rust type of a [`DType`]'s elements.
+/// Evaluates an expression with a name for the Rust type of a [`DType`]'s elements; strings, which
+/// have none, by an expression of their own.
 macro_rules! with_type {
-    ($dtype:expr, $T:ident => $body:expr) => {
+    ($dtype:expr, $T:ident => $body:expr, strings => $strings:expr) => {
         match $dtype {
             DType::Bool => with_type!(@ bool, $T => $body),
             DType::Uint8 => with_type!(@ u8, $T => $body),
@@ -243,6 +248,7 @@ macro_rules! with_type {
             DType::Bf16 => with_type!(@ bf16, $T => $body),
             DType::Fp32 => with_type!(@ f32, $T => $body),
             DType::Fp64 => with_type!(@ f64, $T => $body),
+            DType::Bytes => $strings,
         }
     };
     (@ $rust:ty, $T:ident => $body:expr) => {{
@@ -260,7 +266,64 @@ fn borrowed<'a>(view: &TensorView<'a>) -> Result<SessionInputValue<'a>, EngineEr
         let elements: &[T] = elements(view.data).map_err(|error| fault(&error))?;
         let value = TensorRef::from_array_view((view.shape, elements)).map_err(|error| fault(&error))?;
         Ok(value.into())
+    }, strings => {
+        let value = string_tensor(view).map_err(|error| fault(&error))?;
+        Ok(value.into())
     })
+}
+
+/// A value with these strings. ONNX Runtime's strings are bytes of any kind, but `ort` would end
+/// them at a NUL and refuse what is no UTF-8: so each is put into the value's own memory.
+#[allow(unsafe_code)]
+fn string_tensor(view: &TensorView<'_>) -> ort::Result<ort::value::Tensor<String>> {
+    let empty = vec![""; view.shape.iter().product()];
+    let mut value = ort::value::Tensor::from_string_array((view.shape, &*empty))?;
+    for (index, element) in strings::elements(view.data).enumerate() {
+        let mut buffer = ptr::null_mut();
+        // SAFETY: the value is a string tensor of more elements than the index, and nothing else
+        // knows it yet; on success the buffer is its element's own, of the length asked for.
+        unsafe {
+            let status = (ort::api().GetResizedStringTensorElementBuffer)(
+                value.ptr_mut(),
+                index,
+                element.len(),
+                &mut buffer,
+            );
+            ort::Error::result_from_status(status)?;
+            ptr::copy_nonoverlapping(element.as_ptr(), buffer.cast(), element.len());
+        }
+    }
+    Ok(value)
+}
+
+/// The strings of a value, as a BYTES tensor holds them.
+#[allow(unsafe_code)]
+fn strings_of(value: &DynValue, count: usize) -> ort::Result<BytesMut> {
+    let mut size = 0;
+    // SAFETY: the value is a string tensor, and the size is written to memory of ours.
+    unsafe {
+        let status = (ort::api().GetStringTensorDataLength)(value.ptr(), &mut size);
+        ort::Error::result_from_status(status)?;
+    }
+    let mut text = vec![0u8; size];
+    let mut starts = vec![0; count];
+    // SAFETY: as above; both buffers are as long as is said.
+    unsafe {
+        let status = (ort::api().GetStringTensorContent)(
+            value.ptr(),
+            text.as_mut_ptr().cast(),
+            size,
+            starts.as_mut_ptr(),
+            count,
+        );
+        ort::Error::result_from_status(status)?;
+    }
+    let mut data = BytesMut::with_capacity(size + 4 * count);
+    for (index, start) in starts.iter().enumerate() {
+        let end = starts.get(index + 1).copied().unwrap_or(size);
+        strings::put(&text[*start..end], &mut data);
+    }
+    Ok(data)
 }
 
 fn elements<T: CheckedBitPattern>(data: &[u8]) -> Result<&[T], checked::CheckedCastError> {
@@ -284,6 +347,10 @@ fn copied(value: &DynValue) -> Result<Tensor, EngineError> {
             shape: shape.iter().map(|&dim| dim as usize).collect(),
             data: Bytes::copy_from_slice(bytemuck::cast_slice(elements)),
         })
+    }, strings => {
+        let shape: Vec<_> = value.shape().iter().map(|&dim| dim as usize).collect();
+        let data = strings_of(value, shape.iter().product()).map_err(|error| run_error(&error))?;
+        Ok(Tensor { dtype, shape, data: data.freeze() })
     })
 }
 

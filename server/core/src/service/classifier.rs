@@ -1,14 +1,12 @@
 //! `sigmax.v1.ClassifierService` but for Classify: streams, and what there is to ask.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::stream::FuturesUnordered;
 use tonic::codegen::BoxStream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::catalog::{State, newest_ready};
 use crate::error::Dialect;
@@ -20,11 +18,8 @@ use crate::proto::sigmax::{
     ListModelsRequest, ListModelsResponse, Model, ModelState, ModelSummary, ModelVersion,
     StreamError, Task, TensorDescription,
 };
-use crate::service::wire_dtype;
-use crate::shard::{Handle, Shared};
-
-/// Requests of one stream that run at once; the next is read when one is answered.
-const AT_ONCE: usize = 1024;
+use crate::service::{classify, stream, wire_dtype};
+use crate::shard::{Handle, Shard, Shared};
 
 /// The service.
 #[derive(Debug)]
@@ -46,9 +41,9 @@ impl ClassifierService for Classifier {
         &self,
         request: Request<Streaming<ClassifyStreamRequest>>,
     ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
-        let (answers, replies) = mpsc::channel(AT_ONCE);
-        tokio::spawn(stream(self.shard.clone(), request.into_inner(), answers));
-        Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
+        let shard = self.shard.clone();
+        let answer = move |request| Box::pin(one(shard.clone(), request));
+        Ok(stream::start(request.into_inner(), FuturesUnordered::new(), answer))
     }
 
     async fn list_models(
@@ -79,39 +74,17 @@ impl ClassifierService for Classifier {
     }
 }
 
-type Answers = mpsc::Sender<Result<ClassifyStreamResponse, Status>>;
-type Running = Pin<Box<dyn Future<Output = ClassifyStreamResponse> + Send>>;
-
-/// Runs the requests of a stream side by side, until the client has half-closed and all are
-/// answered, or the client is gone.
-async fn stream(shard: Handle, mut requests: Streaming<ClassifyStreamRequest>, answers: Answers) {
-    let mut running: FuturesUnordered<Running> = FuturesUnordered::new();
-    let mut end = None;
-    while end.is_none() || !running.is_empty() {
-        tokio::select! {
-            request = requests.message(), if end.is_none() && running.len() < AT_ONCE => {
-                match request {
-                    Ok(Some(request)) => running.push(Box::pin(one(shard.clone(), request))),
-                    Ok(None) => end = Some(Ok(())),
-                    Err(status) => end = Some(Err(too_large(status))),
-                }
-            }
-            Some(answer) = running.next() => {
-                if answers.send(Ok(answer)).await.is_err() {
-                    return;
-                }
-            }
-            () = answers.closed() => return,
-        }
-    }
-    if let Some(Err(status)) = end {
-        let _ = answers.send(Err(status)).await;
-    }
-}
-
-async fn one(shard: Handle, request: ClassifyStreamRequest) -> ClassifyStreamResponse {
+/// A request that fails is answered by its error, and the stream goes on.
+async fn one(
+    shard: Handle,
+    request: ClassifyStreamRequest,
+) -> Result<ClassifyStreamResponse, Status> {
     let ClassifyStreamRequest { id, request } = request;
-    let result = match shard.classify(request.unwrap_or_default()).await {
+    let request = request.unwrap_or_default();
+    let work = async move |shard: Rc<Shard>| {
+        shard.answer_one(request, Dialect::Sigmax, classify::answer_one).await
+    };
+    let result = match shard.run(work).await.flatten() {
         Ok(response) => Outcome::Response(response),
         Err(error) => Outcome::Error(StreamError {
             code: error.code(Dialect::Sigmax) as i32,
@@ -119,15 +92,7 @@ async fn one(shard: Handle, request: ClassifyStreamRequest) -> ClassifyStreamRes
             reason: error.reason().to_owned(),
         }),
     };
-    ClassifyStreamResponse { id, result: Some(result) }
-}
-
-/// tonic calls a message over the limit OUT_OF_RANGE; its text has both sizes.
-fn too_large(status: Status) -> Status {
-    match status.code() {
-        Code::OutOfRange => Status::new(Code::ResourceExhausted, status.message()),
-        _ => status,
-    }
+    Ok(ClassifyStreamResponse { id, result: Some(result) })
 }
 
 fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {

@@ -11,7 +11,8 @@ use crate::model::{ModelSpec, Task, TensorSpec};
 use crate::proto::sigmax::{self, ClassifyRequest, tensor::Data};
 use crate::served::Served;
 use crate::service::{dtype_of_wire, reply};
-use crate::shard::{Found, Shard};
+use crate::shard::{Shard, Trace};
+use crate::strings;
 use crate::tensor::{DType, byte_size};
 use crate::unary::{Call, PREFIX, Received};
 
@@ -36,10 +37,11 @@ pub async fn answer(
     shard: &Shard,
     message: Received,
     call: Call,
-    found: &Found,
+    trace: &Trace,
 ) -> Result<BytesMut> {
-    let (served, options, checked) = prepare(shard, message.decode()?, found)?;
+    let (served, options, checked) = prepare(shard, message.decode()?, trace)?;
     let answer = served.run(checked, call.deadline).await?;
+    trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, PREFIX)
 }
 
@@ -48,10 +50,11 @@ pub async fn answer_one(
     shard: &Shard,
     request: ClassifyRequest,
     call: Call,
-    found: &Found,
+    trace: &Trace,
 ) -> Result<BytesMut> {
-    let (served, options, checked) = prepare(shard, request, found)?;
+    let (served, options, checked) = prepare(shard, request, trace)?;
     let answer = served.run(checked, call.deadline).await?;
+    trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, 0)
 }
 
@@ -60,9 +63,9 @@ pub async fn answer_one(
 fn prepare(
     shard: &Shard,
     request: ClassifyRequest,
-    found: &Found,
+    trace: &Trace,
 ) -> Result<(Rc<Served>, Options, Checked)> {
-    let served = shard.find(&request.model_name, &request.model_version, found)?;
+    let served = shard.find(&request.model_name, &request.model_version, trace)?;
     let spec = &served.model.spec;
     let options = options(spec, &request)?;
     let given = request.inputs.into_iter().map(given).collect();
@@ -125,6 +128,7 @@ fn from_values(dtype: DType, values: sigmax::Values) -> Result<Bytes, String> {
         ("ints", values.ints.len()),
         ("uints", values.uints.len()),
         ("bools", values.bools.len()),
+        ("strings", values.strings.len()),
     ];
     let fitting = match dtype {
         DType::Fp32 | DType::Fp16 | DType::Bf16 => "floats",
@@ -132,6 +136,7 @@ fn from_values(dtype: DType, values: sigmax::Values) -> Result<Bytes, String> {
         DType::Int8 | DType::Int16 | DType::Int32 | DType::Int64 => "ints",
         DType::Uint8 | DType::Uint16 | DType::Uint32 | DType::Uint64 => "uints",
         DType::Bool => "bools",
+        DType::Bytes => "strings",
     };
     if let Some((list, _)) = lists.iter().find(|(list, len)| *len > 0 && *list != fitting) {
         return Err(format!("expected values.{fitting} for {}, got values.{list}", dtype.name()));
@@ -154,6 +159,7 @@ fn from_values(dtype: DType, values: sigmax::Values) -> Result<Bytes, String> {
         }
         DType::Fp64 => values.doubles.iter().for_each(|value| bytes.put_f64_le(*value)),
         DType::Bool => values.bools.iter().for_each(|value| bytes.put_u8(u8::from(*value))),
+        DType::Bytes => bytes = strings::tensor_of(&values.strings),
         DType::Int8 | DType::Int16 | DType::Int32 | DType::Int64 => {
             let bits = 8 * dtype.size() as u32;
             let (least, most) = (i64::MIN >> (64 - bits), i64::MAX >> (64 - bits));

@@ -1,18 +1,24 @@
 //! `inference.GRPCInferenceService/ModelInfer`: decode, check, run, encode.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem;
 use std::rc::Rc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use crate::check::{Checked, Given, check, names};
+use crate::check::{Checked, Given, check, names, unique};
 use crate::error::{Error, Result};
 use crate::model::ModelSpec;
-use crate::proto::inference::model_infer_request::InferRequestedOutputTensor;
-use crate::proto::inference::{InferParameter, ModelInferRequest};
+use crate::proto::inference::infer_parameter::ParameterChoice;
+use crate::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
 use crate::served::Served;
-use crate::shard::{Found, Shard};
+use crate::service::parameters::{bad, queue_timeout, wrong_type};
+use crate::service::{classification, contents};
+use crate::shard::{Shard, Trace};
 use crate::tensor::{DType, Tensor};
 use crate::unary::{Call, PREFIX, Received};
 
@@ -30,14 +36,20 @@ const NAME: u32 = 1;
 const DATATYPE: u32 = 2;
 const SHAPE: u32 = 3;
 
-/// A request that is ready to be run.
+/// An output to return.
 #[derive(Debug)]
-struct Prepared {
-    served: Rc<Served>,
-    id: String,
-    /// Those to return, in order.
-    outputs: Vec<usize>,
-    checked: Checked,
+struct Wanted {
+    index: usize,
+    delivery: Delivery,
+}
+
+/// How an output is returned.
+#[derive(Debug)]
+enum Delivery {
+    /// As it is.
+    Raw,
+    /// By the so many highest values.
+    Classes(usize),
 }
 
 /// Answers a unary call.
@@ -45,37 +57,174 @@ pub async fn answer(
     shard: &Shard,
     message: Received,
     call: Call,
-    found: &Found,
+    trace: &Trace,
 ) -> Result<BytesMut> {
-    let Prepared { served, id, outputs, checked } = prepare(shard, message.decode()?, found)?;
-    let answer = served.run(checked, call.deadline).await?;
-    Ok(encode(&served.model.spec, &id, &answer.outputs, &outputs))
+    let mut reply = BytesMut::new();
+    reply.put_bytes(0, PREFIX);
+    run(shard, message.decode()?, call, trace, reply).await
 }
 
-/// Finds the model and holds the request against it.
-fn prepare(shard: &Shard, request: ModelInferRequest, found: &Found) -> Result<Prepared> {
-    let served = shard.find(&request.model_name, &request.model_version, found)?;
+/// Answers one request of a stream, by an encoded ModelInferResponse without a prefix.
+pub async fn answer_one(
+    shard: &Shard,
+    request: ModelInferRequest,
+    call: Call,
+    trace: &Trace,
+) -> Result<BytesMut> {
+    // The order of fields is free.
+    let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+    let parameters = BTreeMap::from([("triton_final_response".to_owned(), last)]);
+    let head = ModelInferResponse { parameters, ..Default::default() };
+    let mut reply = BytesMut::new();
+    reply.put_slice(&head.encode_to_vec());
+    run(shard, request, call, trace, reply).await
+}
+
+/// A ModelInferResponse that says only which request it is about.
+pub fn empty(id: String) -> Bytes {
+    ModelInferResponse { id, ..Default::default() }.encode_to_vec().into()
+}
+
+/// Answers a request, after what the reply holds already.
+async fn run(
+    shard: &Shard,
+    mut request: ModelInferRequest,
+    call: Call,
+    trace: &Trace,
+    reply: BytesMut,
+) -> Result<BytesMut> {
+    let id = mem::take(&mut request.id);
+    let result = async {
+        let (served, outputs, checked) = prepare(shard, request, trace)?;
+        let answer = served.run(checked, call.deadline).await?;
+        trace.ran(&answer);
+        encode(&served.model.spec, &id, &answer.outputs, &outputs, reply)
+    };
+    result.await.map_err(|error| error.of_request(id))
+}
+
+/// Finds the model and holds the request against it, in the order that Triton checks.
+fn prepare(
+    shard: &Shard,
+    request: ModelInferRequest,
+    trace: &Trace,
+) -> Result<(Rc<Served>, Vec<Wanted>, Checked)> {
+    let served = shard.find(&request.model_name, &request.model_version, trace)?;
     let spec = &served.model.spec;
-    let outputs = outputs(spec, request.outputs)?;
+    queue_timeout(&request.parameters)?;
+    unique(request.inputs.iter().map(|input| &*input.name))
+        .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
+    unique(request.outputs.iter().map(|output| &*output.name))
+        .map_err(|output| Error::DuplicateOutput { output: output.to_owned() })?;
     let given = given(spec, request.inputs, request.raw_input_contents)?;
-    let no_data = |name: &str| Error::NoData { model: spec.name.clone(), input: name.to_owned() };
-    let checked = check(spec, given, |input, raw| raw.ok_or_else(|| no_data(&input.name)))?;
-    Ok(Prepared { served, id: request.id, outputs, checked })
+    let outputs = wanted(spec, request.outputs)?;
+    let checked = check(spec, given, |_, data| Ok(data))?;
+    Ok((served, outputs, checked))
+}
+
+/// Finds each input's elements.
+fn given(
+    spec: &ModelSpec,
+    inputs: Vec<InferInputTensor>,
+    raw: Vec<Bytes>,
+) -> Result<Vec<Given<Bytes>>> {
+    let no_raw = raw.is_empty();
+    let mut raw = raw.into_iter();
+    let pair = |input: InferInputTensor| {
+        let InferInputTensor { name, datatype, shape, parameters, contents } = input;
+        let dtype = DType::from_name(&datatype);
+        refuse_shared_memory(&parameters)?;
+        let data = match contents {
+            Some(contents) if no_raw => contents::bytes(spec, &name, dtype, &contents)?,
+            // Some converters send empty typed contents beside raw ones.
+            Some(contents) if contents != Default::default() => {
+                return Err(Error::TwoForms { model: spec.name.clone(), input: name });
+            }
+            _ => raw
+                .next()
+                .ok_or_else(|| Error::NoData { model: spec.name.clone(), input: name.clone() })?,
+        };
+        Ok(Given { dtype: Some(dtype.ok_or(datatype)), name, shape, data })
+    };
+    inputs.into_iter().map(pair).collect()
+}
+
+/// Which outputs to return, and how: those asked for, in the order of the request; else all.
+fn wanted(spec: &ModelSpec, asked: Vec<InferRequestedOutputTensor>) -> Result<Vec<Wanted>> {
+    if asked.is_empty() {
+        let all = 0..spec.outputs.len();
+        return Ok(all.map(|index| Wanted { index, delivery: Delivery::Raw }).collect());
+    }
+    let deliveries = asked.iter().map(|output| delivery(&output.parameters));
+    let deliveries = deliveries.collect::<Result<Vec<_>>>()?;
+    let find = |(output, delivery): (InferRequestedOutputTensor, Delivery)| match spec
+        .outputs
+        .iter()
+        .position(|spec| spec.name == output.name)
+    {
+        Some(index) => Ok(Wanted { index, delivery }),
+        None => Err(Error::UnexpectedOutput {
+            model: spec.name.clone(),
+            output: output.name,
+            expected: names(&spec.outputs),
+        }),
+    };
+    asked.into_iter().zip(deliveries).map(find).collect()
+}
+
+fn delivery(parameters: &BTreeMap<String, InferParameter>) -> Result<Delivery> {
+    refuse_shared_memory(parameters)?;
+    let Some(count) = parameters.get("classification") else {
+        return Ok(Delivery::Raw);
+    };
+    match count.parameter_choice {
+        Some(ParameterChoice::Int64Param(count @ 1..)) => {
+            Ok(Delivery::Classes(usize::try_from(count).unwrap_or(usize::MAX)))
+        }
+        Some(ParameterChoice::Int64Param(count)) => Err(bad(format!(
+            "invalid value for 'classification' parameter, expected >= 1, got {count}"
+        ))),
+        ref other => Err(wrong_type("classification", "int64_param", other.as_ref())),
+    }
+}
+
+fn refuse_shared_memory(parameters: &BTreeMap<String, InferParameter>) -> Result<()> {
+    match parameters.contains_key("shared_memory_region") {
+        true => Err(Error::Unimplemented {
+            detail: "expected raw contents, got a shared memory region, which is not read yet"
+                .into(),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// The ModelInferResponse with these outputs, in this order. Written field by field because a
 /// generated message would copy every name.
-fn encode(spec: &ModelSpec, id: &str, tensors: &[Tensor], outputs: &[usize]) -> BytesMut {
-    let size: usize = outputs.iter().map(|index| tensors[*index].data.len() + 64).sum();
-    let mut reply = BytesMut::with_capacity(PREFIX + 128 + id.len() + size);
-    reply.put_bytes(0, PREFIX);
+fn encode(
+    spec: &ModelSpec,
+    id: &str,
+    tensors: &[Tensor],
+    outputs: &[Wanted],
+    mut reply: BytesMut,
+) -> Result<BytesMut> {
+    let delivered = outputs
+        .iter()
+        .map(|&Wanted { index, ref delivery }| match *delivery {
+            Delivery::Raw => Ok(Cow::Borrowed(&tensors[index])),
+            Delivery::Classes(count) => {
+                classification::classes(spec, index, &tensors[index], count).map(Cow::Owned)
+            }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let size: usize = delivered.iter().map(|tensor| tensor.data.len() + 64).sum();
+    reply.reserve(128 + id.len() + size);
     put_text(MODEL_NAME, &spec.name, &mut reply);
     put_text(MODEL_VERSION, &spec.version.to_string(), &mut reply);
     if !id.is_empty() {
         put_text(ID, id, &mut reply);
     }
-    for &index in outputs {
-        let (name, tensor) = (&spec.outputs[index].name, &tensors[index]);
+    for (wanted, tensor) in outputs.iter().zip(&delivered) {
+        let name = &spec.outputs[wanted.index].name;
         let dtype = tensor.dtype.name();
         let sizes = tensor.shape.iter().map(|size| *size as u64);
         let shape_size = sizes.clone().map(encoded_len_varint).sum();
@@ -89,10 +238,10 @@ fn encode(spec: &ModelSpec, id: &str, tensors: &[Tensor], outputs: &[usize]) -> 
         encode_varint(shape_size as u64, &mut reply);
         sizes.for_each(|size| encode_varint(size, &mut reply));
     }
-    for &index in outputs {
-        put_bytes(RAW_OUTPUT_CONTENTS, &tensors[index].data, &mut reply);
+    for tensor in &delivered {
+        put_bytes(RAW_OUTPUT_CONTENTS, &tensor.data, &mut reply);
     }
-    reply
+    Ok(reply)
 }
 
 fn put_text(field: u32, text: &str, reply: &mut BytesMut) {
@@ -105,84 +254,10 @@ fn put_bytes(field: u32, bytes: &[u8], reply: &mut BytesMut) {
     reply.put_slice(bytes);
 }
 
-type Input = crate::proto::inference::model_infer_request::InferInputTensor;
-
-/// Pairs the inputs with their raw contents, in order. Empty typed contents beside raw ones are
-/// what some converters send, and no contents.
-fn given(
-    spec: &ModelSpec,
-    inputs: Vec<Input>,
-    raw: Vec<Bytes>,
-) -> Result<Vec<Given<Option<Bytes>>>> {
-    let no_raw = raw.is_empty();
-    let mut raw = raw.into_iter();
-    let pair = |input: Input| {
-        match input.contents {
-            Some(_) if no_raw => {
-                return Err(unimplemented("typed contents", "raw_input_contents"));
-            }
-            Some(contents) if contents != Default::default() => {
-                return Err(Error::TwoForms { model: spec.name.clone(), input: input.name });
-            }
-            _ => {}
-        }
-        refuse_shared_memory(&input.parameters)?;
-        Ok(Given {
-            dtype: Some(DType::from_name(&input.datatype).ok_or(input.datatype)),
-            name: input.name,
-            shape: input.shape,
-            data: raw.next(),
-        })
-    };
-    inputs.into_iter().map(pair).collect()
-}
-
-/// Which outputs to return: those asked for, in the order of the request; else all.
-fn outputs(spec: &ModelSpec, asked: Vec<InferRequestedOutputTensor>) -> Result<Vec<usize>> {
-    if asked.is_empty() {
-        return Ok((0..spec.outputs.len()).collect());
-    }
-    let mut indices = Vec::new();
-    for output in asked {
-        let Some(index) = spec.outputs.iter().position(|spec| spec.name == output.name) else {
-            return Err(Error::UnexpectedOutput {
-                model: spec.name.clone(),
-                output: output.name,
-                expected: names(&spec.outputs),
-            });
-        };
-        if indices.contains(&index) {
-            return Err(Error::DuplicateOutput { output: output.name });
-        }
-        refuse_shared_memory(&output.parameters)?;
-        if output.parameters.contains_key("classification") {
-            return Err(unimplemented("the parameter 'classification'", "an output as it is"));
-        }
-        indices.push(index);
-    }
-    Ok(indices)
-}
-
-fn refuse_shared_memory(parameters: &BTreeMap<String, InferParameter>) -> Result<()> {
-    match parameters.contains_key("shared_memory_region") {
-        true => Err(unimplemented("a shared memory region", "raw contents")),
-        false => Ok(()),
-    }
-}
-
-fn unimplemented(came: &str, expected: &str) -> Error {
-    Error::Unimplemented {
-        detail: format!("expected {expected}, got {came}, which is not read yet"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-
     use super::*;
     use crate::model::TensorSpec;
-    use crate::proto::inference::ModelInferResponse;
 
     #[test]
     fn the_response_is_what_a_generated_message_reads() {
@@ -212,7 +287,9 @@ mod tests {
             Tensor { dtype: DType::Uint8, shape: shape.to_vec(), data }
         };
         let tensors = [tensor(&[2, 300], 1), tensor(&[0, 4], 2)];
-        let reply = encode(&spec, "an id", &tensors, &[1, 0]);
+        let outputs = [1, 0].map(|index| Wanted { index, delivery: Delivery::Raw });
+        let reply = encode(&spec, "an id", &tensors, &outputs, BytesMut::zeroed(PREFIX));
+        let reply = reply.expect("encodes");
         let reply = ModelInferResponse::decode(&reply[PREFIX..]).expect("a response");
         assert_eq!(
             (&*reply.model_name, &*reply.model_version, &*reply.id),

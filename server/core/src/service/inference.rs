@@ -1,8 +1,12 @@
-//! `inference.GRPCInferenceService` but for ModelInfer: liveness, readiness, metadata.
+//! `inference.GRPCInferenceService` but for ModelInfer: liveness, readiness, metadata,
+//! statistics, streams.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use futures_util::stream::FuturesOrdered;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::catalog::{State, parse_version};
 use crate::error::Dialect;
@@ -10,22 +14,25 @@ use crate::model::TensorSpec;
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::proto::inference::model_metadata_response::TensorMetadata;
 use crate::proto::inference::{
-    ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
+    ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+    ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
     ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
     ServerReadyRequest, ServerReadyResponse,
 };
-use crate::shard::Shared;
+use crate::service::{infer, statistics, stream};
+use crate::shard::{Handle, Shard, Shared};
 
 /// The service. Calls that it does not have are UNIMPLEMENTED.
 #[derive(Debug)]
 pub struct Inference {
     shared: Arc<Shared>,
+    shard: Handle,
 }
 
 impl Inference {
-    /// The service.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    /// The service of one shard.
+    pub fn new(shared: Arc<Shared>, shard: Handle) -> Self {
+        Self { shared, shard }
     }
 }
 
@@ -93,5 +100,48 @@ impl GrpcInferenceService for Inference {
             outputs: model.spec.outputs.iter().map(describe).collect(),
             ..Default::default()
         }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        let Shared { catalog, metrics, .. } = &*self.shared;
+        statistics::answer(&catalog.read(), metrics, request.get_ref()).map(Response::new)
+    }
+
+    /// Answers leave in the order of their requests.
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Result<Response<BoxStream<ModelStreamInferResponse>>, Status> {
+        let shard = self.shard.clone();
+        let errors_end_it =
+            request.metadata().get("triton_grpc_error").is_some_and(|value| value == "true");
+        let answer = move |request| Box::pin(one(shard.clone(), request, errors_end_it));
+        Ok(stream::start(request.into_inner(), FuturesOrdered::new(), answer))
+    }
+}
+
+/// A request that fails is answered by its error, and the stream goes on, unless the client wants
+/// it to end.
+async fn one(
+    shard: Handle,
+    request: ModelInferRequest,
+    errors_end_it: bool,
+) -> Result<ModelStreamInferResponse, Status> {
+    let id = request.id.clone();
+    let work = async move |shard: Rc<Shard>| {
+        shard.answer_one(request, Dialect::Inference, infer::answer_one).await
+    };
+    match shard.run(work).await.flatten() {
+        Ok(infer_response) => {
+            Ok(ModelStreamInferResponse { error_message: String::new(), infer_response })
+        }
+        Err(error) if errors_end_it => Err(error.status(Dialect::Inference)),
+        Err(error) => Ok(ModelStreamInferResponse {
+            error_message: error.message(Dialect::Inference),
+            infer_response: infer::empty(id),
+        }),
     }
 }

@@ -11,17 +11,22 @@ use crate::proto::{DESCRIPTORS, sigmax};
 use crate::shard::{Handle, Shared};
 use crate::tensor::DType;
 
+pub mod classification;
 pub mod classifier;
 pub mod classify;
+pub mod contents;
 pub mod health;
 pub mod infer;
 pub mod inference;
+pub mod parameters;
 pub mod reply;
+pub mod statistics;
+pub mod stream;
 
 /// Everything but the hot calls, by tonic.
 pub fn routes(shared: &Arc<Shared>, handle: &Handle) -> Routes {
     let classifier = classifier::Classifier::new(shared.clone(), handle.clone());
-    let inference = inference::Inference::new(shared.clone());
+    let inference = inference::Inference::new(shared.clone(), handle.clone());
     let health = health::Health::new(shared.clone());
     let limit = shared.limits.message;
     let mut routes = Routes::builder();
@@ -56,6 +61,7 @@ pub fn wire_dtype(dtype: DType) -> sigmax::DataType {
         DType::Bf16 => sigmax::DataType::Bf16,
         DType::Fp32 => sigmax::DataType::Fp32,
         DType::Fp64 => sigmax::DataType::Fp64,
+        DType::Bytes => sigmax::DataType::Bytes,
     }
 }
 

@@ -51,10 +51,10 @@ pub fn encode(
         message::encode(PROBABILITIES, &wire_tensor(&spec.outputs[0].name, output), &mut reply);
     }
     let timings = Timings {
-        queue_ns: nanoseconds(answer.queue),
-        compute_ns: nanoseconds(answer.compute),
+        queue_ns: nanoseconds(answer.timings.queue),
+        compute_ns: nanoseconds(answer.timings.compute()),
         total_ns: nanoseconds(call.arrived.elapsed()),
-        batch_rows: answer.batch_rows as u32,
+        batch_rows: answer.timings.batch_rows as u32,
     };
     message::encode(TIMINGS, &timings, &mut reply);
     Ok(reply)
@@ -215,6 +215,7 @@ mod tests {
     use super::*;
     use crate::model::TensorSpec;
     use crate::proto::sigmax::{Classification, ClassifyResponse, ScoredClass};
+    use crate::queue;
 
     fn spec(task: Task, labels: &[&str], thresholds: &[f32]) -> ModelSpec {
         let tensor = |name: &str| TensorSpec {
@@ -242,9 +243,14 @@ mod tests {
         let output = Tensor { dtype: DType::Fp32, shape: shape.to_vec(), data: bytes.into() };
         Answer {
             outputs: vec![output],
-            queue: Duration::from_nanos(5),
-            compute: Duration::from_nanos(6),
-            batch_rows: 9,
+            rows: shape[0],
+            timings: queue::Timings {
+                queue: Duration::from_nanos(5),
+                input: Duration::from_nanos(1),
+                infer: Duration::from_nanos(2),
+                output: Duration::from_nanos(3),
+                batch_rows: 9,
+            },
         }
     }
 

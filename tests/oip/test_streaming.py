@@ -1,0 +1,83 @@
+"""ModelStreamInfer: side by side, in order, and on through errors."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from support.server import Server
+from support.wire import Tensor, infer_request, read_error, triton
+
+
+def request(row: int, **options: Any) -> Any:
+    x = Tensor.of("x", np.full((1, 1, 2), row), np.int32)
+    return infer_request("identity-int32", x, id=str(row), **options)
+
+
+def values(reply: Any) -> list[int]:
+    return list(np.frombuffer(reply.infer_response.raw_output_contents[0], np.int32))
+
+
+def test_traps_16_17_answers_come_in_order_and_the_stream_ends(server: Server) -> None:
+    replies = list(triton(server).ModelStreamInfer(map(request, range(200)), timeout=60))
+    assert [values(reply) for reply in replies] == [[row, row] for row in range(200)]
+    assert [reply.infer_response.id for reply in replies] == [str(row) for row in range(200)]
+    for reply in replies:
+        assert reply.infer_response.parameters["triton_final_response"].bool_param
+        assert reply.error_message == ""
+
+
+def test_trap_14_an_error_is_a_message_and_the_stream_goes_on(server: Server) -> None:
+    bad = request(2)
+    bad.inputs[0].shape[2] = 3
+    replies = list(triton(server).ModelStreamInfer(iter([request(1), bad, request(3)]), timeout=60))
+    assert [reply.infer_response.id for reply in replies] == ["1", "2", "3"]
+    assert [values(replies[0]), values(replies[2])] == [[1, 1], [3, 3]]
+    assert replies[1].error_message.startswith("[request id: 2] input byte size mismatch")
+    assert not replies[1].infer_response.outputs
+
+
+def test_an_error_ends_the_stream_where_the_client_wants_a_status(server: Server) -> None:
+    bad = request(2)
+    bad.model_name = "fish"
+    metadata = (("triton_grpc_error", "true"),)
+    stream = triton(server).ModelStreamInfer(iter([request(1), bad]), metadata=metadata, timeout=60)
+    assert values(next(stream)) == [1, 1]
+    with pytest.raises(grpc.RpcError) as raised:
+        next(stream)
+    found = read_error(raised.value)
+    assert (found.code, found.message) == (
+        "NOT_FOUND",
+        "Request for unknown model: 'fish' is not found",
+    )
+
+
+def test_trap_15_requests_of_one_stream_share_batches(server: Server) -> None:
+    before = server.metric("sigmax_batch_rows_count", model="identity-int32")
+    requests = [request(row) for row in range(1000)]
+    assert len(list(triton(server).ModelStreamInfer(iter(requests), timeout=60))) == 1000
+    assert server.metric("sigmax_batch_rows_count", model="identity-int32") - before < 900
+
+
+def test_a_stream_answers_before_it_is_half_closed(server: Server) -> None:
+    answered = threading.Semaphore(1)
+
+    def one_by_one() -> Iterator[Any]:
+        for row in range(5):
+            assert answered.acquire(timeout=60)
+            yield request(row)
+
+    for row, reply in enumerate(triton(server).ModelStreamInfer(one_by_one(), timeout=60)):
+        assert values(reply) == [row, row]
+        answered.release()
+
+
+def test_a_cancelled_stream_leaves_nothing_behind(server: Server) -> None:
+    stream = triton(server).ModelStreamInfer(map(request, itertools.count()), timeout=60)
+    assert values(next(stream)) == [0, 0]
+    stream.cancel()
+    reply = next(triton(server).ModelStreamInfer(iter([request(7)]), timeout=60))
+    assert values(reply) == [7, 7]
