@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sigmax_server.config import ModelSpec
-from sigmax_server.describe import ContradictionError, describe
+from sigmax_server.config import ModelSpec, TensorSpec
+from sigmax_server.describe import describe
+from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import Found
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Tensor:
     name: str
     dtype: "DType"
     dims: Sequence[int]
+    optional: bool = False
 
 
 @dataclass
@@ -58,10 +60,11 @@ def refused(opened: Graph) -> str:
 def test_a_bare_file_is_served_raw() -> None:
     opened = graph()
     opened.metadata = {"producer": "another"}
-    assert described(opened) == ModelSpec(
-        name="animal", version=3, max_batch_size=1024, golden=("test_data_set_0",)
-    )
-    assert described(opened).tolerance == 1e-5
+    spec = described(opened)
+    assert (spec.name, spec.version, spec.max_batch_size) == ("animal", 3, 1024)
+    assert (spec.task, spec.labels, spec.golden) == (None, (), ("test_data_set_0",))
+    assert spec.inputs == (TensorSpec(name="traits", dtype="FP32", dims=(-1, 6)),)
+    assert spec.tolerance == 1e-5
 
 
 def test_everything_a_file_states_is_taken() -> None:
@@ -74,16 +77,10 @@ def test_everything_a_file_states_is_taken() -> None:
             producer="torch 2",
         )
     )
-    assert spec == ModelSpec(
-        name="animal",
-        version=3,
-        max_batch_size=1024,
-        task="multiclass",
-        labels=("bird", "mammal", "reptile"),
-        meanings={"traits": "six measured traits"},
-        tolerance=1e-6,
-        golden=("test_data_set_0",),
-    )
+    labels = ("bird", "mammal", "reptile")
+    assert (spec.task, spec.labels, spec.tolerance) == ("multiclass", labels, 1e-6)
+    assert spec.inputs[0].meaning == "six measured traits"
+    assert spec.outputs[0].labels == labels
 
 
 @pytest.mark.parametrize("output", [(-1, 1), (-1,), (-1, -1)])

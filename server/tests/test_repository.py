@@ -102,12 +102,66 @@ def test_a_file_called_model_has_the_plain_golden_samples(tmp_path: Path) -> Non
     assert only(scan([tmp_path / "model.onnx"])).golden == (tmp_path / "test_data_set_0",)
 
 
-def test_a_configuration_is_reported_as_not_read(tmp_path: Path) -> None:
-    touch(tmp_path / "a/1/model.onnx", tmp_path / "a/config.pbtxt", tmp_path / "b/1/model.onnx")
-    assert [model.ignored_config for model in scan([tmp_path])] == [
-        tmp_path / "a/config.pbtxt",
-        None,
+def configured(folder: Path, text: str, *versions: int) -> list[Found]:
+    """What is found of a model with this configuration."""
+    touch(*(folder / f"a/{version}/model.onnx" for version in versions))
+    (folder / "a/config.pbtxt").write_text(text)
+    return scan([folder])
+
+
+@pytest.mark.parametrize(
+    ("policy", "versions"),
+    [
+        ("", [10]),
+        ("version_policy { latest { num_versions: 2 } }", [9, 10]),
+        ("version_policy { latest { } }", [10]),
+        ("version_policy { all { } }", [1, 9, 10]),
+        ("version_policy { specific { versions: [ 9, 1 ] } }", [1, 9]),
+    ],
+)
+def test_trap_32_the_configuration_says_which_versions(
+    tmp_path: Path, policy: str, versions: list[int]
+) -> None:
+    found = configured(tmp_path, policy, 1, 9, 10)
+    assert [(model.name, model.version, model.problem) for model in found] == [
+        ("a", version, "") for version in versions
     ]
+
+
+def test_a_version_that_is_asked_for_and_missing_is_a_problem(tmp_path: Path) -> None:
+    found = configured(tmp_path, "version_policy { specific { versions: [ 1, 3 ] } }", 1)
+    assert [model.problem for model in found] == [
+        "",
+        f"there is no file {tmp_path / 'a/3/model.onnx'}",
+    ]
+
+
+def test_the_configuration_names_the_file(tmp_path: Path) -> None:
+    touch(tmp_path / "a/1/net.onnx")
+    model = only(configured(tmp_path, 'default_model_filename: "net.onnx"'))
+    assert model.file == tmp_path / "a/1/net.onnx"
+
+
+def test_label_files_have_a_class_a_line(tmp_path: Path) -> None:
+    touch(tmp_path / "a/labels.txt")
+    (tmp_path / "a/labels.txt").write_text("great cat\nsmall dog\n")
+    model = only(configured(tmp_path, 'output { name: "y" label_filename: "labels.txt" }', 1))
+    assert model.labels == {"y": ("great cat", "small dog")}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("max_batch: 8", "max_batch"),
+        ("max_batch_size: cat", "expected"),
+        ('output { name: "y" label_filename: "none.txt" }', "none.txt"),
+        ('output { name: "y" label_filename: "../../key" }', "expected a file in"),
+    ],
+)
+def test_a_broken_configuration_is_a_problem_of_its_model(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    assert problem in only(configured(tmp_path, text, 1)).problem
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,15 @@ def unknown_operator() -> onnx.ModelProto:
     return graph([make_node("Frobnicate", ["x"], ["y"])], *shapes)
 
 
+def with_default() -> onnx.ModelProto:
+    """x + bias, where the bias is 1 unless it is given."""
+    shape = ("length",)
+    inputs = [tensor("x", "FP32", *shape), tensor("bias", "FP32", 1)]
+    one = {"bias": np.ones(1, np.float32)}
+    node = make_node("Add", ["x", "bias"], ["y"])
+    return graph([node], inputs, [tensor("y", "FP32", *shape)], one)
+
+
 EXAMPLES: dict[str, Callable[[], onnx.ModelProto]] = {
     **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
     **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},

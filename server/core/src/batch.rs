@@ -61,7 +61,7 @@ impl Runner {
         rows: usize,
     ) -> Result<(Vec<Tensor>, Instant), EngineError> {
         for (input, buffer) in self.buffers.iter_mut().enumerate() {
-            if batch.len() > 1 || !batch[0].inputs[input].is_aligned() {
+            if batch.len() > 1 || batch[0].inputs[input].as_ref().is_some_and(|t| !t.is_aligned()) {
                 buffer.gather(batch, input, rows);
             }
         }
@@ -69,9 +69,12 @@ impl Runner {
             .buffers
             .iter()
             .zip(&batch[0].inputs)
-            .map(|(buffer, tensor)| match batch.len() {
-                1 if tensor.is_aligned() => tensor.view(),
-                _ => buffer.view(tensor),
+            .map(|(buffer, tensor)| {
+                let tensor = tensor.as_ref()?;
+                Some(match batch.len() {
+                    1 if tensor.is_aligned() => tensor.view(),
+                    _ => buffer.view(tensor),
+                })
             })
             .collect();
         let engine = &mut self.engine;
@@ -137,16 +140,19 @@ fn shares(batch: &[Job], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
 impl Buffer {
     /// Puts the rows of all requests one after the other.
     fn gather(&mut self, batch: &[Job], input: usize, rows: usize) {
-        self.size = batch.iter().map(|job| job.inputs[input].data.len()).sum();
+        let tensors = || batch.iter().filter_map(|job| job.inputs[input].as_ref());
+        let Some(first) = tensors().next() else {
+            return;
+        };
+        self.size = tensors().map(|tensor| tensor.data.len()).sum();
         self.words.resize(self.size.div_ceil(8), 0);
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
         let mut end = 0;
-        for job in batch {
-            let data = &job.inputs[input].data;
+        for Tensor { data, .. } in tensors() {
             bytes[end..end + data.len()].copy_from_slice(data);
             end += data.len();
         }
-        self.shape.clone_from(&batch[0].inputs[input].shape);
+        self.shape.clone_from(&first.shape);
         if batch.len() > 1 {
             self.shape[0] = rows;
         }

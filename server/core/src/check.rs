@@ -23,8 +23,8 @@ pub struct Given<D> {
 /// A request that fits its model.
 #[derive(Debug)]
 pub struct Checked {
-    /// In the model's order; not yet aligned.
-    pub inputs: Vec<Tensor>,
+    /// In the model's order, not yet aligned; none where an optional one is left out.
+    pub inputs: Vec<Option<Tensor>>,
     /// 1 where the model has no batch axis.
     pub rows: usize,
 }
@@ -42,21 +42,18 @@ pub fn check<D>(
         .inputs
         .iter()
         .zip(given)
-        .map(|(spec, given)| tensor(model, spec, given, &bytes))
+        .map(|(spec, given)| given.map(|given| tensor(model, spec, given, &bytes)).transpose())
         .collect::<Result<_>>()?;
     Ok(Checked { inputs, rows })
 }
 
-/// One given input for each of the model's, whatever the order they came in.
-fn in_order<D>(model: &ModelSpec, given: Vec<Given<D>>) -> Result<Vec<Given<D>>> {
+/// What is given for each of the model's inputs, whatever the order it came in.
+fn in_order<D>(model: &ModelSpec, given: Vec<Given<D>>) -> Result<Vec<Option<Given<D>>>> {
     unique(given.iter().map(|given| &*given.name))
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
-    if given.len() != model.inputs.len() {
-        return Err(Error::MissingInputs {
-            model: model.name.clone(),
-            expected: names(&model.inputs),
-            found: given.into_iter().map(|given| given.name).collect(),
-        });
+    let required = model.inputs.iter().filter(|spec| !spec.optional).count();
+    if given.len() < required || given.len() > model.inputs.len() {
+        return Err(missing(model, given.into_iter().map(|given| given.name)));
     }
     let only_input = model.inputs.len() == 1;
     let mut slots: Vec<Option<Given<D>>> = model.inputs.iter().map(|_| None).collect();
@@ -72,8 +69,21 @@ fn in_order<D>(model: &ModelSpec, given: Vec<Given<D>>) -> Result<Vec<Given<D>>>
         };
         slots[index] = Some(given);
     }
-    // As many as there are slots, and no two for the same.
-    Ok(slots.into_iter().flatten().collect())
+    if slots.iter().zip(&model.inputs).any(|(slot, spec)| slot.is_none() && !spec.optional) {
+        return Err(missing(model, slots.into_iter().flatten().map(|given| given.name)));
+    }
+    Ok(slots)
+}
+
+fn missing(model: &ModelSpec, found: impl Iterator<Item = String>) -> Error {
+    let required = model.inputs.iter().filter(|spec| !spec.optional);
+    let expected: Vec<_> = required.map(|spec| spec.name.clone()).collect();
+    Error::MissingInputs {
+        model: model.name.clone(),
+        optional: model.inputs.len() - expected.len(),
+        expected,
+        found: found.collect(),
+    }
 }
 
 /// Checks that no name comes twice, or says which does.
@@ -87,12 +97,13 @@ pub fn unique<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Result<(), &
 }
 
 /// The number of rows that all inputs share.
-fn rows<D>(model: &ModelSpec, given: &[Given<D>]) -> Result<usize> {
+fn rows<D>(model: &ModelSpec, given: &[Option<Given<D>>]) -> Result<usize> {
     if model.max_batch_size == 0 {
         return Ok(1);
     }
     let mut rows = None;
-    for (spec, given) in model.inputs.iter().zip(given) {
+    let pairs = model.inputs.iter().zip(given);
+    for (spec, given) in pairs.filter_map(|(spec, given)| Some((spec, given.as_ref()?))) {
         let Some(&first) = given.shape.first() else {
             return Err(wrong_shape(model, spec, &given.shape));
         };

@@ -31,7 +31,7 @@ pub enum Error {
     /// The model is known, but cannot answer now.
     NotReady { model: String, reason: String },
     /// Inputs are missing.
-    MissingInputs { model: String, expected: Vec<String>, found: Vec<String> },
+    MissingInputs { model: String, expected: Vec<String>, optional: usize, found: Vec<String> },
     /// The model has no such input.
     UnexpectedInput { model: String, input: String, expected: Vec<String> },
     /// An input came twice.
@@ -74,6 +74,8 @@ pub enum Error {
     Fault { model: String },
     /// The model's queue is full.
     QueueFull { model: String, rows: usize, limit: usize, retry_after: Duration },
+    /// It waited for its batch longer than it may.
+    QueueTimeout,
     /// The deadline passed before the work was begun.
     DeadlineExceeded,
     /// The server takes no more work.
@@ -133,7 +135,7 @@ impl Error {
     pub fn code(&self, dialect: Dialect) -> Code {
         match self.itself() {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } => Code::NotFound,
-            Self::NotReady { .. } | Self::Draining => Code::Unavailable,
+            Self::NotReady { .. } | Self::Draining | Self::QueueTimeout => Code::Unavailable,
             Self::NotApplicable { .. } => Code::FailedPrecondition,
             Self::QueueFull { .. } if dialect == Dialect::Inference => Code::Unavailable,
             Self::QueueFull { .. } | Self::MessageTooLarge { .. } | Self::NoMemory { .. } => {
@@ -174,6 +176,7 @@ impl Error {
             Self::Refused { .. } => "VALUES_REFUSED",
             Self::Fault { .. } => "ENGINE_FAULT",
             Self::QueueFull { .. } => "QUEUE_FULL",
+            Self::QueueTimeout => "QUEUE_TIMEOUT",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Draining => "DRAINING",
             Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
@@ -259,7 +262,7 @@ impl Error {
                 )
             }
             Self::NotReady { model, reason } => format!("model '{model}' is not ready: {reason}"),
-            Self::MissingInputs { model, expected, found } => format!(
+            Self::MissingInputs { model, expected, found, .. } => format!(
                 "model '{model}' expects the inputs {}; got {}",
                 quoted(expected),
                 quoted(found)
@@ -332,6 +335,10 @@ impl Error {
             Self::QueueFull { model, rows, limit, .. } => format!(
                 "the queue of model '{model}' holds {rows} rows of at most {limit}; try again later"
             ),
+            Self::QueueTimeout => {
+                "the request has waited for its batch longer than the model's queue policy allows"
+                    .into()
+            }
             Self::DeadlineExceeded => "the deadline passed before the request was run".into(),
             Self::Draining => "the server is shutting down and takes no new requests".into(),
             Self::MessageTooLarge { found, limit } => {
@@ -360,12 +367,16 @@ impl Error {
             Self::NotReady { model, reason } => {
                 format!("Request for unknown model: '{model}' is not at ready state: {reason}")
             }
-            Self::MissingInputs { model, expected, found } => {
+            Self::MissingInputs { model, expected, optional, found } => {
                 let missing: Vec<_> =
                     expected.iter().filter(|name| !found.contains(name)).cloned().collect();
+                let required = expected.len();
+                let wanted = match optional {
+                    0 => format!("{required} inputs"),
+                    _ => format!("number of inputs between {required} and {}", required + optional),
+                };
                 format!(
-                    "expected {} inputs but got {} inputs for model '{model}'. Got input(s) [{}], but missing required input(s) [{}]. Please provide all required input(s).",
-                    expected.len(),
+                    "expected {wanted} but got {} inputs for model '{model}'. Got input(s) [{}], but missing required input(s) [{}]. Please provide all required input(s).",
                     found.len(),
                     listed(found),
                     listed(&missing)
@@ -441,6 +452,7 @@ impl Error {
                 ),
             },
             Self::BadField { detail, .. } => detail.clone(),
+            Self::QueueTimeout => "Request timeout expired".into(),
             Self::QueueFull { .. } => "Exceeds maximum queue size".into(),
             Self::Draining => {
                 "GRPC server is shutting down and has stopped accepting new requests.".into()

@@ -44,7 +44,7 @@ impl Sample {
 /// elements are equal or not. The error names output, row, expected, came and difference.
 pub fn check(engine: &mut dyn Engine, spec: &ModelSpec, samples: &[Sample]) -> Result<(), String> {
     for (number, sample) in samples.iter().enumerate() {
-        let views: Vec<_> = sample.inputs.iter().map(Tensor::view).collect();
+        let views: Vec<_> = sample.inputs.iter().map(|input| Some(input.view())).collect();
         let compared = match engine.run(&views) {
             Ok(outputs) => compare_all(spec, &sample.outputs, &outputs),
             Err(error) => Err(format!("the run failed: {error}")),
@@ -288,7 +288,7 @@ mod tests {
     use crate::engine::fake::Fake;
 
     fn spec(name: &str, dtype: DType, dims: &[i64]) -> TensorSpec {
-        TensorSpec { name: name.into(), dtype, dims: dims.to_vec(), meaning: String::new() }
+        TensorSpec::new(name, dtype, dims)
     }
 
     fn read(
@@ -379,6 +379,8 @@ mod tests {
             thresholds: Vec::new(),
             tolerance: 0.25,
             device: "cpu".into(),
+            queue_policy: Default::default(),
+            config: Default::default(),
         };
         let sample = Sample { inputs: vec![floats(given)], outputs: vec![floats(expected)] };
         check(&mut *fake.engine().expect("an engine"), &spec, &[sample])

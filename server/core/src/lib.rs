@@ -13,7 +13,8 @@
 //! 7. [`service`] encodes.
 //!
 //! Beside it: [`catalog`] knows where every model stands, [`warmup`] and [`golden`] look at one
-//! before it serves, [`metrics`] counts, [`error`] names what can go wrong, and [`server`] is what
+//! before it serves, [`metrics`] counts, [`config`] reads
+//! Triton's files, [`error`] names what can go wrong, and [`server`] is what
 //! the control plane holds.
 
 mod batch;
@@ -21,6 +22,7 @@ mod body;
 mod calls;
 mod catalog;
 mod check;
+pub mod config;
 pub mod engine;
 mod error;
 pub mod golden;

@@ -1,5 +1,8 @@
 //! What a model is: the description a request is checked against, and what warm-up has shown.
 
+use std::time::Duration;
+
+use crate::proto::inference::ModelConfig;
 use crate::tensor::DType;
 
 /// What the first output means, and so how a decision is taken from it.
@@ -24,6 +27,41 @@ pub struct TensorSpec {
     pub dims: Vec<i64>,
     /// What it holds, for people; may be empty.
     pub meaning: String,
+    /// Names of the classes that an output tells apart, by index; may be empty.
+    pub labels: Vec<String>,
+    /// A request may leave this input out: the graph has a value of its own for it.
+    pub optional: bool,
+}
+
+impl TensorSpec {
+    /// One that a graph declares, and nothing more.
+    pub fn new(name: impl Into<String>, dtype: DType, dims: &[i64]) -> Self {
+        Self {
+            name: name.into(),
+            dtype,
+            dims: dims.to_vec(),
+            meaning: String::new(),
+            labels: Vec::new(),
+            optional: false,
+        }
+    }
+}
+
+/// How long requests may wait for their batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueuePolicy {
+    /// The longest; none: for ever.
+    pub default_timeout: Option<Duration>,
+    /// A request may ask for less.
+    pub allow_timeout_override: bool,
+}
+
+impl QueuePolicy {
+    /// How long a request that asks for so much may wait.
+    pub fn timeout(&self, asked: Option<Duration>) -> Option<Duration> {
+        let asked = asked.filter(|_| self.allow_timeout_override);
+        self.default_timeout.into_iter().chain(asked).min()
+    }
 }
 
 /// A version of a model as configured, frozen once it is built.
@@ -49,6 +87,10 @@ pub struct ModelSpec {
     pub tolerance: f32,
     /// What runs it, such as "cpu".
     pub device: String,
+    /// How long requests may wait.
+    pub queue_policy: QueuePolicy,
+    /// All of this in Triton's form.
+    pub config: ModelConfig,
 }
 
 /// What warming up has shown.

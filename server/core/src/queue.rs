@@ -13,12 +13,14 @@ use crate::tensor::Tensor;
 /// A checked request on its way to the engine.
 #[derive(Debug)]
 pub struct Job {
-    /// In the model's order.
-    pub inputs: Vec<Tensor>,
+    /// In the model's order; none where an optional one is left out.
+    pub inputs: Vec<Option<Tensor>>,
     /// At least 1.
     pub rows: usize,
     /// When the answer is of no more use.
     pub deadline: Option<Instant>,
+    /// When it has waited for too long.
+    pub expiry: Option<Instant>,
     /// When it was checked.
     pub queued: Instant,
     /// Who waits for the answer; closed where nobody does any more.
@@ -126,8 +128,8 @@ impl Queue {
     pub fn next_batch(&mut self, batch: &mut Vec<Job>, now: Instant) {
         let mut rows = 0;
         while let Some(next) = self.jobs.front() {
-            let live = is_live(next, now);
-            if live
+            let unwanted = unwanted(next, now);
+            if unwanted.is_none()
                 && let Some(first) = batch.first()
                 && (rows + next.rows > self.batch_rows || !same_row_shape(first, next))
             {
@@ -137,11 +139,12 @@ impl Queue {
                 return;
             };
             self.depth.leave(job.rows);
-            if live {
-                rows += job.rows;
-                batch.push(job);
-            } else {
-                let _ = job.reply.send(Err(Error::DeadlineExceeded));
+            match unwanted {
+                None => {
+                    rows += job.rows;
+                    batch.push(job);
+                }
+                Some(error) => drop(job.reply.send(Err(error))),
             }
         }
     }
@@ -153,13 +156,20 @@ impl Drop for Queue {
     }
 }
 
-/// Whether anybody still waits for the answer, and will for a while.
-fn is_live(job: &Job, now: Instant) -> bool {
-    !job.reply.is_closed() && job.deadline.is_none_or(|deadline| now < deadline)
+/// Why a request need not be run, if so.
+fn unwanted(job: &Job, now: Instant) -> Option<Error> {
+    let is_over = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+    if job.reply.is_closed() || is_over(job.deadline) {
+        return Some(Error::DeadlineExceeded);
+    }
+    is_over(job.expiry).then_some(Error::QueueTimeout)
 }
 
 fn same_row_shape(a: &Job, b: &Job) -> bool {
-    a.inputs.iter().zip(&b.inputs).all(|(a, b)| a.shape[1..] == b.shape[1..])
+    a.inputs.iter().zip(&b.inputs).all(|pair| match pair {
+        (Some(a), Some(b)) => a.shape[1..] == b.shape[1..],
+        (a, b) => a.is_none() && b.is_none(),
+    })
 }
 
 #[cfg(test)]
@@ -175,7 +185,8 @@ mod tests {
         let data = Bytes::from(vec![0; rows * columns]);
         let input = Tensor { dtype: DType::Uint8, shape: vec![rows, columns], data };
         let (reply, answer) = oneshot::channel();
-        (Job { inputs: vec![input], rows, deadline, queued: Instant::now(), reply }, answer)
+        let (inputs, queued) = (vec![Some(input)], Instant::now());
+        (Job { inputs, rows, deadline, expiry: None, queued, reply }, answer)
     }
 
     /// The rows of each batch that these jobs form, in order.
@@ -231,6 +242,23 @@ mod tests {
         let (live, _reply) = job(2, 3, Some(Instant::now() + Duration::from_secs(60)));
         assert_eq!(batches(vec![expired, live], 8), [[2]]);
         assert_eq!(reply.try_recv().expect("answered").err(), Some(Error::DeadlineExceeded));
+    }
+
+    #[test]
+    fn a_request_that_has_waited_too_long_is_answered_and_not_run() {
+        let (mut expired, mut reply) = job(4, 3, None);
+        expired.expiry = Some(Instant::now());
+        let (live, _reply) = job(2, 3, None);
+        assert_eq!(batches(vec![expired, live], 8), [[2]]);
+        assert_eq!(reply.try_recv().expect("answered").err(), Some(Error::QueueTimeout));
+    }
+
+    #[test]
+    fn requests_with_and_without_an_optional_input_share_no_batch() {
+        let (mut without, _first) = job(1, 3, None);
+        without.inputs[0] = None;
+        let (with, _second) = job(1, 3, None);
+        assert_eq!(batches(vec![without, with], 8), [[1], [1]]);
     }
 
     #[test]

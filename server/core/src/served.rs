@@ -72,7 +72,13 @@ impl Served {
     }
 
     /// Queues a request; its answer comes when its batch has run.
-    pub async fn run(&self, request: Checked, deadline: Option<Instant>) -> Result<Answer> {
+    /// `patience` is the longest that it asks to wait for that.
+    pub async fn run(
+        &self,
+        request: Checked,
+        deadline: Option<Instant>,
+        patience: Option<Duration>,
+    ) -> Result<Answer> {
         let queued = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= queued) {
             return Err(Error::DeadlineExceeded);
@@ -80,7 +86,9 @@ impl Served {
         let Checked { inputs, rows } = request;
         self.depth.enter(rows).map_err(|waiting| self.queue_full(waiting))?;
         let (reply, answer) = oneshot::channel();
-        let job = Job { inputs, rows, deadline, queued, reply };
+        let patience = self.model.spec.queue_policy.timeout(patience);
+        let expiry = patience.and_then(|patience| queued.checked_add(patience));
+        let job = Job { inputs, rows, deadline, expiry, queued, reply };
         match &self.way {
             Way::Lanes(lanes) => lanes.push(job),
             Way::Turn(turn) => {
@@ -143,6 +151,8 @@ mod tests {
             thresholds: vec![],
             tolerance: 0.0,
             device: "cpu".into(),
+            queue_policy: Default::default(),
+            config: Default::default(),
         };
         let report = Report {
             heavy: false,
@@ -158,7 +168,7 @@ mod tests {
     fn request(value: f32) -> Checked {
         let data = bytes::Bytes::copy_from_slice(&value.to_le_bytes());
         let input = Tensor { dtype: DType::Fp32, shape: vec![1, 1], data };
-        Checked { inputs: vec![input], rows: 1 }
+        Checked { inputs: vec![Some(input)], rows: 1 }
     }
 
     /// Runs these requests, all come in one turn of the loop; the sizes of the runs.
@@ -170,12 +180,13 @@ mod tests {
             let tasks: Vec<_> = (0..requests)
                 .map(|number| {
                     let served = served.clone();
-                    spawn_local(async move { served.run(request(number as f32), None).await })
+                    spawn_local(async move { served.run(request(number as f32), None, None).await })
                 })
                 .collect();
             for (number, task) in tasks.into_iter().enumerate() {
                 let answer = task.await.expect("no panic").expect("an answer");
                 let expected = request(number as f32).inputs;
+                let expected: Vec<_> = expected.into_iter().flatten().collect();
                 assert_eq!(answer.outputs, expected, "everyone gets his own answer");
             }
         });

@@ -158,7 +158,7 @@ fn time_batches(engine: &mut dyn Engine, spec: &ModelSpec, pool: &Pool) -> Vec<(
 
 /// The shortest of a few runs.
 fn time(engine: &mut dyn Engine, batch: &[Tensor]) -> Result<Duration, EngineError> {
-    let views: Vec<_> = batch.iter().map(Tensor::view).collect();
+    let views: Vec<_> = batch.iter().map(|input| Some(input.view())).collect();
     let mut run = || {
         let begun = Instant::now();
         engine.run(&views)?;
@@ -298,7 +298,7 @@ impl Pool {
 
     fn run(&self, engine: &mut dyn Engine, rows: &[usize]) -> Result<Vec<Tensor>, EngineError> {
         let batch = self.batch(rows);
-        engine.run(&batch.iter().map(Tensor::view).collect::<Vec<_>>())
+        engine.run(&batch.iter().map(|input| Some(input.view())).collect::<Vec<_>>())
     }
 
     /// The inputs of a batch of these rows.
@@ -374,12 +374,7 @@ mod tests {
     use crate::tensor::TensorView;
 
     fn spec(dims: &[i64], max_batch_size: usize) -> ModelSpec {
-        let tensor = |name: &str| TensorSpec {
-            name: name.into(),
-            dtype: DType::Fp32,
-            dims: dims.to_vec(),
-            meaning: String::new(),
-        };
+        let tensor = |name| TensorSpec::new(name, DType::Fp32, dims);
         ModelSpec {
             name: "fake".into(),
             version: 1,
@@ -391,6 +386,8 @@ mod tests {
             thresholds: Vec::new(),
             tolerance: 0.0,
             device: "cpu".into(),
+            queue_policy: Default::default(),
+            config: Default::default(),
         }
     }
 
@@ -404,8 +401,8 @@ mod tests {
     struct Picky(fn(&[usize], &[f32]) -> bool);
 
     impl Engine for Picky {
-        fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Vec<Tensor>, EngineError> {
-            let TensorView { dtype, shape, data } = inputs[0];
+        fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
+            let TensorView { dtype, shape, data } = inputs[0].expect("no input is optional");
             if !self.0(shape, bytemuck::cast_slice(data)) {
                 return Err(EngineError::Refused("not to my taste".into()));
             }

@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod config;
 mod model;
 mod server;
 
@@ -28,6 +29,8 @@ mod _native {
 
     #[pymodule_export]
     use super::NativeError;
+    #[pymodule_export]
+    use super::config::{canonical_config, read_config};
     #[pymodule_export]
     use super::model::{OpenedModel, Report, TensorInfo, load_runtime, open_model};
     #[pymodule_export]

@@ -37,6 +37,7 @@ pub(crate) struct TensorInfo {
     name: String,
     dtype: &'static str,
     dims: Vec<i64>,
+    optional: bool,
 }
 
 fn infos(specs: &[TensorSpec]) -> Vec<TensorInfo> {
@@ -44,6 +45,7 @@ fn infos(specs: &[TensorSpec]) -> Vec<TensorInfo> {
         name: spec.name.clone(),
         dtype: spec.dtype.name(),
         dims: spec.dims.clone(),
+        optional: spec.optional,
     };
     specs.iter().map(info).collect()
 }

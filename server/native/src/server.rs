@@ -1,15 +1,15 @@
 //! The server's handle.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use sigmax_core::config;
 use sigmax_core::engine::Source;
 use sigmax_core::engine::onnx::OnnxFile;
 use sigmax_core::golden::Sample;
-use sigmax_core::model::{ModelSpec, Task, TensorSpec};
+use sigmax_core::model::{ModelSpec, QueuePolicy, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
 use crate::model::{OpenedModel, Report};
@@ -43,13 +43,14 @@ impl Server {
 
     fn load(&self, py: Python<'_>, opened: &OpenedModel, spec: Spec) -> PyResult<Report> {
         let task = spec.task()?;
-        let file = opened.take()?;
+        let mut file = opened.take()?;
         py.detach(|| {
+            file.keep_optional(|name| spec.inputs.iter().any(|input| input.name == name));
             let folders = spec.golden.iter();
             let samples = folders
                 .map(|folder| Sample::read(folder, file.inputs(), file.outputs()))
                 .collect::<Result<_, _>>()?;
-            let spec = spec.complete(&file, task);
+            let spec = spec.complete(&file, task)?;
             self.0.load(Box::new(file), spec, samples)
         })
         .map(Report::from)
@@ -122,12 +123,35 @@ struct Spec {
     name: String,
     version: u64,
     max_batch_size: usize,
+    inputs: Vec<Described>,
+    outputs: Vec<Described>,
     task: Option<String>,
     labels: Vec<String>,
     thresholds: Vec<f32>,
-    meanings: HashMap<String, String>,
     tolerance: f32,
     golden: Vec<PathBuf>,
+    queue_timeout: Option<f64>,
+    allow_timeout_override: bool,
+    config: String,
+}
+
+/// What is said of an input or output beyond its graph.
+#[derive(FromPyObject)]
+struct Described {
+    name: String,
+    dims: Vec<i64>,
+    meaning: String,
+    labels: Vec<String>,
+    optional: bool,
+}
+
+impl Described {
+    /// With what the graph says; nothing where it has no such tensor.
+    fn complete(self, graph: &[TensorSpec]) -> Option<TensorSpec> {
+        let Self { name, dims, meaning, labels, optional } = self;
+        let declared = graph.iter().find(|tensor| tensor.name == name)?;
+        Some(TensorSpec { name, dtype: declared.dtype, dims, meaning, labels, optional })
+    }
 }
 
 impl Spec {
@@ -145,15 +169,23 @@ impl Spec {
         }))
     }
 
-    /// The description with what the graph says.
-    fn complete(self, file: &OnnxFile, task: Option<Task>) -> ModelSpec {
-        let explained = |tensor: &TensorSpec| TensorSpec {
-            meaning: self.meanings.get(&tensor.name).cloned().unwrap_or_default(),
-            ..tensor.clone()
+    /// The description with what the graph says, in the graph's order.
+    fn complete(self, file: &OnnxFile, task: Option<Task>) -> Result<ModelSpec, String> {
+        let timeout = self.queue_timeout.map(Duration::try_from_secs_f64).transpose();
+        let complete = |described: Vec<Described>, graph: &[TensorSpec]| {
+            let tensors: Vec<_> =
+                described.into_iter().filter_map(|each| each.complete(graph)).collect();
+            let names = |tensors: &[TensorSpec]| {
+                tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>()
+            };
+            match names(&tensors) == names(graph) {
+                true => Ok(tensors),
+                false => Err(format!("expected a description of {:?}", names(graph))),
+            }
         };
-        ModelSpec {
-            inputs: file.inputs().iter().map(explained).collect(),
-            outputs: file.outputs().iter().map(explained).collect(),
+        Ok(ModelSpec {
+            inputs: complete(self.inputs, file.inputs())?,
+            outputs: complete(self.outputs, file.outputs())?,
             name: self.name,
             version: self.version,
             max_batch_size: self.max_batch_size,
@@ -162,6 +194,11 @@ impl Spec {
             thresholds: self.thresholds,
             tolerance: self.tolerance,
             device: "cpu".into(),
-        }
+            queue_policy: QueuePolicy {
+                default_timeout: timeout.map_err(|error| format!("queue_timeout: {error}"))?,
+                allow_timeout_override: self.allow_timeout_override,
+            },
+            config: config::from_json(&self.config)?,
+        })
     }
 }

@@ -9,7 +9,7 @@ from typing import Literal, final
 
 DType = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
-    "FP16", "BF16", "FP32", "FP64",
+    "FP16", "BF16", "FP32", "FP64", "BYTES",
 ]  # fmt: skip
 Task = Literal["binary", "multiclass", "multilabel"]
 
@@ -19,6 +19,12 @@ class NativeError(Exception):
 def load_runtime(library: str) -> str:
     """Open ONNX Runtime's library at this absolute path, once a process; returns its version."""
 
+def read_config(text: str) -> str:
+    """Turn a `config.pbtxt` into JSON: the fields that are set, by their own names."""
+
+def canonical_config(json: str) -> str:
+    """Turn any JSON that protobuf maps to a model configuration into that of `read_config`."""
+
 @final
 class TensorInfo:
     """One input or output, as the graph declares it."""
@@ -26,6 +32,7 @@ class TensorInfo:
     name: str
     dtype: DType
     dims: list[int]  # the batch axis included where there is one; -1: any
+    optional: bool  # the graph has a value of its own for this input
 
 @final
 class OpenedModel:
@@ -76,9 +83,11 @@ class Server:
         """Warm a declared model up, check its golden samples and serve it.
 
         `spec` has: name: str, version: int, max_batch_size: int (0: no batch axis),
-        task: Task | None, labels: Sequence[str], thresholds: Sequence[float],
-        meanings: dict[str, str] (by tensor name), tolerance: float,
-        golden: Sequence[str] (folders test_data_set_*).
+        inputs and outputs: Sequence of values with name: str, dims: Sequence[int], meaning: str,
+        labels: Sequence[str], optional: bool; task: Task | None, labels: Sequence[str],
+        thresholds: Sequence[float], tolerance: float,
+        golden: Sequence[str] (folders test_data_set_*), queue_timeout: float | None (seconds),
+        allow_timeout_override: bool, config: str (JSON).
         Consumes `opened`. On an error the model is left declared; call `fail`.
         """
 

@@ -13,7 +13,7 @@ from sigmax_server import __version__
 from sigmax_server.cores import usable_cores
 
 if TYPE_CHECKING:
-    from sigmax_server._native import Task
+    from sigmax_server._native import DType, Task
 
 
 class ConfigError(ValueError):
@@ -218,6 +218,27 @@ SETTINGS = tuple(
 
 
 @dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """How an input or output is served.
+
+    Attributes:
+        name: its name in the graph.
+        dtype: the type of its elements.
+        dims: its sizes, the batch axis included where there is one; -1: any.
+        meaning: what it holds, for people.
+        labels: names of the classes that an output tells apart, by index.
+        optional: a request may leave this input out.
+    """
+
+    name: str
+    dtype: "DType"
+    dims: tuple[int, ...]
+    meaning: str = ""
+    labels: tuple[str, ...] = ()
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """How one version of one model is served.
 
@@ -225,12 +246,16 @@ class ModelSpec:
         name: what clients call it.
         version: over 0.
         max_batch_size: most rows of one request; 0: the model has no batch axis.
+        inputs: in the graph's order.
+        outputs: in the graph's order.
+        config: all of this as Triton's model configuration, in JSON.
         task: what its first output means; None: it is served raw.
         labels: the classes' names by index; empty where none are declared.
         thresholds: binary: one; multi-label: one a class; otherwise none. Each in [0, 1].
-        meanings: what an input or output holds, by its name.
         tolerance: most that an output may differ from its golden sample, absolute.
         golden: folders of golden samples.
+        queue_timeout: most seconds that a request waits for its batch; None: for ever.
+        allow_timeout_override: a request may ask to wait less.
 
     Raises:
         ValueError: a field has a value it cannot have.
@@ -239,12 +264,16 @@ class ModelSpec:
     name: str
     version: int
     max_batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    config: str
     task: "Task | None" = None
     labels: tuple[str, ...] = ()
     thresholds: tuple[float, ...] = ()
-    meanings: Mapping[str, str] = field(default_factory=dict)
     tolerance: float = 1e-5
     golden: tuple[str, ...] = ()
+    queue_timeout: float | None = None
+    allow_timeout_override: bool = False
 
     def __post_init__(self) -> None:
         _expect(self.name != "" and self.name.isprintable(), "a printable name", self.name)

@@ -6,64 +6,33 @@ each other the model is refused, and the message names both.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
-from sigmax_server.config import ModelSpec
+from sigmax_server import model_config
+from sigmax_server.config import ModelSpec, TensorSpec
+from sigmax_server.graph import ContradictionError, Opened, Tensor, show
 from sigmax_server.repository import Found
 
 if TYPE_CHECKING:
-    from sigmax_server._native import DType, Task
-
-
-class Tensor(Protocol):
-    """An input or output, as the graph declares it."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the graph."""
-
-    @property
-    def dtype(self) -> "DType":
-        """The type of its elements."""
-
-    @property
-    def dims(self) -> Sequence[int]:
-        """Its sizes, the batch axis included where there is one; -1: any."""
-
-
-class Opened(Protocol):
-    """A model file that has been opened: what `describe` needs of `_native.OpenedModel`."""
-
-    @property
-    def inputs(self) -> Sequence[Tensor]:
-        """In the graph's order."""
-
-    @property
-    def outputs(self) -> Sequence[Tensor]:
-        """In the graph's order; a task is about the first."""
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The file's own key-value metadata."""
-
-
-class ContradictionError(Exception):
-    """What a file says of itself is wrong, or contradicts its graph; the message names both."""
+    from sigmax_server._native import Task
 
 
 def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
     """Complete the configuration of a model.
 
     A file without any `sigmax.*` metadata is served raw, without a task. A model has a batch
-    axis where the first size of every input and output is variable.
+    axis where the first size of every input and output is variable, unless its configuration
+    says otherwise.
 
     Args:
         opened: the file's graph and metadata.
-        found: where it was found.
-        max_batch_size: most rows of one request, where the model has a batch axis.
+        found: where it was found, with its configuration.
+        max_batch_size: most rows of one request, where the model has a batch axis and no
+            configuration says how many.
 
     Raises:
-        ContradictionError: the metadata is malformed, or does not fit the graph.
+        ContradictionError: metadata or configuration are malformed, or do not fit the graph.
     """
     stated = {
         key.removeprefix("sigmax."): value
@@ -72,29 +41,38 @@ def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
     }
     if stated and stated.get("format") != "1":
         raise ContradictionError(f"sigmax.format: expected 1, got {stated.get('format', 'none')}")
-    batched = all(_is_batched(tensor) for tensor in (*opened.inputs, *opened.outputs))
+    config = found.config
+    model_config.check(config, found.name)
+    most_rows = model_config.batch_size(config, opened, max_batch_size)
+    inputs, outputs = model_config.tensors(config, opened, batched=most_rows > 0)
     task = _task(stated)
-    labels = _names(stated)
-    classes = _classes(task, opened.outputs[0], batched) if task else None
-    _check_labels(task, labels, classes, opened.outputs[0])
+    labels = _labels(stated, task, found.labels.get(outputs[0].name, ()))
+    classes = _classes(task, outputs[0], most_rows > 0) if task else None
+    _check_labels(task, labels, classes, outputs[0])
+    meanings = _meanings(stated, inputs)
+    queue_timeout, allow_timeout_override = model_config.queue_policy(config)
+    inputs = tuple(replace(each, meaning=meanings.get(each.name, "")) for each in inputs)
+    named = {outputs[0].name: labels} | found.labels
+    outputs = tuple(replace(each, labels=named.get(each.name, ())) for each in outputs)
+    file = found.file.name if found.file else ""
     try:
         return ModelSpec(
             name=found.name,
             version=found.version,
-            max_batch_size=max_batch_size if batched else 0,
+            max_batch_size=most_rows,
+            inputs=inputs,
+            outputs=outputs,
+            config=model_config.complete(config, found.name, file, most_rows, inputs, outputs),
             task=task,
             labels=labels,
             thresholds=_thresholds(stated, task, classes or len(labels)),
-            meanings=_meanings(stated, opened),
             tolerance=_tolerance(stated),
             golden=tuple(str(folder) for folder in found.golden),
+            queue_timeout=queue_timeout,
+            allow_timeout_override=allow_timeout_override,
         )
     except ValueError as error:
         raise ContradictionError(str(error)) from None
-
-
-def _is_batched(tensor: Tensor) -> bool:
-    return len(tensor.dims) > 0 and tensor.dims[0] == -1
 
 
 def _classes(task: "Task", output: Tensor, batched: bool) -> int | None:
@@ -102,7 +80,7 @@ def _classes(task: "Task", output: Tensor, batched: bool) -> int | None:
     if output.dtype not in ("FP16", "BF16", "FP32", "FP64"):
         raise ContradictionError(
             f"sigmax.task is {task}: expected a first output of floating-point numbers, "
-            f"got {_show(output)}"
+            f"got {show(output)}"
         )
     row = list(output.dims[1:] if batched else output.dims)
     # Without a batch axis nothing is classified; the last size alone is compared.
@@ -111,13 +89,13 @@ def _classes(task: "Task", output: Tensor, batched: bool) -> int | None:
         if rank > 1 or row[-1:] not in ([], [1], [-1]):
             raise ContradictionError(
                 "sigmax.task is binary: expected a first output of one probability a row, "
-                f"[-1, 1] or [-1], got {_show(output)}"
+                f"[-1, 1] or [-1], got {show(output)}"
             )
         return 2
     if rank != 1 or (task == "multiclass" and row[-1] == 1):
         raise ContradictionError(
             f"sigmax.task is {task}: expected a first output of one probability a class, "
-            f"[-1, classes], got {_show(output)}"
+            f"[-1, classes], got {show(output)}"
         )
     return row[-1] if row[-1] != -1 else None
 
@@ -130,7 +108,7 @@ def _check_labels(
     if labels and classes is not None and len(labels) != classes:
         raise ContradictionError(
             f"sigmax.labels: expected {classes}, because sigmax.task is {task} and the output is "
-            f"{_show(output)}, got {len(labels)}"
+            f"{show(output)}, got {len(labels)}"
         )
 
 
@@ -170,6 +148,18 @@ def _task(stated: Mapping[str, str]) -> "Task | None":
     return cast("Task | None", task)
 
 
+def _labels(
+    stated: Mapping[str, str], task: "Task | None", filed: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The task's labels, by the metadata or the configuration's label file."""
+    own = _names(stated)
+    if task and own and filed and own != filed:
+        raise ContradictionError(
+            f"sigmax.labels: expected those of the label file, {list(filed)}, got {list(own)}"
+        )
+    return own or (filed if task else ())
+
+
 def _names(stated: Mapping[str, str]) -> tuple[str, ...]:
     value = _json(stated, "labels", "[]")
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
@@ -188,13 +178,13 @@ def _numbers(stated: Mapping[str, str]) -> list[float]:
     return [float(number) for number in value]
 
 
-def _meanings(stated: Mapping[str, str], opened: Opened) -> dict[str, str]:
+def _meanings(stated: Mapping[str, str], inputs: Sequence[TensorSpec]) -> dict[str, str]:
     value = _json(stated, "inputs", "{}")
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise ContradictionError(
             f"sigmax.inputs: expected a JSON object of strings, got {stated['inputs']}"
         )
-    names = [tensor.name for tensor in opened.inputs]
+    names = [tensor.name for tensor in inputs]
     for name in value:
         if name not in names:
             raise ContradictionError(
@@ -221,7 +211,3 @@ def _json(stated: Mapping[str, str], key: str, default: str) -> Any:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _show(tensor: Tensor) -> str:
-    return f"{tensor.name!r} {tensor.dtype}{list(tensor.dims)}"

@@ -1,9 +1,13 @@
 """Finds models: in repository folders of Triton's layout, and as single ONNX files."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from sigmax_server import model_config
+from sigmax_server.graph import ContradictionError
+from sigmax_server.model_config import Config
 
 
 class RepositoryError(Exception):
@@ -21,7 +25,8 @@ class Found:
         file: the ONNX file; None where there is none.
         golden: folders of golden samples, in the order of their numbers.
         problem: why it cannot be served, as far as its folder tells; empty where it can.
-        ignored_config: a configuration beside the model, which this release does not read.
+        config: its config.pbtxt; empty where there is none.
+        labels: class names of outputs, by the output's name, from label files of the config.
     """
 
     name: str
@@ -30,32 +35,34 @@ class Found:
     file: Path | None = None
     golden: tuple[Path, ...] = ()
     problem: str = ""
-    ignored_config: Path | None = None
+    config: Config = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def scan(paths: Iterable[Path]) -> list[Found]:
     """Find every model under the given repository folders and files, in their order.
 
     A repository holds `NAME/VERSION/model.onnx`. A version is a whole number over 0 without
-    leading zeros; the newest one is served. Golden samples are the folders `test_data_set_*`
+    leading zeros; the newest one is served, or those that config.pbtxt asks for. Golden samples are the folders `test_data_set_*`
     beside a file called model.onnx, and `NAME_test_data_set_*` beside any other NAME.onnx.
 
     Raises:
         RepositoryError: a folder is missing or holds no model, an argument is neither a folder
             nor an .onnx file, or two models have the same name.
     """
-    models: dict[str, Found] = {}
+    models: list[Found] = []
+    sources: dict[str, Path] = {}
     for path in paths:
         for model in _models(path):
             if not model.name.isprintable():
                 raise RepositoryError(f"expected a printable name, got {str(model.source)!a}")
-            if model.name in models:
+            if sources.setdefault(model.name, model.source) != model.source:
                 raise RepositoryError(
                     f"expected models of different names, got {model.name!r} twice: "
-                    f"{models[model.name].source} and {model.source}"
+                    f"{sources[model.name]} and {model.source}"
                 )
-            models[model.name] = model
-    return list(models.values())
+            models.append(model)
+    return models
 
 
 def _models(path: Path) -> list[Found]:
@@ -74,7 +81,7 @@ def _repository(folder: Path) -> list[Found]:
     children = sorted(child for child in folder.iterdir() if _may_be_model(child))
     if any(_is_version(child) and (child / "model.onnx").is_file() for child in children):
         raise RepositoryError(f"{expected} a single model; serve {folder.resolve().parent} instead")
-    models = [model for child in children if (model := _model(child))]
+    models = [model for child in children for model in _versions(child)]
     if not models:
         files = sorted(folder.glob("*.onnx"))
         hint = f" but .onnx files; name them one by one, such as {files[0]}" if files else ""
@@ -87,33 +94,70 @@ def _may_be_model(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".") and path.name != "lost+found"
 
 
-def _model(folder: Path) -> Found | None:
-    """The newest version in a model's folder; None where the folder is no model's at all."""
+def _versions(folder: Path) -> list[Found]:
+    """The versions to serve in a model's folder; none where the folder is no model's at all."""
     try:
         versions = [int(child.name) for child in folder.iterdir() if _is_version(child)]
     except OSError as error:
-        return Found(folder.name, _EXPECTED, folder, problem=str(error))
-    config = folder / "config.pbtxt"
+        return [Found(folder.name, _EXPECTED, folder, problem=str(error))]
+    file = folder / "config.pbtxt"
     strays = [*folder.glob("model.onnx"), *sorted(folder.glob("*/model.onnx"))]
-    if not versions and not strays and not config.is_file():
-        return None
-    found = Found(
-        folder.name,
-        max(versions, default=_EXPECTED),
-        folder,
-        ignored_config=config if config.is_file() else None,
-    )
+    if not versions and not strays and not file.is_file():
+        return []
+    found = Found(folder.name, max(versions, default=_EXPECTED), folder)
     if not versions:
         came = ", ".join(str(stray.relative_to(folder)) for stray in strays) or "none"
         problem = (
             f"expected a version in {folder}: a folder named by a whole number over 0 without "
             f"leading zeros, such as 1, that holds model.onnx; got {came}"
         )
-        return replace(found, problem=problem)
-    file = folder / str(found.version) / "model.onnx"
+        return [replace(found, problem=problem)]
+    try:
+        config = model_config.read(file) if file.is_file() else {}
+        found = replace(found, config=config, labels=_labels(config, folder))
+    except ContradictionError as error:
+        return [replace(found, problem=str(error))]
+    return [_version(replace(found, version=each)) for each in _policy(config, versions)]
+
+
+def _version(found: Found) -> Found:
+    name = found.config.get("default_model_filename") or "model.onnx"
+    file = found.source / str(found.version) / name
     if not file.is_file():
         return replace(found, problem=f"there is no file {file}")
     return replace(found, file=file, golden=_golden(file))
+
+
+def _policy(config: Config, versions: list[int]) -> list[int]:
+    """The versions that a configuration's version_policy asks for, whether they are there or not."""
+    policy = config.get("version_policy", {})
+    if "all" in policy:
+        return sorted(versions)
+    if "specific" in policy:
+        return sorted(set(policy["specific"].get("versions", ())))
+    count = policy.get("latest", {}).get("num_versions", 0)
+    return sorted(versions)[-max(count, 1) :]
+
+
+def _labels(config: Config, folder: Path) -> dict[str, tuple[str, ...]]:
+    """The class names that the outputs of a configuration name files for, a line each."""
+    files = {
+        output.get("name", ""): output["label_filename"]
+        for output in config.get("output", ())
+        if output.get("label_filename")
+    }
+    for name, file in files.items():
+        if not (folder / file).resolve().is_relative_to(folder.resolve()):
+            raise ContradictionError(
+                f"label_filename of output {name!r}: expected a file in {folder}, got {file!r}"
+            )
+    try:
+        return {
+            name: tuple((folder / file).read_text(encoding="utf-8").splitlines())
+            for name, file in files.items()
+        }
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContradictionError(f"label_filename: {error}") from None
 
 
 # A model without any version is known to clients, as failed, under the version to be expected.

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sigmax_server._native import NativeError, OpenedModel, Server, load_runtime, open_model
-from sigmax_server.config import ServerConfig
-from sigmax_server.describe import ContradictionError, describe
+from sigmax_server import model_config
+from sigmax_server._native import NativeError, Server, load_runtime, open_model
+from sigmax_server.config import ModelSpec, ServerConfig
+from sigmax_server.describe import describe
+from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import Found, RepositoryError, scan
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
 from sigmax_server.table import Failed, Served, table
@@ -74,8 +76,12 @@ def _load(server: Server, found: Found, config: ServerConfig) -> Served | Failed
         if found.file is None:
             raise ContradictionError(found.problem)
         opened = open_model(str(found.file))
-        inputs = _inputs(opened)
         spec = describe(opened, found, config.max_batch_size)
+        if spec.max_batch_size > config.queue_rows:
+            raise ContradictionError(
+                f"max_batch_size: expected at most --queue-rows, which is {config.queue_rows}, "
+                f"got {spec.max_batch_size}"
+            )
         report = server.load(opened, spec)
     except (NativeError, ContradictionError) as error:
         reason = " ".join(str(error).split())
@@ -84,7 +90,7 @@ def _load(server: Server, found: Found, config: ServerConfig) -> Served | Failed
     return Served(
         found.name,
         found.version,
-        inputs,
+        _inputs(spec),
         spec.task or "none",
         "cpu",
         report.heavy,
@@ -92,8 +98,8 @@ def _load(server: Server, found: Found, config: ServerConfig) -> Served | Failed
     )
 
 
-def _inputs(opened: OpenedModel) -> str:
-    return ", ".join(f"{each.name} {each.dtype}{each.dims}" for each in opened.inputs)
+def _inputs(spec: ModelSpec) -> str:
+    return ", ".join(f"{each.name} {each.dtype}{list(each.dims)}" for each in spec.inputs)
 
 
 def _warn(models: Iterable[Found], config: ServerConfig) -> None:
@@ -103,8 +109,8 @@ def _warn(models: Iterable[Found], config: ServerConfig) -> None:
             f"{config.host} can ask these models"
         )
     for found in models:
-        if found.ignored_config:
-            _say(f"warning: {found.ignored_config} is not read by this release")
+        if fields := model_config.unused(found.config):
+            _say(f"warning: {found.source}/config.pbtxt: without effect: {', '.join(fields)}")
 
 
 def _state(server: Server, models: int, failures: int) -> str:

@@ -48,12 +48,7 @@ impl Fake {
 
     /// A network over rows of so many elements.
     pub fn new(columns: usize) -> Self {
-        let spec = |name: &str| TensorSpec {
-            name: name.into(),
-            dtype: DType::Fp32,
-            dims: vec![-1, columns as i64],
-            meaning: String::new(),
-        };
+        let spec = |name| TensorSpec::new(name, DType::Fp32, &[-1, columns as i64]);
         Self {
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],
@@ -129,8 +124,9 @@ impl Source for Fake {
 }
 
 impl Engine for Fake {
-    fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Vec<Tensor>, EngineError> {
-        let [TensorView { dtype: DType::Fp32, shape: &[rows, columns], data }] = *inputs else {
+    fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
+        let [Some(TensorView { dtype: DType::Fp32, shape: &[rows, columns], data })] = *inputs
+        else {
             return Err(EngineError::Fault(format!("expected one FP32 matrix, got {inputs:?}")));
         };
         let begun = Instant::now();

@@ -12,9 +12,9 @@ pub mod onnx;
 pub trait Engine: Send + fmt::Debug {
     /// Runs the network once.
     ///
-    /// `inputs` are in the graph's order, contiguous and aligned for their dtype. The outputs are
-    /// all of the graph's, in its order.
-    fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Vec<Tensor>, EngineError>;
+    /// `inputs` are in the source's order, contiguous and aligned for their dtype; none where an
+    /// optional one is left out. The outputs are all of the graph's, in its order.
+    fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError>;
 }
 
 /// A network that can be run by many threads: each asks for an engine of its own.

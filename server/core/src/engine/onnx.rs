@@ -1,5 +1,6 @@
 //! ONNX Runtime behind the seam: the only file that names `ort`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -100,14 +101,25 @@ impl OnnxFile {
     fn read(path: &Path) -> Result<Self, String> {
         let bytes = fs::read(path).map_err(|error| error.to_string())?;
         let session = session(path, &bytes).map_err(|error| error.to_string())?;
+        let mut inputs = specs("input", session.inputs())?;
+        for initializer in session.overridable_initializers() {
+            // One that no client can give is a weight like any other.
+            let input = spec("input", initializer.name(), initializer.dtype());
+            inputs.extend(input.map(|input| TensorSpec { optional: true, ..input }));
+        }
         Ok(Self {
-            inputs: specs("input", session.inputs())?,
+            inputs,
             outputs: specs("output", session.outputs())?,
             metadata: metadata(&session)?,
             path: path.into(),
             bytes,
             first: Some(session),
         })
+    }
+
+    /// Serves only these of the optional inputs.
+    pub fn keep_optional(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.inputs.retain(|input| !input.optional || is_wanted(&input.name));
     }
 
     /// Where the file lies.
@@ -136,7 +148,9 @@ impl Source for OnnxFile {
             None => session(&self.path, &self.bytes)
                 .map_err(|error| EngineError::Fault(format!("{}: {error}", self.path.display())))?,
         };
-        Ok(Box::new(OnnxEngine { session }))
+        let inputs = self.inputs.iter();
+        let inputs = inputs.map(|input| (input.name.clone(), input.dims.is_empty())).collect();
+        Ok(Box::new(OnnxEngine { session, inputs }))
     }
 }
 
@@ -164,25 +178,18 @@ fn session(path: &Path, bytes: &[u8]) -> ort::Result<Session> {
 }
 
 fn specs(side: &str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, String> {
-    outlets
-        .iter()
-        .map(|outlet| {
-            let name = outlet.name();
-            let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
-                return Err(format!("{side} '{name}': expected a tensor, got {}", outlet.dtype()));
-            };
-            let dtype = dtype(*ty).ok_or_else(|| {
-                let known = DType::ALL.map(DType::name).join(", ");
-                format!("{side} '{name}': expected elements of one of {known}; got {ty}")
-            })?;
-            Ok(TensorSpec {
-                name: name.into(),
-                dtype,
-                dims: shape.to_vec(),
-                meaning: String::new(),
-            })
-        })
-        .collect()
+    outlets.iter().map(|outlet| spec(side, outlet.name(), outlet.dtype())).collect()
+}
+
+fn spec(side: &str, name: &str, kind: &ValueType) -> Result<TensorSpec, String> {
+    let ValueType::Tensor { ty, shape, .. } = kind else {
+        return Err(format!("{side} '{name}': expected a tensor, got {kind}"));
+    };
+    let dtype = dtype(*ty).ok_or_else(|| {
+        let known = DType::ALL.map(DType::name).join(", ");
+        format!("{side} '{name}': expected elements of one of {known}; got {ty}")
+    })?;
+    Ok(TensorSpec::new(name, dtype, shape))
 }
 
 fn metadata(session: &Session) -> Result<BTreeMap<String, String>, String> {
@@ -220,12 +227,22 @@ fn dtype(element: TensorElementType) -> Option<DType> {
 #[derive(Debug)]
 pub struct OnnxEngine {
     session: Session,
+    /// Each with whether the graph takes it as a scalar, whatever axes of size 1 clients send.
+    inputs: Vec<(String, bool)>,
 }
 
 impl Engine for OnnxEngine {
-    fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Vec<Tensor>, EngineError> {
-        let inputs = inputs.iter().map(borrowed).collect::<Result<Vec<_>, _>>()?;
-        let outputs = self.session.run(inputs.as_slice()).map_err(|error| run_error(&error))?;
+    fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
+        let mut values = Vec::with_capacity(inputs.len());
+        for ((name, is_scalar), view) in self.inputs.iter().zip(inputs) {
+            if let Some(mut view) = *view {
+                if *is_scalar {
+                    view.shape = &[];
+                }
+                values.push((Cow::Borrowed(&**name), borrowed(&view)?));
+            }
+        }
+        let outputs = self.session.run(values).map_err(|error| run_error(&error))?;
         (0..outputs.len()).map(|index| copied(&outputs[index])).collect()
     }
 }

@@ -50,14 +50,11 @@ pub fn classes(spec: &ModelSpec, output: usize, tensor: &Tensor, count: usize) -
 
 /// A class's name. The one probability of a binary model is that of class 1.
 fn label(spec: &ModelSpec, output: usize, classes: usize, class: usize) -> Option<&str> {
-    if output > 0 {
-        return None;
-    }
     let class = match spec.task {
-        Some(Task::Binary) if classes == 1 => 1,
+        Some(Task::Binary) if output == 0 && classes == 1 => 1,
         _ => class,
     };
-    spec.labels.get(class).map(String::as_str)
+    spec.outputs[output].labels.get(class).map(String::as_str)
 }
 
 /// Numbers of any width, without loss.
@@ -123,17 +120,17 @@ mod tests {
             version: 1,
             inputs: vec![],
             outputs: vec![TensorSpec {
-                name: "y".into(),
-                dtype: DType::Fp32,
-                dims: vec![-1, -1],
-                meaning: String::new(),
+                labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+                ..TensorSpec::new("y", DType::Fp32, &[-1, -1])
             }],
             max_batch_size,
             task: None,
-            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            labels: vec![],
             thresholds: vec![],
             tolerance: 0.0,
             device: "cpu".into(),
+            queue_policy: Default::default(),
+            config: Default::default(),
         }
     }
 

@@ -40,7 +40,7 @@ pub async fn answer(
     trace: &Trace,
 ) -> Result<BytesMut> {
     let (served, options, checked) = prepare(shard, message.decode()?, trace)?;
-    let answer = served.run(checked, call.deadline).await?;
+    let answer = served.run(checked, call.deadline, None).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, PREFIX)
 }
@@ -53,7 +53,7 @@ pub async fn answer_one(
     trace: &Trace,
 ) -> Result<BytesMut> {
     let (served, options, checked) = prepare(shard, request, trace)?;
-    let answer = served.run(checked, call.deadline).await?;
+    let answer = served.run(checked, call.deadline, None).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, 0)
 }

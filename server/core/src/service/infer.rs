@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::mem;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -41,6 +42,15 @@ const SHAPE: u32 = 3;
 struct Wanted {
     index: usize,
     delivery: Delivery,
+}
+
+/// A request that can be run.
+#[derive(Debug)]
+struct Prepared {
+    served: Rc<Served>,
+    outputs: Vec<Wanted>,
+    checked: Checked,
+    patience: Option<Duration>,
 }
 
 /// How an output is returned.
@@ -95,8 +105,8 @@ async fn run(
 ) -> Result<BytesMut> {
     let id = mem::take(&mut request.id);
     let result = async {
-        let (served, outputs, checked) = prepare(shard, request, trace)?;
-        let answer = served.run(checked, call.deadline).await?;
+        let Prepared { served, outputs, checked, patience } = prepare(shard, request, trace)?;
+        let answer = served.run(checked, call.deadline, patience).await?;
         trace.ran(&answer);
         encode(&served.model.spec, &id, &answer.outputs, &outputs, reply)
     };
@@ -104,14 +114,10 @@ async fn run(
 }
 
 /// Finds the model and holds the request against it, in the order that Triton checks.
-fn prepare(
-    shard: &Shard,
-    request: ModelInferRequest,
-    trace: &Trace,
-) -> Result<(Rc<Served>, Vec<Wanted>, Checked)> {
+fn prepare(shard: &Shard, request: ModelInferRequest, trace: &Trace) -> Result<Prepared> {
     let served = shard.find(&request.model_name, &request.model_version, trace)?;
     let spec = &served.model.spec;
-    queue_timeout(&request.parameters)?;
+    let patience = queue_timeout(&request.parameters)?;
     unique(request.inputs.iter().map(|input| &*input.name))
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
     unique(request.outputs.iter().map(|output| &*output.name))
@@ -119,7 +125,7 @@ fn prepare(
     let given = given(spec, request.inputs, request.raw_input_contents)?;
     let outputs = wanted(spec, request.outputs)?;
     let checked = check(spec, given, |_, data| Ok(data))?;
-    Ok((served, outputs, checked))
+    Ok(Prepared { served, outputs, checked, patience })
 }
 
 /// Finds each input's elements.
@@ -224,9 +230,11 @@ fn encode(
         put_text(ID, id, &mut reply);
     }
     for (wanted, tensor) in outputs.iter().zip(&delivered) {
-        let name = &spec.outputs[wanted.index].name;
-        let dtype = tensor.dtype.name();
-        let sizes = tensor.shape.iter().map(|size| *size as u64);
+        let spec = &spec.outputs[wanted.index];
+        let (name, dtype) = (&spec.name, tensor.dtype.name());
+        // A scalar is shown as its configuration declares it: as itself, or by axes of size 1.
+        let ones = tensor.shape.is_empty().then(|| spec.dims.iter().map(|_| 1));
+        let sizes = tensor.shape.iter().map(|size| *size as u64).chain(ones.into_iter().flatten());
         let shape_size = sizes.clone().map(encoded_len_varint).sum();
         let parts = [name.len(), dtype.len(), shape_size];
         let tensor_size = parts.map(|size| 1 + encoded_len_varint(size as u64) + size);
@@ -263,12 +271,7 @@ mod tests {
     fn the_response_is_what_a_generated_message_reads() {
         let names =
             ["first", "a name of more than one hundred and twenty-eight bytes: ".repeat(3).leak()];
-        let outputs = names.map(|name| TensorSpec {
-            name: name.into(),
-            dtype: DType::Fp32,
-            dims: vec![-1, 300],
-            meaning: String::new(),
-        });
+        let outputs = names.map(|name| TensorSpec::new(name, DType::Fp32, &[-1, 300]));
         let spec = ModelSpec {
             name: "model".into(),
             version: 12,
@@ -280,6 +283,8 @@ mod tests {
             thresholds: vec![],
             tolerance: 0.0,
             device: "cpu".into(),
+            queue_policy: Default::default(),
+            config: Default::default(),
         };
         let tensor = |shape: &[usize], byte: u8| {
             let size = shape.iter().product::<usize>();

@@ -14,10 +14,10 @@ use crate::model::TensorSpec;
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::proto::inference::model_metadata_response::TensorMetadata;
 use crate::proto::inference::{
-    ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-    ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
-    ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
-    ServerReadyRequest, ServerReadyResponse,
+    ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelMetadataRequest,
+    ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest,
+    ModelStatisticsResponse, ModelStreamInferResponse, ServerLiveRequest, ServerLiveResponse,
+    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
 use crate::service::{infer, statistics, stream};
 use crate::shard::{Handle, Shard, Shared};
@@ -100,6 +100,16 @@ impl GrpcInferenceService for Inference {
             outputs: model.spec.outputs.iter().map(describe).collect(),
             ..Default::default()
         }))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let ModelConfigRequest { name, version } = request.into_inner();
+        let book = self.shared.catalog.read();
+        let model = book.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
+        Ok(Response::new(ModelConfigResponse { config: Some(model.spec.config.clone()) }))
     }
 
     async fn model_statistics(

@@ -218,12 +218,7 @@ mod tests {
     use crate::queue;
 
     fn spec(task: Task, labels: &[&str], thresholds: &[f32]) -> ModelSpec {
-        let tensor = |name: &str| TensorSpec {
-            name: name.into(),
-            dtype: DType::Fp32,
-            dims: vec![-1, -1],
-            meaning: String::new(),
-        };
+        let tensor = |name| TensorSpec::new(name, DType::Fp32, &[-1, -1]);
         ModelSpec {
             name: "model".into(),
             version: 7,
@@ -235,6 +230,8 @@ mod tests {
             thresholds: thresholds.to_vec(),
             tolerance: 0.0,
             device: "cpu".into(),
+            queue_policy: Default::default(),
+            config: Default::default(),
         }
     }
 

@@ -55,6 +55,8 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         thresholds: vec![],
         tolerance: 0.0,
         device: "cpu".into(),
+        queue_policy: Default::default(),
+        config: Default::default(),
     };
     server.declare("fake", 1);
     server.load(Box::new(fake.clone()), spec, vec![]).expect("it loads");

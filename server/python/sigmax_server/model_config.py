@@ -1,0 +1,252 @@
+"""A model's configuration in Triton's format: read, held against the graph, completed.
+
+A configuration is what protobuf's JSON makes of `inference.ModelConfig`: fields by their own names,
+those that have been set. What it leaves out is completed from the graph.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sigmax_server._native import NativeError, read_config
+from sigmax_server.config import TensorSpec
+from sigmax_server.graph import ContradictionError, Opened, Tensor, show
+
+Config = Mapping[str, Any]
+
+_PLATFORM, _BACKEND = "onnxruntime_onnx", "onnxruntime"
+# These would change an answer, or whether there is one.
+_REFUSED = (
+    "ensemble_scheduling",
+    "sequence_batching",
+    "batch_input",
+    "batch_output",
+    "model_operations",
+    "model_repository_agents",
+)
+_REFUSED_OF_TENSORS = (
+    "reshape",
+    "is_shape_tensor",
+    "allow_ragged_batch",
+    "is_non_linear_format_io",
+)
+# These steer what Sigmax settles by itself.
+_UNUSED = (
+    "runtime",
+    "optimization",
+    "instance_group",
+    "cc_model_filenames",
+    "metric_tags",
+    "parameters",
+    "model_warmup",
+    "response_cache",
+    "model_metrics",
+)
+_USED_OF_QUEUES = ("default_timeout_microseconds", "allow_timeout_override")
+
+
+def read(file: Path) -> Config:
+    """Read a `config.pbtxt`.
+
+    Raises:
+        ContradictionError: it cannot be read or is none; the message names the file and the place.
+    """
+    try:
+        config: Config = json.loads(read_config(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, NativeError) as error:
+        raise ContradictionError(f"{file}: {error}") from None
+    return config
+
+
+def check(config: Config, name: str) -> None:
+    """Refuse what is not served, or would be served otherwise than it says.
+
+    Raises:
+        ContradictionError: names the field.
+    """
+    _expect(config, "name", ("", name))
+    _expect(config, "platform", ("", _PLATFORM))
+    _expect(config, "backend", ("", _BACKEND))
+    if config.get("max_batch_size", 0) < 0:
+        _refuse(f"max_batch_size: expected 0 or more, got {config['max_batch_size']}")
+    for field in _REFUSED:
+        if config.get(field):
+            _refuse(f"{field} is not served")
+    if config.get("model_transaction_policy", {}).get("decoupled"):
+        _refuse("model_transaction_policy.decoupled is not served")
+    for side in ("input", "output"):
+        for tensor in config.get(side, ()):
+            for field in _REFUSED_OF_TENSORS:
+                if field in tensor:
+                    _refuse(f"{side} {tensor.get('name')!r}: {field} is not served")
+    file = config.get("default_model_filename", "")
+    if file != Path(file).name:
+        _refuse(f"default_model_filename: expected the name of a file, got {file!r}")
+
+
+def unused(config: Config) -> list[str]:
+    """List the fields that are set and steer nothing here."""
+    batching = config.get("dynamic_batching", {})
+    queues = batching.get("default_queue_policy", {})
+    return [
+        *(field for field in _UNUSED if config.get(field)),
+        *(f"dynamic_batching.{field}" for field in batching if field != "default_queue_policy"),
+        *(
+            f"dynamic_batching.default_queue_policy.{field}"
+            for field in queues
+            if field not in _USED_OF_QUEUES
+        ),
+    ]
+
+
+def batch_size(config: Config, opened: Opened, default: int) -> int:
+    """Return the most rows of a request; 0 where the model has no batch axis.
+
+    A graph has a batch axis where the first size of every input and output is variable. Without a
+    max_batch_size the configuration's dims, where it has any, are whole shapes.
+
+    Raises:
+        ContradictionError: the graph has no batch axis, but the configuration says so.
+    """
+    stated: int = config.get("max_batch_size", 0)
+    served = _served_inputs(config, opened)
+    fixed = [each for each in (*served, *opened.outputs) if not _is_batched(each)]
+    if stated and fixed:
+        _refuse(
+            f"max_batch_size is {stated}: expected a first size that is variable in every input "
+            f"and output, the graph has {show(fixed[0])}"
+        )
+    whole = any(
+        tensor.get("dims") for side in ("input", "output") for tensor in config.get(side, ())
+    )
+    return stated or (0 if fixed or whole else default)
+
+
+def tensors(
+    config: Config, opened: Opened, *, batched: bool
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the inputs and outputs as they are served, in the graph's order.
+
+    Raises:
+        ContradictionError: a tensor of the configuration is not the graph's.
+    """
+    return (
+        _side("input", config, _served_inputs(config, opened), batched=batched),
+        _side("output", config, opened.outputs, batched=batched),
+    )
+
+
+def complete(
+    config: Config,
+    name: str,
+    file: str,
+    max_batch_size: int,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> str:
+    """Return the configuration with everything it leaves out, as JSON."""
+    batched = max_batch_size > 0
+    stated = {
+        side: {tensor.get("name"): tensor for tensor in config.get(side, ())}
+        for side in ("input", "output")
+    }
+
+    def shown(side: str, tensor: TensorSpec) -> dict[str, Any]:
+        own = {
+            "name": tensor.name,
+            "data_type": _data_type(tensor),
+            "dims": list(tensor.dims[1:] if batched else tensor.dims),
+        }
+        return {**stated[side].get(tensor.name, {}), **own}
+
+    group = {"name": name, "kind": "KIND_CPU", "count": 1}
+    return json.dumps(
+        {
+            "version_policy": {"latest": {"num_versions": 1}},
+            "instance_group": [group],
+            **({"dynamic_batching": {}} if batched else {}),
+            **config,
+            "name": name,
+            "platform": _PLATFORM,
+            "backend": _BACKEND,
+            "max_batch_size": max_batch_size,
+            "default_model_filename": file,
+            "input": [shown("input", tensor) for tensor in inputs],
+            "output": [shown("output", tensor) for tensor in outputs],
+        }
+    )
+
+
+def queue_policy(config: Config) -> tuple[float | None, bool]:
+    """Return how long requests wait, in seconds (None: for ever), and whether they may ask for less."""
+    policy = config.get("dynamic_batching", {}).get("default_queue_policy", {})
+    microseconds = policy.get("default_timeout_microseconds", 0)
+    timeout = microseconds / 1e6 if microseconds else None
+    return timeout, policy.get("allow_timeout_override", False)
+
+
+def _side(
+    side: str, config: Config, graph: Sequence[Tensor], *, batched: bool
+) -> tuple[TensorSpec, ...]:
+    known = {tensor.name: tensor for tensor in graph}
+    stated: dict[str, Config] = {}
+    for each in config.get(side, ()):
+        name = each.get("name", "")
+        if name in stated:
+            _refuse(f"{side} {name!r} is there twice")
+        if name not in known:
+            _refuse(f"{side} {name!r}: the graph's {side}s are {', '.join(known)}")
+        stated[name] = each
+    return tuple(_tensor(side, each, stated.get(each.name, {}), batched=batched) for each in graph)
+
+
+def _tensor(side: str, graph: Tensor, stated: Config, *, batched: bool) -> TensorSpec:
+    place = f"{side} {graph.name!r}"
+    if stated.get("data_type", _data_type(graph)) != _data_type(graph):
+        _refuse(f"{place}: {stated['data_type']}, but the graph has {show(graph)}")
+    optional = bool(stated.get("optional"))
+    if optional and not graph.optional:
+        _refuse(f"{place}: optional, but the graph has no value of its own for it")
+    dims = _dims(place, graph, stated.get("dims", ()), batched=batched)
+    return TensorSpec(name=graph.name, dtype=graph.dtype, dims=dims, optional=optional)
+
+
+def _dims(place: str, graph: Tensor, stated: Sequence[int], *, batched: bool) -> tuple[int, ...]:
+    """Return the narrower of both, the batch axis included."""
+    if not stated:
+        return tuple(graph.dims)
+    if not graph.dims and all(size == 1 for size in stated):
+        return tuple(stated)  # a scalar: a configuration has no empty dims
+    own = list(graph.dims[1:] if batched else graph.dims)
+    agree = [one in (-1, other) or other == -1 for one, other in zip(own, stated, strict=False)]
+    if len(stated) != len(own) or not all(agree):
+        rest = "after the batch axis" if batched else "because max_batch_size is 0"
+        _refuse(
+            f"{place}: expected dims {own} {rest}, got {list(stated)}; the graph has {show(graph)}"
+        )
+    narrow = (max(one, other) for one, other in zip(own, stated, strict=True))
+    return (*graph.dims[:1], *narrow) if batched else tuple(narrow)
+
+
+def _served_inputs(config: Config, opened: Opened) -> list[Tensor]:
+    """Every input that a request must give, and the optional ones that are listed."""
+    listed = [each.get("name") for each in config.get("input", ())]
+    return [each for each in opened.inputs if not each.optional or each.name in listed]
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    return len(tensor.dims) > 0 and tensor.dims[0] == -1
+
+
+def _data_type(tensor: Tensor) -> str:
+    return "TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}"
+
+
+def _expect(config: Config, field: str, expected: Sequence[str]) -> None:
+    if config.get(field, "") not in expected:
+        _refuse(f"{field}: expected {expected[-1]!r}, got {config[field]!r}")
+
+
+def _refuse(problem: str) -> None:
+    raise ContradictionError(f"model configuration: {problem}")

@@ -1,0 +1,187 @@
+"""Configurations in Triton's format, held against a graph."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sigmax_server import model_config
+from sigmax_server._native import read_config
+from sigmax_server.config import ModelSpec
+from sigmax_server.describe import describe
+from sigmax_server.graph import ContradictionError
+from sigmax_server.repository import Found
+
+if TYPE_CHECKING:
+    from sigmax_server._native import DType
+
+
+@dataclass
+class Tensor:
+    name: str
+    dtype: "DType"
+    dims: Sequence[int]
+    optional: bool = False
+
+
+@dataclass
+class Graph:
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def graph(*dims: int) -> Graph:
+    return Graph(
+        [Tensor("x", "FP32", dims or (-1, 4)), Tensor("bias", "FP32", (4,), optional=True)],
+        [Tensor("y", "FP32", dims or (-1, 4))],
+    )
+
+
+def described(text: str, opened: Graph | None = None, **labels: tuple[str, ...]) -> ModelSpec:
+    found = Found(
+        "m", 2, Path("m"), Path("net.onnx"), config=json.loads(read_config(text)), labels=labels
+    )
+    return describe(opened or graph(), found, 1024)
+
+
+def completed(text: str, opened: Graph | None = None) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(described(text, opened).config)
+    return config
+
+
+def test_an_absent_configuration_is_completed_from_the_graph() -> None:
+    assert completed("") == {
+        "name": "m",
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": 1024,
+        "version_policy": {"latest": {"num_versions": 1}},
+        "instance_group": [{"name": "m", "kind": "KIND_CPU", "count": 1}],
+        "dynamic_batching": {},
+        "default_model_filename": "net.onnx",
+        "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}],
+        "output": [{"name": "y", "data_type": "TYPE_FP32", "dims": [4]}],
+    }
+
+
+def test_what_is_stated_stays() -> None:
+    config = completed(
+        """
+        max_batch_size: 8
+        output { name: "y" label_filename: "labels.txt" }
+        version_policy { all { } }
+        parameters { key: "a" value { string_value: "b" } }
+        """
+    )
+    assert config["max_batch_size"] == 8
+    assert config["output"][0]["label_filename"] == "labels.txt"
+    assert config["version_policy"] == {"all": {}}
+    assert config["parameters"] == {"a": {"string_value": "b"}}
+
+
+def test_dims_are_the_narrower_of_both() -> None:
+    spec = described('max_batch_size: 8 input { name: "x" dims: [ 3, -1 ] }', graph(-1, -1, 5))
+    assert spec.inputs[0].dims == (-1, 3, 5)
+
+
+def test_without_a_max_batch_size_dims_are_whole_shapes() -> None:
+    spec = described('input { name: "x" dims: [ -1, 4 ] }')
+    assert (spec.max_batch_size, spec.inputs[0].dims) == (0, (-1, 4))
+    assert "dynamic_batching" not in json.loads(spec.config)
+
+
+def test_a_scalar_may_be_configured_by_axes_of_one() -> None:
+    opened = Graph([Tensor("x", "FP32", ())], [Tensor("y", "FP32", ())])
+    assert described("", opened).inputs[0].dims == ()
+    assert described('input { name: "x" dims: [ 1, 1 ] }', opened).inputs[0].dims == (1, 1)
+
+
+def test_an_optional_input_is_served_where_it_is_listed() -> None:
+    assert [each.name for each in described("").inputs] == ["x"]
+    text = """
+        input [ { name: "x" dims: [ -1, 4 ] },
+                { name: "bias" dims: [ 4 ] optional: true } ]
+    """
+    assert [(each.name, each.optional) for each in described(text).inputs] == [
+        ("x", False),
+        ("bias", True),
+    ]
+
+
+def test_labels_of_a_file_name_classes() -> None:
+    labels = ("a", "b", "c", "d")
+    assert described("", y=labels).outputs[0].labels == labels
+    opened = graph()
+    opened.metadata = {"sigmax.format": "1", "sigmax.task": "multiclass"}
+    assert described("", opened, y=labels).labels == labels
+    opened.metadata["sigmax.labels"] = json.dumps(["d", "c", "b", "a"])
+    with pytest.raises(ContradictionError, match="expected those of the label file"):
+        described("", opened, y=labels)
+
+
+def test_queue_policy() -> None:
+    policy = "default_timeout_microseconds: 1500 allow_timeout_override: true"
+    spec = described(f"dynamic_batching {{ default_queue_policy {{ {policy} }} }}")
+    assert (spec.queue_timeout, spec.allow_timeout_override) == (0.0015, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('name: "n"', "name: expected 'm', got 'n'"),
+        ('platform: "tensorflow_savedmodel"', "expected 'onnxruntime_onnx', got 'tensorflow_"),
+        ('backend: "python"', "expected 'onnxruntime', got 'python'"),
+        ("max_batch_size: -1", "expected 0 or more, got -1"),
+        ("sequence_batching { max_sequence_idle_microseconds: 1 }", "sequence_batching is not"),
+        ('ensemble_scheduling { step { model_name: "n" } }', "ensemble_scheduling is not served"),
+        ("model_transaction_policy { decoupled: true }", "decoupled is not served"),
+        ('input { name: "x" reshape { shape: [ 2, 2 ] } }', "input 'x': reshape is not served"),
+        ('input { name: "x" allow_ragged_batch: true }', "input 'x': allow_ragged_batch is not"),
+        ('default_model_filename: "../secret"', "expected the name of a file, got '../secret'"),
+        ('input { name: "z" }', "input 'z': the graph's inputs are x"),
+        ('output { name: "z" }', "output 'z': the graph's outputs are y"),
+        ('input [ { name: "x" }, { name: "x" } ]', "input 'x' is there twice"),
+        (
+            'input { name: "x" data_type: TYPE_INT64 }',
+            "input 'x': TYPE_INT64, but the graph has 'x' FP32[-1, 4]",
+        ),
+        (
+            'max_batch_size: 8 input { name: "x" dims: [ 5 ] }',
+            "input 'x': expected dims [4] after the batch axis, got [5]; the graph has 'x' FP32",
+        ),
+        (
+            'input { name: "x" dims: [ 4 ] }',
+            "input 'x': expected dims [-1, 4] because max_batch_size is 0, got [4]",
+        ),
+        ('input { name: "x" optional: true }', "optional, but the graph has no value of its own"),
+    ],
+)
+def test_a_contradiction_names_both(text: str, problem: str) -> None:
+    with pytest.raises(ContradictionError) as raised:
+        described(text)
+    assert problem in str(raised.value)
+
+
+def test_a_batch_size_needs_a_batch_axis() -> None:
+    with pytest.raises(ContradictionError, match=r"max_batch_size is 8: .* has 'x' FP32\[1, 4\]"):
+        described("max_batch_size: 8", graph(1, 4))
+
+
+def test_fields_without_effect_are_listed() -> None:
+    text = """
+        optimization { priority: PRIORITY_MAX }
+        instance_group { kind: KIND_GPU }
+        dynamic_batching {
+            preferred_batch_size: 4
+            default_queue_policy { max_queue_size: 3 default_timeout_microseconds: 4 }
+        }
+    """
+    assert model_config.unused(json.loads(read_config(text))) == [
+        "optimization",
+        "instance_group",
+        "dynamic_batching.preferred_batch_size",
+        "dynamic_batching.default_queue_policy.max_queue_size",
+    ]
