@@ -43,8 +43,9 @@ def scan(paths: Iterable[Path]) -> list[Found]:
     """Find every model under the given repository folders and files, in their order.
 
     A repository holds `NAME/VERSION/model.onnx`. A version is a whole number over 0 without
-    leading zeros; the newest one is served, or those that config.pbtxt asks for. Golden samples are the folders `test_data_set_*`
-    beside a file called model.onnx, and `NAME_test_data_set_*` beside any other NAME.onnx.
+    leading zeros; the newest one is served, or those that config.pbtxt asks for. Golden samples
+    are the folders `test_data_set_*` beside a file called model.onnx, and `NAME_test_data_set_*`
+    beside any other NAME.onnx.
 
     Raises:
         RepositoryError: a folder is missing or holds no model, an argument is neither a folder
@@ -129,7 +130,7 @@ def _version(found: Found) -> Found:
 
 
 def _policy(config: Config, versions: list[int]) -> list[int]:
-    """The versions that a configuration's version_policy asks for, whether they are there or not."""
+    """The versions that the version_policy asks for, whether they are there or not."""
     policy = config.get("version_policy", {})
     if "all" in policy:
         return sorted(versions)
