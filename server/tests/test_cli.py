@@ -137,7 +137,8 @@ def test_a_configuration_built_in_code_is_checked_as_well() -> None:
 
 
 def spec(**changes: object) -> ModelSpec:
-    return ModelSpec(**{"name": "a", "version": 1, "max_batch_size": 8, **changes})  # type: ignore[arg-type]
+    plain = {"name": "a", "version": 1, "max_batch_size": 8, "inputs": (), "outputs": ()}
+    return ModelSpec(**{**plain, "config": "{}", **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

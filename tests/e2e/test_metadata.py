@@ -56,7 +56,6 @@ def test_an_unknown_model_is_not_ready_and_has_no_metadata(server: Server) -> No
 @pytest.mark.parametrize(
     ("method", "request_of"),
     [
-        ("ModelConfig", service_pb2.ModelConfigRequest),
         ("RepositoryIndex", service_pb2.RepositoryIndexRequest),
         ("SystemSharedMemoryStatus", service_pb2.SystemSharedMemoryStatusRequest),
     ],

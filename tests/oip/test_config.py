@@ -140,7 +140,7 @@ def test_an_optional_input_may_be_left_out(with_default: Server) -> None:
         [without] = infer(with_default, "with-default", x)
         [given] = infer(with_default, "with-default", Tensor.of("bias", [10]), x)
         assert (without.array.tolist(), given.array.tolist()) == ([2, 3], [11, 12])
-    [each.name for each in metadata(with_default, "with-default").inputs] == ["x", "bias"]
+    assert [each.name for each in metadata(with_default, "with-default").inputs] == ["x", "bias"]
     assert [each.optional for each in config(with_default, "with-default").input] == [False, True]
 
 

@@ -18,7 +18,7 @@ static MODEL_CONFIG: LazyLock<MessageDescriptor> = LazyLock::new(|| {
 
 /// A `config.pbtxt`, in the JSON that [`from_json`] reads.
 pub fn text_to_json(text: &str) -> Result<String, String> {
-    let message = DynamicMessage::parse_text_format(MODEL_CONFIG.clone(), text);
+    let message = DynamicMessage::parse_text_format(MODEL_CONFIG.clone(), &with_colons(text));
     json(&message.map_err(|error| error.to_string())?)
 }
 
@@ -32,6 +32,35 @@ pub fn canonical_json(text: &str) -> Result<String, String> {
 pub fn from_json(text: &str) -> Result<ModelConfig, String> {
     let bytes = parse(text)?.encode_to_vec();
     ModelConfig::decode(&*bytes).map_err(|error| error.to_string())
+}
+
+/// The text with a colon before every list: `input [ ... ]`, as Triton's files have it, is legal,
+/// but `prost-reflect` reads `input: [ ... ]` alone.
+fn with_colons(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut quote = None;
+    let mut in_comment = false;
+    let mut escaped = false;
+    let mut after_name = false;
+    for character in text.chars() {
+        match (quote, character) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), _) => {}
+            (None, '\n') => in_comment = false,
+            (None, _) if in_comment => {}
+            (None, '#') => in_comment = true,
+            (None, '"' | '\'') => quote = Some(character),
+            (None, '[') if after_name => result.push(':'),
+            _ => {}
+        }
+        if quote.is_none() && !in_comment && !character.is_whitespace() {
+            after_name = character.is_alphanumeric() || character == '_';
+        }
+        result.push(character);
+    }
+    result
 }
 
 fn parse(text: &str) -> Result<DynamicMessage, String> {
@@ -60,15 +89,16 @@ mod tests {
     #[test]
     fn a_text_is_read_as_triton_reads_it() {
         let text = r#"
-            name: "simple"  # a comment
+            name: "simple"  # a comment [
             max_batch_size: 8
             input [ { name: "INPUT0" data_type: TYPE_INT32 dims: [ 16, -1 ] } ]
+            parameters { key: 'a [' value { string_value: "\" b [" } }
             dynamic_batching { }
         "#;
         let json = text_to_json(text).expect("it is one");
         assert_eq!(
             json,
-            r#"{"name":"simple","max_batch_size":8,"input":[{"name":"INPUT0","data_type":"TYPE_INT32","dims":[16,-1]}],"dynamic_batching":{}}"#
+            r#"{"name":"simple","max_batch_size":8,"input":[{"name":"INPUT0","data_type":"TYPE_INT32","dims":[16,-1]}],"dynamic_batching":{},"parameters":{"a [":{"string_value":"\" b ["}}}"#
         );
         assert_eq!(canonical_json(&json), Ok(json.clone()));
         assert_eq!(from_json(&json).expect("it is one").max_batch_size, 8);

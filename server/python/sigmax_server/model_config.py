@@ -179,7 +179,7 @@ def complete(
 
 
 def queue_policy(config: Config) -> tuple[float | None, bool]:
-    """Return the most seconds that a request waits (None: for ever); whether it may ask for less."""
+    """Return the most seconds that a request waits, None for ever; whether it may ask for less."""
     policy = config.get("dynamic_batching", {}).get("default_queue_policy", {})
     microseconds = policy.get("default_timeout_microseconds", 0)
     timeout = microseconds / 1e6 if microseconds else None
