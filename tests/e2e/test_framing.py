@@ -1,13 +1,15 @@
 """Calls that gRPC's own library can send, but that are no plain unary calls of one message."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from support.server import Server
-from support.wire import Tensor, classify, classify_request, infer_request, refusal, typed
+from support.server import Serve, Server
+from support.wire import Tensor, classify, classify_request, infer_request, refusal, triton, typed
+from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 HOT = {
     "/sigmax.v1.ClassifierService/Classify": classify_request,
@@ -17,13 +19,52 @@ ROW = Tensor.of("x", np.zeros((1, 5)))
 hot_calls = pytest.mark.parametrize("method", HOT)
 
 
+COMPRESSIONS = (grpc.Compression.Gzip, grpc.Compression.Deflate)
+compressions = pytest.mark.parametrize("compression", COMPRESSIONS)
+
+
 @hot_calls
-def test_a_compressed_message_is_not_read_yet(server: Server, method: str) -> None:
+@compressions
+def test_trap_12_compressed_messages_are_read(
+    server: Server, method: str, compression: Any
+) -> None:
     call: Any = server.channel.unary_unary(method)
-    message = HOT[method]("softmax", ROW).SerializeToString()
-    found = refusal(lambda: call(message, timeout=60, compression=grpc.Compression.Gzip))
-    assert (found.code, found.reason) == ("UNIMPLEMENTED", "UNIMPLEMENTED")
-    assert "expected grpc-encoding identity" in found.message
+    for rows in (1, 500):
+        tensor = Tensor.of("x", np.zeros((rows, 5)))
+        message = HOT[method]("softmax", tensor).SerializeToString()
+        plain = call(message, timeout=60)
+        packed = call(message, timeout=60, compression=compression)
+        if method.endswith("ModelInfer"):
+            assert packed == plain
+        else:
+            assert len(packed) == len(plain)
+
+
+@compressions
+def test_calls_that_are_not_hot_read_compressed_messages_too(
+    server: Server, compression: Any
+) -> None:
+    request = service_pb2.ModelMetadataRequest(name="softmax")
+    reply = triton(server).ModelMetadata(request, timeout=60, compression=compression)
+    assert reply.name == "softmax"
+    requests = [infer_request("softmax", ROW)] * 3
+    replies = triton(server).ModelStreamInfer(iter(requests), timeout=60, compression=compression)
+    assert len(list(replies)) == 3
+
+
+@compressions
+def test_a_bomb_is_an_error(tmp_path: Path, examples: Path, serve: Serve, compression: Any) -> None:
+    """A message is measured as it is when it is decompressed."""
+    server = serve(examples, "--max-message-bytes=100000")
+    zeros = Tensor.of("x", np.zeros((20_000, 5)))
+    request = infer_request("softmax", zeros)
+    assert request.ByteSize() > 100_000
+    found = refusal(lambda: triton(server).ModelInfer(request, timeout=60, compression=compression))
+    assert found.code == "RESOURCE_EXHAUSTED"
+    stream = triton(server).ModelStreamInfer(iter([request]), timeout=60, compression=compression)
+    assert refusal(lambda: next(stream)).code == "RESOURCE_EXHAUSTED"
+    good = infer_request("softmax", ROW)
+    assert triton(server).ModelInfer(good, timeout=60, compression=compression).model_name
 
 
 @hot_calls

@@ -57,7 +57,6 @@ def test_an_unknown_model_is_not_ready_and_has_no_metadata(server: Server) -> No
     ("method", "request_of"),
     [
         ("RepositoryIndex", service_pb2.RepositoryIndexRequest),
-        ("SystemSharedMemoryStatus", service_pb2.SystemSharedMemoryStatusRequest),
     ],
 )
 def test_what_is_not_there_yet_says_so(server: Server, method: str, request_of: Any) -> None:

@@ -8,7 +8,7 @@ use crate::engine::{Engine, EngineError};
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
 use crate::model::Model;
-use crate::queue::{Answer, Job, Timings};
+use crate::queue::{Answer, Data, Input, Job, Timings};
 use crate::tensor::{Rows, Tensor, TensorView};
 
 /// An engine with the buffers its batches are gathered in.
@@ -30,6 +30,36 @@ struct Buffer {
     shape: Vec<usize>,
 }
 
+/// Why a batch did not run.
+#[derive(Debug)]
+enum Failure {
+    /// An input could not be read.
+    Input(Error),
+    /// The engine gave no answer.
+    Engine(EngineError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Input(error)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// An input that can be run where it is.
+fn in_place(input: &Option<Input>) -> Option<TensorView<'_>> {
+    let Some(Input { dtype, shape, data: Data::Here(data) }) = input else {
+        return None;
+    };
+    let view = TensorView { dtype: *dtype, shape, data };
+    view.is_aligned().then_some(view)
+}
+
 impl Runner {
     /// A runner of this engine.
     pub fn new(engine: Box<dyn Engine>, model: Arc<Model>, metrics: Arc<ModelMetrics>) -> Self {
@@ -44,7 +74,7 @@ impl Runner {
         let started = Instant::now();
         match self.outputs(batch, rows) {
             Ok((outputs, gathered)) => self.answer(batch, &outputs, rows, started, gathered),
-            Err(error) if batch.len() == 1 => self.refuse(batch, &error),
+            Err(failure) if batch.len() == 1 => self.refuse(batch, failure),
             Err(_) => {
                 for job in batch.drain(..) {
                     self.run(&mut vec![job]);
@@ -55,26 +85,19 @@ impl Runner {
 
     /// The engine's outputs for all rows of the batch, and when it began to run. A panic is a fault
     /// like any other.
-    fn outputs(
-        &mut self,
-        batch: &[Job],
-        rows: usize,
-    ) -> Result<(Vec<Tensor>, Instant), EngineError> {
+    fn outputs(&mut self, batch: &[Job], rows: usize) -> Result<(Vec<Tensor>, Instant), Failure> {
         for (input, buffer) in self.buffers.iter_mut().enumerate() {
-            if batch.len() > 1 || batch[0].inputs[input].as_ref().is_some_and(|t| !t.is_aligned()) {
-                buffer.gather(batch, input, rows);
+            if batch.len() > 1 || in_place(&batch[0].inputs[input]).is_none() {
+                buffer.gather(batch, input, rows)?;
             }
         }
         let views: Vec<_> = self
             .buffers
             .iter()
             .zip(&batch[0].inputs)
-            .map(|(buffer, tensor)| {
-                let tensor = tensor.as_ref()?;
-                Some(match batch.len() {
-                    1 if tensor.is_aligned() => tensor.view(),
-                    _ => buffer.view(tensor),
-                })
+            .map(|(buffer, input)| match in_place(input) {
+                Some(view) if batch.len() == 1 => Some(view),
+                _ => Some(buffer.view(input.as_ref()?)),
             })
             .collect();
         let engine = &mut self.engine;
@@ -82,10 +105,10 @@ impl Runner {
         let outputs = catch_unwind(AssertUnwindSafe(|| engine.run(&views)))
             .unwrap_or_else(|panic| Err(EngineError::Fault(panic_text(&*panic))))?;
         match outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
-            Some(output) if batch.len() > 1 => Err(EngineError::Fault(format!(
+            Some(output) if batch.len() > 1 => Err(Failure::Engine(EngineError::Fault(format!(
                 "expected {rows} rows in every output, got the shape {:?}",
                 output.shape
-            ))),
+            )))),
             _ => Ok((outputs, gathered)),
         }
     }
@@ -114,12 +137,18 @@ impl Runner {
         }
     }
 
-    fn refuse(&self, batch: &mut Vec<Job>, error: &EngineError) {
+    fn refuse(&self, batch: &mut Vec<Job>, failure: Failure) {
         let model = self.model.spec.name.clone();
-        tracing::warn!(%model, version = self.model.spec.version, %error, "a request failed");
-        let error = match error {
-            EngineError::Refused(_) => Error::Refused { model },
-            EngineError::Fault(_) => Error::Fault { model },
+        let error = match failure {
+            Failure::Input(error) => error,
+            Failure::Engine(error) => {
+                let version = self.model.spec.version;
+                tracing::warn!(%model, version, %error, "a request failed");
+                match error {
+                    EngineError::Refused(_) => Error::Refused { model },
+                    EngineError::Fault(_) => Error::Fault { model },
+                }
+            }
         };
         for job in batch.drain(..) {
             let _ = job.reply.send(Err(error.clone()));
@@ -139,26 +168,31 @@ fn shares(batch: &[Job], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
 
 impl Buffer {
     /// Puts the rows of all requests one after the other.
-    fn gather(&mut self, batch: &[Job], input: usize, rows: usize) {
-        let tensors = || batch.iter().filter_map(|job| job.inputs[input].as_ref());
-        let Some(first) = tensors().next() else {
-            return;
+    fn gather(&mut self, batch: &[Job], input: usize, rows: usize) -> Result<()> {
+        let inputs = || batch.iter().filter_map(|job| job.inputs[input].as_ref());
+        let Some(first) = inputs().next() else {
+            return Ok(());
         };
-        self.size = tensors().map(|tensor| tensor.data.len()).sum();
+        self.size = inputs().map(|input| input.data.len()).sum();
         self.words.resize(self.size.div_ceil(8), 0);
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
         let mut end = 0;
-        for Tensor { data, .. } in tensors() {
-            bytes[end..end + data.len()].copy_from_slice(data);
+        for Input { data, .. } in inputs() {
+            let place = &mut bytes[end..end + data.len()];
+            match data {
+                Data::Here(data) => place.copy_from_slice(data),
+                Data::Shared(slice) => slice.read(place)?,
+            }
             end += data.len();
         }
         self.shape.clone_from(&first.shape);
         if batch.len() > 1 {
             self.shape[0] = rows;
         }
+        Ok(())
     }
 
-    fn view(&self, like: &Tensor) -> TensorView<'_> {
+    fn view(&self, like: &Input) -> TensorView<'_> {
         let bytes: &[u8] = bytemuck::cast_slice(&self.words);
         TensorView { dtype: like.dtype, shape: &self.shape, data: &bytes[..self.size] }
     }

@@ -1,11 +1,10 @@
 //! Checks a request's tensors against the model, before anything is queued.
 
-use bytes::Bytes;
-
 use crate::error::{Error, Result};
 use crate::model::{ModelSpec, TensorSpec};
+use crate::queue::{Data, Input};
 use crate::strings;
-use crate::tensor::{DType, Tensor, byte_size};
+use crate::tensor::{DType, byte_size};
 
 /// An input as a request gives it.
 #[derive(Debug)]
@@ -24,17 +23,17 @@ pub struct Given<D> {
 #[derive(Debug)]
 pub struct Checked {
     /// In the model's order, not yet aligned; none where an optional one is left out.
-    pub inputs: Vec<Option<Tensor>>,
+    pub inputs: Vec<Option<Input>>,
     /// 1 where the model has no batch axis.
     pub rows: usize,
 }
 
-/// Puts the inputs into the model's order, checked in every respect. `bytes` turns the service's
+/// Puts the inputs into the model's order, checked in every respect. `data` turns the service's
 /// form of elements into bytes of the dtype.
 pub fn check<D>(
     model: &ModelSpec,
     given: Vec<Given<D>>,
-    bytes: impl Fn(&TensorSpec, D) -> Result<Bytes>,
+    data: impl Fn(&TensorSpec, D) -> Result<Data>,
 ) -> Result<Checked> {
     let given = in_order(model, given)?;
     let rows = rows(model, &given)?;
@@ -42,7 +41,7 @@ pub fn check<D>(
         .inputs
         .iter()
         .zip(given)
-        .map(|(spec, given)| given.map(|given| tensor(model, spec, given, &bytes)).transpose())
+        .map(|(spec, given)| given.map(|given| input(model, spec, given, &data)).transpose())
         .collect::<Result<_>>()?;
     Ok(Checked { inputs, rows })
 }
@@ -124,12 +123,12 @@ fn rows<D>(model: &ModelSpec, given: &[Option<Given<D>>]) -> Result<usize> {
 }
 
 /// One input, checked: dtype, every dimension, the number of bytes, the values a BOOL may have.
-fn tensor<D>(
+fn input<D>(
     model: &ModelSpec,
     spec: &TensorSpec,
     given: Given<D>,
-    bytes: impl Fn(&TensorSpec, D) -> Result<Bytes>,
-) -> Result<Tensor> {
+    data: impl Fn(&TensorSpec, D) -> Result<Data>,
+) -> Result<Input> {
     let found = match given.dtype {
         None => Ok(spec.dtype),
         Some(dtype) => dtype,
@@ -152,10 +151,14 @@ fn tensor<D>(
         .ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
     let size = byte_size(spec.dtype, &shape);
     let expected = size.ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
-    let data = bytes(spec, given.data)?;
-    if spec.dtype == DType::Bytes {
+    let mut data = data(spec, given.data)?;
+    if matches!(spec.dtype, DType::Bytes | DType::Bool) {
+        // What is checked must be what is run: a client may rewrite shared memory in between.
+        data = Data::Here(data.bytes()?);
+    }
+    if let (DType::Bytes, Data::Here(data)) = (spec.dtype, &data) {
         // Of BYTES the size is their number.
-        strings::check(&data, expected).map_err(|fault| Error::WrongStrings {
+        strings::check(data, expected).map_err(|fault| Error::WrongStrings {
             model: model.name.clone(),
             input: spec.name.clone(),
             expected,
@@ -169,7 +172,7 @@ fn tensor<D>(
             found: data.len(),
         });
     }
-    if spec.dtype == DType::Bool
+    if let (DType::Bool, Data::Here(data)) = (spec.dtype, &data)
         && let Some(index) = data.iter().position(|&byte| byte > 1)
     {
         return Err(Error::BadElement {
@@ -178,7 +181,7 @@ fn tensor<D>(
             detail: format!("element {index}: expected a BOOL of 0 or 1, got {}", data[index]),
         });
     }
-    Ok(Tensor { dtype: spec.dtype, shape, data })
+    Ok(Input { dtype: spec.dtype, shape, data })
 }
 
 /// Whether a shape is one of those the dims describe.

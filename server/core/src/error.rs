@@ -84,6 +84,30 @@ pub enum Error {
     MessageTooLarge { found: usize, limit: usize },
     /// Too many bytes of unfinished messages over all connections.
     NoMemory { limit: usize },
+    /// Shared memory is not allowed.
+    SharedMemoryDisabled,
+    /// There is no such shared memory object.
+    NoSharedMemory { key: String },
+    /// A region of this name is registered already.
+    RegionExists { region: String },
+    /// A region that is not within its object, or of no bytes.
+    BadRegion { region: String },
+    /// There is no such region; told to those who ask for its status.
+    UnknownSystemRegion { region: String },
+    /// There is no such region on a GPU.
+    UnknownCudaRegion { region: String },
+    /// There is no such region.
+    UnknownRegion { region: String },
+    /// A part of a region that begins after its end.
+    RegionOffset { region: String },
+    /// A part that is not within its region, or no longer within its object.
+    RegionRange { region: String },
+    /// An output does not fit where it was asked to go.
+    RegionTooSmall { output: String, found: usize, expected: usize },
+    /// This build knows no GPU.
+    NoGpu { region: String },
+    /// An answer longer than clients can read.
+    ReplyTooLarge { found: usize, limit: usize },
     /// A message in a form that this server does not read.
     Unimplemented { detail: String },
     /// The request is no well-formed gRPC call.
@@ -136,6 +160,13 @@ impl Error {
         match self.itself() {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } => Code::NotFound,
             Self::NotReady { .. } | Self::Draining | Self::QueueTimeout => Code::Unavailable,
+            Self::UnknownSystemRegion { .. }
+            | Self::UnknownCudaRegion { .. }
+            | Self::UnknownRegion { .. } => Code::NotFound,
+            Self::RegionExists { .. } => Code::AlreadyExists,
+            Self::SharedMemoryDisabled => Code::Unimplemented,
+            // As Triton has it.
+            Self::NoSharedMemory { .. } | Self::RegionTooSmall { .. } => Code::Internal,
             Self::NotApplicable { .. } => Code::FailedPrecondition,
             Self::QueueFull { .. } if dialect == Dialect::Inference => Code::Unavailable,
             Self::QueueFull { .. } | Self::MessageTooLarge { .. } | Self::NoMemory { .. } => {
@@ -181,6 +212,18 @@ impl Error {
             Self::Draining => "DRAINING",
             Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
             Self::NoMemory { .. } => "MEMORY_BUDGET",
+            Self::SharedMemoryDisabled => "SHARED_MEMORY_DISABLED",
+            Self::NoSharedMemory { .. } => "NO_SHARED_MEMORY",
+            Self::RegionExists { .. } => "REGION_EXISTS",
+            Self::UnknownSystemRegion { .. }
+            | Self::UnknownCudaRegion { .. }
+            | Self::UnknownRegion { .. } => "UNKNOWN_REGION",
+            Self::BadRegion { .. } | Self::RegionOffset { .. } | Self::RegionRange { .. } => {
+                "REGION_RANGE"
+            }
+            Self::RegionTooSmall { .. } => "REGION_TOO_SMALL",
+            Self::NoGpu { .. } => "NO_GPU",
+            Self::ReplyTooLarge { .. } => "REPLY_TOO_LARGE",
             Self::Unimplemented { .. } => "UNIMPLEMENTED",
             Self::Malformed { .. } => "MALFORMED_CALL",
             Self::Internal | Self::OfRequest { .. } => "INTERNAL",
@@ -347,6 +390,41 @@ impl Error {
             Self::NoMemory { limit } => format!(
                 "unfinished messages over all connections hold {limit} bytes, the most allowed; try again later"
             ),
+            // Regions are the Open Inference Protocol's alone, and so in Triton's words.
+            Self::SharedMemoryDisabled => "Client shared memory is disabled. Start the server with '--shared-memory' to enable.".into(),
+            Self::NoSharedMemory { key } => {
+                format!("Unable to open shared memory region: '{key}'")
+            }
+            Self::RegionExists { region } => {
+                format!("shared memory region '{region}' already in manager")
+            }
+            Self::BadRegion { region } => {
+                format!("failed to register shared memory region '{region}': invalid args")
+            }
+            Self::UnknownSystemRegion { region } => {
+                format!("Unable to find system shared memory region: '{region}'")
+            }
+            Self::UnknownCudaRegion { region } => {
+                format!("Unable to find cuda shared memory region: '{region}'")
+            }
+            Self::UnknownRegion { region } => {
+                format!("Unable to find shared memory region: '{region}'")
+            }
+            Self::RegionOffset { region } => {
+                format!("Invalid offset for shared memory region: '{region}'")
+            }
+            Self::RegionRange { region } => {
+                format!("Invalid offset + byte size for shared memory region: '{region}'")
+            }
+            Self::RegionTooSmall { output, found, expected } => format!(
+                "shared memory size specified with the request for output '{output}' ({found} bytes) should be at least {expected} bytes to hold the results"
+            ),
+            Self::NoGpu { region } => format!(
+                "failed to register CUDA shared memory region: '{region}', GPUs not supported"
+            ),
+            Self::ReplyTooLarge { found, limit } => {
+                format!("expected an answer of at most {limit} bytes, got {found}; ask for fewer rows")
+            }
             Self::Unimplemented { detail } | Self::Malformed { detail } => detail.clone(),
             Self::Internal => "the server failed; its log says more".into(),
         }

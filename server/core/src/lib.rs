@@ -14,7 +14,7 @@
 //!
 //! Beside it: [`catalog`] knows where every model stands, [`warmup`] and [`golden`] look at one
 //! before it serves, [`metrics`] counts, [`config`] reads
-//! Triton's files, [`error`] names what can go wrong, and [`server`] is what
+//! Triton's files, [`regions`] are memory that clients share, [`error`] names what can go wrong, and [`server`] is what
 //! the control plane holds.
 
 mod batch;
@@ -33,6 +33,7 @@ mod metrics;
 pub mod model;
 pub mod proto;
 mod queue;
+mod regions;
 mod served;
 pub mod server;
 mod service;

@@ -5,16 +5,60 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::regions::Slice;
+use crate::tensor::{DType, Tensor};
+
+/// An input of a request.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Its sizes, the batch first where there is one.
+    pub shape: Vec<usize>,
+    /// `product(shape) * dtype.size()` bytes, or as many strings.
+    pub data: Data,
+}
+
+/// Where the elements of an input are.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// In the request.
+    Here(Bytes),
+    /// In memory that the client shares; read when the batch is gathered.
+    Shared(Slice),
+}
+
+impl Data {
+    /// In bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len(),
+            Self::Shared(slice) => slice.len(),
+        }
+    }
+
+    /// All of them, wherever they are.
+    pub fn bytes(&self) -> Result<Bytes> {
+        match self {
+            Self::Here(bytes) => Ok(bytes.clone()),
+            Self::Shared(slice) => {
+                let mut bytes = vec![0; slice.len()];
+                slice.read(&mut bytes)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+}
 
 /// A checked request on its way to the engine.
 #[derive(Debug)]
 pub struct Job {
     /// In the model's order; none where an optional one is left out.
-    pub inputs: Vec<Option<Tensor>>,
+    pub inputs: Vec<Option<Input>>,
     /// At least 1.
     pub rows: usize,
     /// When the answer is of no more use.
@@ -174,16 +218,13 @@ fn same_row_shape(a: &Job, b: &Job) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::tensor::DType;
 
     type Reply = oneshot::Receiver<Result<Answer>>;
 
     fn job(rows: usize, columns: usize, deadline: Option<Instant>) -> (Job, Reply) {
-        let data = Bytes::from(vec![0; rows * columns]);
-        let input = Tensor { dtype: DType::Uint8, shape: vec![rows, columns], data };
+        let data = Data::Here(vec![0; rows * columns].into());
+        let input = Input { dtype: DType::Uint8, shape: vec![rows, columns], data };
         let (reply, answer) = oneshot::channel();
         let (inputs, queued) = (vec![Some(input)], Instant::now());
         (Job { inputs, rows, deadline, expiry: None, queued, reply }, answer)

@@ -21,12 +21,14 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::model::{Model, ModelSpec, Report};
 use crate::queue::{Depth, Queue};
+use crate::regions::Regions;
 use crate::served::Runs;
 use crate::shard::{self, Handle, Install, Life, Shared};
-use crate::unary::Limits;
+use crate::unary::{self, Limits};
 use crate::warmup;
 
-/// What unfinished messages may hold over all connections, in bytes.
+/// What unfinished messages may hold over all connections, in bytes, where no single one may be
+/// longer.
 const UNFINISHED_BYTES: usize = 256 << 20;
 
 /// How a server is to run.
@@ -44,6 +46,8 @@ pub struct ServerConfig {
     pub queue_rows: usize,
     /// The longest message, in bytes.
     pub max_message_bytes: usize,
+    /// Clients may register shared memory.
+    pub shared_memory: bool,
     /// Open connections at once.
     pub max_connections: usize,
     /// The name in ServerMetadata.
@@ -74,10 +78,12 @@ impl Server {
         let grpc = listen::bind(&config.host, config.grpc_port)?;
         let http = listen::bind(&config.host, config.http_port)?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
-        let memory = Memory::new(UNFINISHED_BYTES);
+        // Room for one message of any legal size, at least.
+        let memory = Memory::new(UNFINISHED_BYTES.max(config.max_message_bytes + unary::PREFIX));
         let shared = Arc::new(Shared {
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
+            regions: Regions::new(config.shared_memory),
             limits: Limits { message: config.max_message_bytes, memory },
             server_name: config.server_name.clone(),
             server_version: config.server_version.clone(),

@@ -36,6 +36,7 @@ use crate::error::{Dialect, Error, Result};
 use crate::metrics::{Metrics, ModelMetrics, Ran};
 use crate::model::Model;
 use crate::queue::{Answer, Depth};
+use crate::regions::Regions;
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
 use crate::unary::{self, Call, Limits, Received, Refused};
@@ -58,6 +59,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What bounds a message.
     pub limits: Limits,
+    /// Memory that clients share.
+    pub regions: Regions,
     /// The name in ServerMetadata.
     pub server_name: String,
     /// The version in ServerMetadata.
@@ -177,7 +180,8 @@ pub fn start(
 /// What the tasks of one shard share.
 #[derive(Debug)]
 pub struct Shard {
-    shared: Arc<Shared>,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
     handle: Handle,
     life: watch::Receiver<Life>,
     models: RefCell<HashMap<String, BTreeMap<u64, Rc<Served>>>>,
@@ -378,9 +382,10 @@ impl Shard {
         dialect: Dialect,
         answer: impl AsyncFnOnce(&Self, Q, Call, &Trace) -> Result<BytesMut>,
     ) -> Result<Bytes> {
-        let call = Call { arrived: Instant::now(), deadline: None };
+        let call = Call::now();
         let trace = Trace::default();
         let result = answer(self, request, call, &trace).await;
+        let result = result.and_then(unary::within_limit);
         let code = result.as_ref().map_or_else(|error| error.code(dialect), |_| Code::Ok);
         self.count(&trace, code, call.arrived);
         result.map(BytesMut::freeze)

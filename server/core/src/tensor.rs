@@ -117,11 +117,6 @@ impl Tensor {
             dtype => Box::new(self.data.chunks(dtype.size())),
         }
     }
-
-    /// Whether its first byte lies where an element may lie.
-    pub fn is_aligned(&self) -> bool {
-        self.data.as_ptr().addr().is_multiple_of(self.dtype.size())
-    }
 }
 
 /// Hands out a tensor's rows in their order; they share its memory.
@@ -162,6 +157,13 @@ pub struct TensorView<'a> {
     /// `product(shape) * dtype.size()` bytes, or as many strings; aligned for `dtype` where an
     /// engine gets it.
     pub data: &'a [u8],
+}
+
+impl TensorView<'_> {
+    /// Whether its first byte lies where an element may lie.
+    pub fn is_aligned(&self) -> bool {
+        self.data.as_ptr().addr().is_multiple_of(self.dtype.size())
+    }
 }
 
 /// The number of bytes of a tensor, or of strings where it is of BYTES; nothing where the product does

@@ -68,7 +68,7 @@ class Server:
 
         `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
         (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
-        max_connections: int, server_name: str, server_version: str, strict_readiness: bool.
+        max_connections: int, shared_memory: bool, server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.
         """
 

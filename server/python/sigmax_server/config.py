@@ -155,8 +155,7 @@ class ServerConfig:
     )
     max_message_bytes: int = field(
         default=64 * 2**20,
-        # More could never come: unfinished messages of all connections share 256 MiB.
-        metadata=_says(_whole("N", 1, 256 * 2**20), "largest request message", "bytes"),
+        metadata=_says(_COUNT, "largest request message, also when decompressed", "bytes"),
     )
     max_connections: int = field(
         default=4096,
@@ -169,6 +168,12 @@ class ServerConfig:
     device: str = field(
         default="auto",
         metadata=_says(_DEVICE, "what models run on: auto or cpu"),
+    )
+    shared_memory: bool = field(
+        default=False,
+        metadata=_says(
+            SWITCH, "let clients pass tensors in shared memory; only for clients that are trusted"
+        ),
     )
     server_name: str = field(
         default="triton",

@@ -9,6 +9,7 @@ use crate::check::{Checked, Given, check};
 use crate::error::{Error, Result};
 use crate::model::{ModelSpec, Task, TensorSpec};
 use crate::proto::sigmax::{self, ClassifyRequest, tensor::Data};
+use crate::queue;
 use crate::served::Served;
 use crate::service::{dtype_of_wire, reply};
 use crate::shard::{Shard, Trace};
@@ -69,7 +70,8 @@ fn prepare(
     let spec = &served.model.spec;
     let options = options(spec, &request)?;
     let given = request.inputs.into_iter().map(given).collect();
-    let checked = check(spec, given, |input, data| elements(spec, input, data))?;
+    let checked =
+        check(spec, given, |input, data| elements(spec, input, data).map(queue::Data::Here))?;
     Ok((served, options, checked))
 }
 

@@ -16,9 +16,11 @@ use crate::model::ModelSpec;
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
+use crate::queue::Data;
+use crate::regions::{Regions, Slice};
 use crate::served::Served;
 use crate::service::parameters::{bad, queue_timeout, wrong_type};
-use crate::service::{classification, contents};
+use crate::service::{classification, contents, shared_memory};
 use crate::shard::{Shard, Trace};
 use crate::tensor::{DType, Tensor};
 use crate::unary::{Call, PREFIX, Received};
@@ -60,6 +62,8 @@ enum Delivery {
     Raw,
     /// By the so many highest values.
     Classes(usize),
+    /// Into shared memory.
+    Shared(Slice),
 }
 
 /// Answers a unary call.
@@ -122,8 +126,9 @@ fn prepare(shard: &Shard, request: ModelInferRequest, trace: &Trace) -> Result<P
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
     unique(request.outputs.iter().map(|output| &*output.name))
         .map_err(|output| Error::DuplicateOutput { output: output.to_owned() })?;
-    let given = given(spec, request.inputs, request.raw_input_contents)?;
-    let outputs = wanted(spec, request.outputs)?;
+    let regions = &shard.shared.regions;
+    let given = given(spec, regions, request.inputs, request.raw_input_contents)?;
+    let outputs = wanted(spec, regions, request.outputs)?;
     let checked = check(spec, given, |_, data| Ok(data))?;
     Ok(Prepared { served, outputs, checked, patience })
 }
@@ -131,15 +136,22 @@ fn prepare(shard: &Shard, request: ModelInferRequest, trace: &Trace) -> Result<P
 /// Finds each input's elements.
 fn given(
     spec: &ModelSpec,
+    regions: &Regions,
     inputs: Vec<InferInputTensor>,
     raw: Vec<Bytes>,
-) -> Result<Vec<Given<Bytes>>> {
+) -> Result<Vec<Given<Data>>> {
     let no_raw = raw.is_empty();
     let mut raw = raw.into_iter();
     let pair = |input: InferInputTensor| {
         let InferInputTensor { name, datatype, shape, parameters, contents } = input;
         let dtype = DType::from_name(&datatype);
-        refuse_shared_memory(&parameters)?;
+        if let Some(slice) = shared_memory::slice(regions, &parameters)? {
+            if contents.is_some_and(|contents| contents != Default::default()) {
+                return Err(Error::TwoForms { model: spec.name.clone(), input: name });
+            }
+            let data = Data::Shared(slice);
+            return Ok(Given { dtype: Some(dtype.ok_or(datatype)), name, shape, data });
+        }
         let data = match contents {
             Some(contents) if no_raw => contents::bytes(spec, &name, dtype, &contents)?,
             // Some converters send empty typed contents beside raw ones.
@@ -150,18 +162,23 @@ fn given(
                 .next()
                 .ok_or_else(|| Error::NoData { model: spec.name.clone(), input: name.clone() })?,
         };
+        let data = Data::Here(data);
         Ok(Given { dtype: Some(dtype.ok_or(datatype)), name, shape, data })
     };
     inputs.into_iter().map(pair).collect()
 }
 
 /// Which outputs to return, and how: those asked for, in the order of the request; else all.
-fn wanted(spec: &ModelSpec, asked: Vec<InferRequestedOutputTensor>) -> Result<Vec<Wanted>> {
+fn wanted(
+    spec: &ModelSpec,
+    regions: &Regions,
+    asked: Vec<InferRequestedOutputTensor>,
+) -> Result<Vec<Wanted>> {
     if asked.is_empty() {
         let all = 0..spec.outputs.len();
         return Ok(all.map(|index| Wanted { index, delivery: Delivery::Raw }).collect());
     }
-    let deliveries = asked.iter().map(|output| delivery(&output.parameters));
+    let deliveries = asked.iter().map(|output| delivery(regions, &output.parameters));
     let deliveries = deliveries.collect::<Result<Vec<_>>>()?;
     let find = |(output, delivery): (InferRequestedOutputTensor, Delivery)| match spec
         .outputs
@@ -178,10 +195,16 @@ fn wanted(spec: &ModelSpec, asked: Vec<InferRequestedOutputTensor>) -> Result<Ve
     asked.into_iter().zip(deliveries).map(find).collect()
 }
 
-fn delivery(parameters: &BTreeMap<String, InferParameter>) -> Result<Delivery> {
-    refuse_shared_memory(parameters)?;
-    let Some(count) = parameters.get("classification") else {
-        return Ok(Delivery::Raw);
+fn delivery(regions: &Regions, parameters: &BTreeMap<String, InferParameter>) -> Result<Delivery> {
+    let slice = shared_memory::slice(regions, parameters)?;
+    let count = match (slice, parameters.get("classification")) {
+        (None, None) => return Ok(Delivery::Raw),
+        (Some(slice), None) => return Ok(Delivery::Shared(slice)),
+        (Some(_), Some(_)) => {
+            let detail = "output can't set both 'shared_memory_region' and 'classification'";
+            return Err(bad(detail.into()));
+        }
+        (None, Some(count)) => count,
     };
     match count.parameter_choice {
         Some(ParameterChoice::Int64Param(count @ 1..)) => {
@@ -191,16 +214,6 @@ fn delivery(parameters: &BTreeMap<String, InferParameter>) -> Result<Delivery> {
             "invalid value for 'classification' parameter, expected >= 1, got {count}"
         ))),
         ref other => Err(wrong_type("classification", "int64_param", other.as_ref())),
-    }
-}
-
-fn refuse_shared_memory(parameters: &BTreeMap<String, InferParameter>) -> Result<()> {
-    match parameters.contains_key("shared_memory_region") {
-        true => Err(Error::Unimplemented {
-            detail: "expected raw contents, got a shared memory region, which is not read yet"
-                .into(),
-        }),
-        false => Ok(()),
     }
 }
 
@@ -216,7 +229,7 @@ fn encode(
     let delivered = outputs
         .iter()
         .map(|&Wanted { index, ref delivery }| match *delivery {
-            Delivery::Raw => Ok(Cow::Borrowed(&tensors[index])),
+            Delivery::Raw | Delivery::Shared(_) => Ok(Cow::Borrowed(&tensors[index])),
             Delivery::Classes(count) => {
                 classification::classes(spec, index, &tensors[index], count).map(Cow::Owned)
             }
@@ -230,10 +243,10 @@ fn encode(
         put_text(ID, id, &mut reply);
     }
     for (wanted, tensor) in outputs.iter().zip(&delivered) {
-        let spec = &spec.outputs[wanted.index];
-        let (name, dtype) = (&spec.name, tensor.dtype.name());
+        let declared = &spec.outputs[wanted.index];
+        let (name, dtype) = (&declared.name, tensor.dtype.name());
         // A scalar is shown as its configuration declares it: as itself, or by axes of size 1.
-        let ones = tensor.shape.is_empty().then(|| spec.dims.iter().map(|_| 1));
+        let ones = tensor.shape.is_empty().then(|| declared.dims.iter().map(|_| 1));
         let sizes = tensor.shape.iter().map(|size| *size as u64).chain(ones.into_iter().flatten());
         let shape_size = sizes.clone().map(encoded_len_varint).sum();
         let parts = [name.len(), dtype.len(), shape_size];
@@ -246,10 +259,27 @@ fn encode(
         encode_varint(shape_size as u64, &mut reply);
         sizes.for_each(|size| encode_varint(size, &mut reply));
     }
-    for tensor in &delivered {
-        put_bytes(RAW_OUTPUT_CONTENTS, &tensor.data, &mut reply);
+    for (wanted, tensor) in outputs.iter().zip(&delivered) {
+        let in_reply: &[u8] = match &wanted.delivery {
+            Delivery::Shared(slice) => {
+                share(&spec.outputs[wanted.index].name, tensor, slice)?;
+                // An entry all the same: clients find the others by their place.
+                &[]
+            }
+            Delivery::Raw | Delivery::Classes(_) => &tensor.data,
+        };
+        put_bytes(RAW_OUTPUT_CONTENTS, in_reply, &mut reply);
     }
     Ok(reply)
+}
+
+/// Writes an output where the client wants it.
+fn share(name: &str, tensor: &Tensor, slice: &Slice) -> Result<()> {
+    let (found, expected) = (slice.len(), tensor.data.len());
+    if found < expected {
+        return Err(Error::RegionTooSmall { output: name.to_owned(), found, expected });
+    }
+    slice.write(&tensor.data)
 }
 
 fn put_text(field: u32, text: &str, reply: &mut BytesMut) {

@@ -9,17 +9,23 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::catalog::{State, parse_version};
-use crate::error::Dialect;
+use crate::error::{Dialect, Error};
 use crate::model::TensorSpec;
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::proto::inference::model_metadata_response::TensorMetadata;
 use crate::proto::inference::{
-    ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelMetadataRequest,
-    ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest,
-    ModelStatisticsResponse, ModelStreamInferResponse, ServerLiveRequest, ServerLiveResponse,
-    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    CudaSharedMemoryRegisterRequest, CudaSharedMemoryRegisterResponse,
+    CudaSharedMemoryStatusRequest, CudaSharedMemoryStatusResponse,
+    CudaSharedMemoryUnregisterRequest, CudaSharedMemoryUnregisterResponse, ModelConfigRequest,
+    ModelConfigResponse, ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse,
+    ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
+    ModelStreamInferResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
+    ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    SystemSharedMemoryRegisterRequest, SystemSharedMemoryRegisterResponse,
+    SystemSharedMemoryStatusRequest, SystemSharedMemoryStatusResponse,
+    SystemSharedMemoryUnregisterRequest, SystemSharedMemoryUnregisterResponse,
 };
-use crate::service::{infer, statistics, stream};
+use crate::service::{infer, shared_memory, statistics, stream};
 use crate::shard::{Handle, Shard, Shared};
 
 /// The service. Calls that it does not have are UNIMPLEMENTED.
@@ -30,6 +36,20 @@ pub struct Inference {
 }
 
 impl Inference {
+    /// What works beyond the protocol's core, by the names of Triton's documents.
+    fn extensions(&self) -> Vec<String> {
+        let always = [
+            "classification",
+            "schedule_policy",
+            "model_configuration",
+            "binary_tensor_data",
+            "parameters",
+            "statistics",
+        ];
+        let shared_memory = self.shared.regions.are_allowed().then_some("system_shared_memory");
+        always.into_iter().chain(shared_memory).map(str::to_owned).collect()
+    }
+
     /// The service of one shard.
     pub fn new(shared: Arc<Shared>, shard: Handle) -> Self {
         Self { shared, shard }
@@ -71,7 +91,7 @@ impl GrpcInferenceService for Inference {
         Ok(Response::new(ServerMetadataResponse {
             name: self.shared.server_name.clone(),
             version: self.shared.server_version.clone(),
-            extensions: Vec::new(),
+            extensions: self.extensions(),
         }))
     }
 
@@ -112,6 +132,54 @@ impl GrpcInferenceService for Inference {
         Ok(Response::new(ModelConfigResponse { config: Some(model.spec.config.clone()) }))
     }
 
+    async fn system_shared_memory_status(
+        &self,
+        request: Request<SystemSharedMemoryStatusRequest>,
+    ) -> Result<Response<SystemSharedMemoryStatusResponse>, Status> {
+        answered(shared_memory::status(&self.shared.regions, &request.get_ref().name))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        request: Request<SystemSharedMemoryRegisterRequest>,
+    ) -> Result<Response<SystemSharedMemoryRegisterResponse>, Status> {
+        let registered = shared_memory::register(&self.shared.regions, request.get_ref());
+        answered(registered.map(|()| SystemSharedMemoryRegisterResponse {}))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        request: Request<SystemSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<SystemSharedMemoryUnregisterResponse>, Status> {
+        let unregistered = self.shared.regions.unregister(&request.get_ref().name);
+        answered(unregistered.map(|()| SystemSharedMemoryUnregisterResponse {}))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        request: Request<CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<CudaSharedMemoryStatusResponse>, Status> {
+        let CudaSharedMemoryStatusRequest { name: region } = request.into_inner();
+        answered(match region.as_str() {
+            "" => Ok(CudaSharedMemoryStatusResponse::default()),
+            _ => Err(Error::UnknownCudaRegion { region }),
+        })
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        request: Request<CudaSharedMemoryRegisterRequest>,
+    ) -> Result<Response<CudaSharedMemoryRegisterResponse>, Status> {
+        answered(Err(Error::NoGpu { region: request.into_inner().name }))
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: Request<CudaSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<CudaSharedMemoryUnregisterResponse>, Status> {
+        Ok(Response::new(CudaSharedMemoryUnregisterResponse {}))
+    }
+
     async fn model_statistics(
         &self,
         request: Request<ModelStatisticsRequest>,
@@ -131,6 +199,10 @@ impl GrpcInferenceService for Inference {
         let answer = move |request| Box::pin(one(shard.clone(), request, errors_end_it));
         Ok(stream::start(request.into_inner(), FuturesOrdered::new(), answer))
     }
+}
+
+fn answered<T>(result: crate::error::Result<T>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| error.status(Dialect::Inference))
 }
 
 /// A request that fails is answered by its error, and the stream goes on, unless the client wants

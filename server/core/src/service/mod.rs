@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic::service::Routes;
 
 use crate::proto::health::health_server::HealthServer;
@@ -20,6 +21,7 @@ pub mod infer;
 pub mod inference;
 pub mod parameters;
 pub mod reply;
+pub mod shared_memory;
 pub mod statistics;
 pub mod stream;
 
@@ -31,8 +33,18 @@ pub fn routes(shared: &Arc<Shared>, handle: &Handle) -> Routes {
     let limit = shared.limits.message;
     let mut routes = Routes::builder();
     routes
-        .add_service(ClassifierServiceServer::new(classifier).max_decoding_message_size(limit))
-        .add_service(GrpcInferenceServiceServer::new(inference).max_decoding_message_size(limit))
+        .add_service(
+            ClassifierServiceServer::new(classifier)
+                .max_decoding_message_size(limit)
+                .accept_compressed(Gzip)
+                .accept_compressed(Deflate),
+        )
+        .add_service(
+            GrpcInferenceServiceServer::new(inference)
+                .max_decoding_message_size(limit)
+                .accept_compressed(Gzip)
+                .accept_compressed(Deflate),
+        )
         .add_service(HealthServer::new(health));
     let reflection = || {
         tonic_reflection::server::Builder::configure()

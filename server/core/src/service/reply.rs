@@ -257,7 +257,7 @@ mod tests {
 
     /// What a client reads.
     fn decoded(spec: &ModelSpec, options: &Options, answer: &Answer) -> Result<ClassifyResponse> {
-        let call = Call { arrived: Instant::now(), deadline: None };
+        let call = Call::now();
         let reply = encode(spec, options, answer, call, 5)?;
         Ok(ClassifyResponse::decode(&reply[5..]).expect("a ClassifyResponse"))
     }

@@ -4,11 +4,13 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io::Read;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -24,7 +26,7 @@ use crate::memory::Memory;
 pub const PREFIX: usize = 5;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,deflate");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -46,6 +48,26 @@ pub struct Call {
     pub arrived: Instant,
     /// By the header `grpc-timeout`.
     pub deadline: Option<Instant>,
+    /// By the header `grpc-encoding`.
+    pub encoding: Encoding,
+}
+
+impl Call {
+    /// One of a stream.
+    pub fn now() -> Self {
+        Self { arrived: Instant::now(), deadline: None, encoding: Encoding::Identity }
+    }
+}
+
+/// How a message that has the compressed flag is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not at all.
+    Identity,
+    /// RFC 1952.
+    Gzip,
+    /// zlib, RFC 1950.
+    Deflate,
 }
 
 /// Why a call is refused by its head alone.
@@ -73,13 +95,19 @@ pub fn head<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> 
         let detail = "expected the header 'te: trailers'; a proxy on the way may not know gRPC";
         return Err(Error::Malformed { detail: detail.into() }.into());
     }
-    let encoding = headers.get(&ENCODING).filter(|encoding| *encoding != "identity");
-    if let Some(encoding) = encoding {
-        let detail = format!("expected grpc-encoding identity, got {encoding:?}");
-        return Err(Error::Unimplemented { detail }.into());
-    }
+    let encoding = match headers.get(&ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Encoding::Identity,
+        Some(b"gzip") => Encoding::Gzip,
+        Some(b"deflate") => Encoding::Deflate,
+        Some(other) => {
+            let other = other.escape_ascii();
+            let detail = format!("expected grpc-encoding identity, gzip or deflate, got {other}");
+            return Err(Error::Unimplemented { detail }.into());
+        }
+    };
     let timeout = timeout(headers)?;
-    Ok(Call { arrived, deadline: timeout.and_then(|timeout| arrived.checked_add(timeout)) })
+    let deadline = timeout.and_then(|timeout| arrived.checked_add(timeout));
+    Ok(Call { arrived, deadline, encoding })
 }
 
 /// Answers one call: reads its one message, has it handled, and frames the reply, which the
@@ -113,7 +141,7 @@ where
                 Err(Error::Internal)
             }),
     };
-    match result {
+    match result.and_then(within_limit) {
         Ok(message) => (succeeded(frame(message)), Code::Ok),
         Err(error) => (failed(&error, dialect), error.code(dialect)),
     }
@@ -127,10 +155,12 @@ where
 {
     let message = match call.deadline {
         // Makes a timer only where the message is not there yet.
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), read(body, limits))
-            .await
-            .unwrap_or(Err(Error::DeadlineExceeded))?,
-        None => read(body, limits).await?,
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline.into(), read(body, call.encoding, limits))
+                .await
+                .unwrap_or(Err(Error::DeadlineExceeded))?
+        }
+        None => read(body, call.encoding, limits).await?,
     };
     handle(message, call).await
 }
@@ -173,12 +203,13 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
 
 /// Reads the call's one message. Its memory grows with the bytes that came, never with the length
 /// announced.
-async fn read<B>(mut body: B, limits: &Limits) -> Result<Received>
+async fn read<B>(mut body: B, encoding: Encoding, limits: &Limits) -> Result<Received>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let mut received = Received::default();
     let mut share = None;
+    let mut compressed = false;
     let mut whole = None;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
@@ -190,7 +221,9 @@ where
         let came = data.len();
         received.push(data);
         if whole.is_none() && received.remaining() >= PREFIX {
-            whole = Some(PREFIX + received.length(limits.message)?);
+            let (is_compressed, length) = received.prefix(limits.message)?;
+            compressed = is_compressed;
+            whole = Some(PREFIX + length);
         }
         if whole.is_some_and(|whole| received.remaining() > whole) {
             let detail = "expected one message in a unary call, got more";
@@ -204,7 +237,7 @@ where
     match whole {
         Some(whole) if received.remaining() == whole => {
             received.advance(PREFIX);
-            Ok(received)
+            if compressed { received.decompressed(encoding, limits.message) } else { Ok(received) }
         }
         Some(whole) => Err(Error::Malformed {
             detail: format!(
@@ -240,28 +273,49 @@ impl Received {
         }
     }
 
-    /// Reads the prefix, without taking it: the message's length, checked against the limit.
-    fn length(&self, limit: usize) -> Result<usize> {
+    /// Reads the prefix, without taking it: whether the message is compressed, and its length,
+    /// checked against the limit.
+    fn prefix(&self, limit: usize) -> Result<(bool, usize)> {
         let mut prefix = [0; PREFIX];
         let bytes = self.first.iter().chain(self.later.iter().flatten());
         prefix.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         let [flag, length @ ..] = prefix;
-        match flag {
-            0 => {}
-            1 => {
-                let detail = "expected no compressed message without the header grpc-encoding";
-                return Err(Error::Malformed { detail: detail.into() });
-            }
-            _ => {
-                let detail = format!("compressed flag: expected 0 or 1, got {flag}");
-                return Err(Error::Malformed { detail });
-            }
+        if flag > 1 {
+            let detail = format!("compressed flag: expected 0 or 1, got {flag}");
+            return Err(Error::Malformed { detail });
         }
         let found = u32::from_be_bytes(length) as usize;
         if found > limit {
             return Err(Error::MessageTooLarge { found, limit });
         }
-        Ok(found)
+        Ok((flag == 1, found))
+    }
+
+    /// The message as it was before it was compressed. Its memory grows with what comes out, up to
+    /// the limit.
+    fn decompressed(self, encoding: Encoding, limit: usize) -> Result<Self> {
+        let mut message = Vec::new();
+        // One byte more, to tell a message of just the limit from a longer one.
+        let most = limit as u64 + 1;
+        let read = match encoding {
+            Encoding::Identity => {
+                let detail = "expected no compressed message without the header grpc-encoding";
+                return Err(Error::Malformed { detail: detail.into() });
+            }
+            Encoding::Gzip => {
+                MultiGzDecoder::new(self.reader()).take(most).read_to_end(&mut message)
+            }
+            Encoding::Deflate => {
+                ZlibDecoder::new(self.reader()).take(most).read_to_end(&mut message)
+            }
+        };
+        read.map_err(|error| Error::Malformed {
+            detail: format!("expected a message compressed by {encoding:?}: {error}"),
+        })?;
+        if message.len() > limit {
+            return Err(Error::MessageTooLarge { found: message.len(), limit });
+        }
+        Ok(Self { size: message.len(), first: message.into(), later: VecDeque::new() })
     }
 
     /// The message. Byte fields share the frames' memory; only one that spans frames is copied.
@@ -309,6 +363,15 @@ impl Buf for Received {
     }
 }
 
+/// An answer that clients can read: their libraries count in 32 bits with a sign.
+pub fn within_limit(reply: BytesMut) -> Result<BytesMut> {
+    let limit = i32::MAX as usize;
+    match reply.len().saturating_sub(PREFIX) {
+        found if found > limit => Err(Error::ReplyTooLarge { found, limit }),
+        _ => Ok(reply),
+    }
+}
+
 /// Fills in the prefix of a message.
 fn frame(mut message: BytesMut) -> Bytes {
     let length = (message.len() - PREFIX) as u32;
@@ -331,7 +394,7 @@ fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, GRPC);
     if matches!(error, Error::Unimplemented { .. }) {
-        headers.insert(ACCEPT_ENCODING, IDENTITY);
+        headers.insert(ACCEPT_ENCODING, ENCODINGS);
     }
     if error.status(dialect).add_header(headers).is_err() {
         headers.insert(GRPC_STATUS, HeaderValue::from(Code::Internal as i32));

@@ -38,6 +38,7 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         queue_rows: 1000,
         max_message_bytes: 1 << 20,
         max_connections: 100,
+        shared_memory: false,
         server_name: "triton".into(),
         server_version: "0".into(),
         strict_readiness: true,
