@@ -40,7 +40,6 @@ impl Inference {
     fn extensions(&self) -> Vec<String> {
         let always = [
             "classification",
-            "schedule_policy",
             "model_configuration",
             "binary_tensor_data",
             "parameters",

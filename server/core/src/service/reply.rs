@@ -208,7 +208,7 @@ fn wire_tensor(name: &str, tensor: &Tensor) -> sigmax::Tensor {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use prost::Message;
 
