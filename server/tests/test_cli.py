@@ -22,8 +22,14 @@ OTHER = {
     "server_name": ("mine", "mine"),
     "grace_seconds": ("0.5", 0.5),
     "strict_readiness": ("false", False),
+    "shared_memory": ("true", True),
+    "model_control": ("explicit", "explicit"),
+    "load_model": ("a,b", "a,b"),
+    "allow_model_upload": ("true", True),
     "exit_on_error": ("true", True),
 }
+# Without it some of them are refused.
+EXPLICIT = {"SIGMAX_MODEL_CONTROL": "explicit"}
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 
 
@@ -58,13 +64,13 @@ def test_several_paths_are_read_around_flags() -> None:
 @each_setting
 def test_every_setting_is_a_flag(setting: Setting) -> None:
     text, value = OTHER[setting.name]
-    assert getattr(config(f"{setting.flag}={text}"), setting.name) == value
+    assert getattr(config(f"{setting.flag}={text}", **EXPLICIT), setting.name) == value
 
 
 @each_setting
 def test_every_setting_is_a_variable(setting: Setting) -> None:
     text, value = OTHER[setting.name]
-    assert getattr(config(**{setting.variable: text}), setting.name) == value
+    assert getattr(config(**{**EXPLICIT, setting.variable: text}), setting.name) == value
 
 
 def test_a_flag_wins_over_its_variable() -> None:
@@ -92,13 +98,14 @@ def test_a_bare_switch_means_true_and_takes_no_path() -> None:
         ("queue_rows", "1e3", "expected a whole number from 1 to 2147483647, got '1e3'"),
         (
             "max_message_bytes",
-            "268435457",
-            "expected a whole number from 1 to 268435456, got 268435457",
+            "2147483648",
+            "expected a whole number from 1 to 2147483647, got 2147483648",
         ),
         ("host", "a\nb", r"expected printable text, got 'a\nb'"),
         ("grace_seconds", "inf", "expected a finite number of seconds, 0 or more, got inf"),
         ("grace_seconds", "-1", "expected a finite number of seconds, 0 or more, got -1.0"),
         ("grace_seconds", "nan", "expected a finite number of seconds, 0 or more, got nan"),
+        ("load_model", "a", "expected it only where model_control is explicit, got 'a'"),
         ("strict_readiness", "maybe", "expected true or false, got 'maybe'"),
         (
             "device",

@@ -316,9 +316,12 @@ def outputs_asked(*names: str, **parameters: Any) -> list[dict[str, Any]]:
         ),
         (
             {"outputs": outputs_asked("p", shared_memory_region={"string_param": "r"})},
-            "UNIMPLEMENTED",
-            "UNIMPLEMENTED",
-            "expected raw contents, got a shared memory region, which is not read yet",
+            "INVALID_ARGUMENT",
+            "BAD_FIELD",
+            (
+                "'shared_memory_byte_size' must be specified along with 'shared_memory_region', "
+                "got no such parameter"
+            ),
         ),
     ],
 )

@@ -17,6 +17,8 @@ pub enum State {
     Ready(Arc<Model>),
     /// Not serving, for this reason.
     Unavailable(String),
+    /// Not serving any more, as ordered.
+    Unloaded,
 }
 
 /// All models, and the server's own state.
@@ -56,9 +58,23 @@ impl Catalog {
         match self.read().find(name, version) {
             Err(error) => error,
             // It has become ready this very moment.
-            Ok(_) => {
-                Error::NotReady { model: name.to_owned(), reason: "it is being loaded".into() }
-            }
+            Ok(model) => Error::NotReady {
+                model: name.to_owned(),
+                version: model.spec.version,
+                reason: "it is being loaded".into(),
+            },
+        }
+    }
+
+    /// Write down that a version is being loaded, or could not be, unless it serves already: what
+    /// serves goes on until it is replaced.
+    pub fn set_unless_ready(&self, name: &str, version: u64, state: State) {
+        let is_ready = matches!(
+            self.read().versions(name).and_then(|versions| versions.get(&version)),
+            Some(State::Ready(_))
+        );
+        if !is_ready {
+            self.set(name, version, state);
         }
     }
 
@@ -83,7 +99,11 @@ impl Catalog {
 impl Book {
     /// Whether the server as a whole is ready.
     pub fn is_ready(&self) -> bool {
-        let mut newest = self.models.values().map(|versions| newest_ready(versions).is_some());
+        let wanted = self
+            .models
+            .values()
+            .filter(|versions| !versions.values().all(|state| matches!(state, State::Unloaded)));
+        let mut newest = wanted.map(|versions| newest_ready(versions).is_some());
         let models =
             if self.strict { newest.all(|ready| ready) } else { newest.any(|ready| ready) };
         self.loaded && !self.draining && models
@@ -114,21 +134,25 @@ impl Book {
         let wanted = parse_version(version)?;
         let versions =
             self.models.get(name).ok_or_else(|| Error::UnknownModel { model: name.to_owned() })?;
-        let state = match wanted {
+        let (version, state) = match wanted {
             Some(version) => versions
-                .get(&version)
+                .get_key_value(&version)
                 .ok_or_else(|| Error::UnknownVersion { model: name.to_owned(), version })?,
             None => match newest_ready(versions) {
                 Some(model) => return Ok(model),
-                None => versions.values().next_back().unwrap_or(&State::Loading),
+                None => versions
+                    .iter()
+                    .rfind(|(_, state)| !matches!(state, State::Unloaded))
+                    .ok_or_else(|| Error::NoVersions { model: name.to_owned() })?,
             },
         };
         let reason = match state {
             State::Ready(model) => return Ok(model),
             State::Loading => "it is being loaded".to_owned(),
             State::Unavailable(reason) => reason.clone(),
+            State::Unloaded => "it has been unloaded".to_owned(),
         };
-        Err(Error::NotReady { model: name.to_owned(), reason })
+        Err(Error::NotReady { model: name.to_owned(), version: *version, reason })
     }
 }
 

@@ -29,7 +29,7 @@ pub enum Error {
     /// The version text is no number above 0.
     BadVersion { found: String },
     /// The model is known, but cannot answer now.
-    NotReady { model: String, reason: String },
+    NotReady { model: String, version: u64, reason: String },
     /// Inputs are missing.
     MissingInputs { model: String, expected: Vec<String>, optional: usize, found: Vec<String> },
     /// The model has no such input.
@@ -108,6 +108,14 @@ pub enum Error {
     NoGpu { region: String },
     /// An answer longer than clients can read.
     ReplyTooLarge { found: usize, limit: usize },
+    /// Models are not loaded by request.
+    ControlDisabled,
+    /// No repository has the model, or the configuration beside the order is none.
+    NotInRepository { model: String, reason: String },
+    /// A model was to be loaded and could not be.
+    LoadFailed { model: String, reason: String },
+    /// Every version of the model has been unloaded.
+    NoVersions { model: String },
     /// A message in a form that this server does not read.
     Unimplemented { detail: String },
     /// The request is no well-formed gRPC call.
@@ -158,15 +166,21 @@ impl Error {
     /// The status code. The two services differ where Triton's clients expect it.
     pub fn code(&self, dialect: Dialect) -> Code {
         match self.itself() {
-            Self::UnknownModel { .. } | Self::UnknownVersion { .. } => Code::NotFound,
-            Self::NotReady { .. } | Self::Draining | Self::QueueTimeout => Code::Unavailable,
+            Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::NoVersions { .. } => {
+                Code::NotFound
+            }
+            Self::NotReady { .. } | Self::Draining | Self::QueueTimeout | Self::ControlDisabled => {
+                Code::Unavailable
+            }
             Self::UnknownSystemRegion { .. }
             | Self::UnknownCudaRegion { .. }
             | Self::UnknownRegion { .. } => Code::NotFound,
             Self::RegionExists { .. } => Code::AlreadyExists,
             Self::SharedMemoryDisabled => Code::Unimplemented,
             // As Triton has it.
-            Self::NoSharedMemory { .. } | Self::RegionTooSmall { .. } => Code::Internal,
+            Self::NoSharedMemory { .. }
+            | Self::RegionTooSmall { .. }
+            | Self::NotInRepository { .. } => Code::Internal,
             Self::NotApplicable { .. } => Code::FailedPrecondition,
             Self::QueueFull { .. } if dialect == Dialect::Inference => Code::Unavailable,
             Self::QueueFull { .. } | Self::MessageTooLarge { .. } | Self::NoMemory { .. } => {
@@ -186,6 +200,10 @@ impl Error {
             Self::UnknownVersion { .. } => "UNKNOWN_VERSION",
             Self::BadVersion { .. } => "BAD_VERSION",
             Self::NotReady { .. } => "MODEL_NOT_READY",
+            Self::NoVersions { .. } => "MODEL_UNLOADED",
+            Self::ControlDisabled => "MODEL_CONTROL_DISABLED",
+            Self::NotInRepository { .. } => "NOT_IN_REPOSITORY",
+            Self::LoadFailed { .. } => "LOAD_FAILED",
             Self::MissingInputs { .. } => "MISSING_INPUT",
             Self::UnexpectedInput { .. } => "UNEXPECTED_INPUT",
             Self::DuplicateInput { .. } => "DUPLICATE_INPUT",
@@ -304,7 +322,10 @@ impl Error {
                     "model_version: expected a decimal number above 0, or nothing; got '{found}'"
                 )
             }
-            Self::NotReady { model, reason } => format!("model '{model}' is not ready: {reason}"),
+            Self::NotReady { model, reason, .. } => {
+                format!("model '{model}' is not ready: {reason}")
+            }
+            Self::NoVersions { model } => format!("model '{model}' has been unloaded"),
             Self::MissingInputs { model, expected, found, .. } => format!(
                 "model '{model}' expects the inputs {}; got {}",
                 quoted(expected),
@@ -390,7 +411,16 @@ impl Error {
             Self::NoMemory { limit } => format!(
                 "unfinished messages over all connections hold {limit} bytes, the most allowed; try again later"
             ),
-            // Regions are the Open Inference Protocol's alone, and so in Triton's words.
+            // These are of the Open Inference Protocol alone, and so in Triton's words.
+            Self::ControlDisabled => {
+                "explicit model load / unload is not allowed if polling is enabled".into()
+            }
+            Self::NotInRepository { model, reason } => format!(
+                "failed to load '{model}', failed to poll from model repository: {reason}"
+            ),
+            Self::LoadFailed { model, reason } => {
+                format!("load failed for model '{model}': {reason}")
+            }
             Self::SharedMemoryDisabled => "Client shared memory is disabled. Start the server with '--shared-memory' to enable.".into(),
             Self::NoSharedMemory { key } => {
                 format!("Unable to open shared memory region: '{key}'")
@@ -442,8 +472,11 @@ impl Error {
             Self::BadVersion { found } => format!(
                 "failed to get model version from specified version string '{found}' (details: stol), version should be an integral value > 0"
             ),
-            Self::NotReady { model, reason } => {
-                format!("Request for unknown model: '{model}' is not at ready state: {reason}")
+            Self::NotReady { model, version, reason } => format!(
+                "Request for unknown model: '{model}' version {version} is not at ready state: {reason}"
+            ),
+            Self::NoVersions { model } => {
+                format!("Request for unknown model: '{model}' has no available versions")
             }
             Self::MissingInputs { model, expected, optional, found } => {
                 let missing: Vec<_> =

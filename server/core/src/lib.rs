@@ -14,8 +14,8 @@
 //!
 //! Beside it: [`catalog`] knows where every model stands, [`warmup`] and [`golden`] look at one
 //! before it serves, [`metrics`] counts, [`config`] reads
-//! Triton's files, [`regions`] are memory that clients share, [`error`] names what can go wrong, and [`server`] is what
-//! the control plane holds.
+//! Triton's files, [`regions`] are memory that clients share, [`error`] names what can go wrong, [`orders`] are what clients have the control
+//! plane do, [`log`] is what is logged, and [`server`] is what the control plane holds.
 
 mod batch;
 mod body;
@@ -28,9 +28,11 @@ mod error;
 pub mod golden;
 mod lane;
 mod listen;
+pub mod log;
 mod memory;
 mod metrics;
 pub mod model;
+pub mod orders;
 pub mod proto;
 mod queue;
 mod regions;

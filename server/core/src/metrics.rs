@@ -275,6 +275,13 @@ impl Metrics {
         metrics
     }
 
+    /// Begins anew with a version of a model, or ends with it.
+    pub fn forget(&self, model: &str, version: u64) {
+        let key = (model.to_owned(), version);
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.depths.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
     /// What a version of a model has done.
     pub fn statistics(&self, model: &str, version: u64) -> Statistics {
         let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);

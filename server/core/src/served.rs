@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::{AbortHandle, spawn_local, yield_now};
 
 use crate::batch::Runner;
 use crate::check::Checked;
@@ -39,8 +39,17 @@ pub struct Served {
 
 #[derive(Debug)]
 enum Way {
-    Turn(Rc<Turn>),
+    Turn(Rc<Turn>, AbortHandle),
     Lanes(Arc<Lanes>),
+}
+
+impl Drop for Way {
+    /// Nobody waits for an answer any more: the engine can go.
+    fn drop(&mut self) {
+        if let Self::Turn(_, batches) = self {
+            batches.abort();
+        }
+    }
 }
 
 /// What the batcher of a turn waits for.
@@ -64,8 +73,8 @@ impl Served {
                 let queue = RefCell::new(Queue::new(depth.clone(), model.batch_rows()));
                 let turn = Rc::new(Turn { queue, filled: Notify::new() });
                 let runner = Runner::new(engine, model.clone(), metrics.clone());
-                spawn_local(batches(turn.clone(), runner));
-                Way::Turn(turn)
+                let batches = spawn_local(batches(turn.clone(), runner));
+                Way::Turn(turn, batches.abort_handle())
             }
         };
         Self { model, metrics, depth, way }
@@ -91,7 +100,7 @@ impl Served {
         let job = Job { inputs, rows, deadline, expiry, queued, reply };
         match &self.way {
             Way::Lanes(lanes) => lanes.push(job),
-            Way::Turn(turn) => {
+            Way::Turn(turn, _) => {
                 turn.queue.borrow_mut().push(job);
                 turn.filled.notify_one();
             }

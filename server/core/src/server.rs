@@ -20,10 +20,11 @@ use crate::listen::{self, Control};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::model::{Model, ModelSpec, Report};
+use crate::orders::{Order, Orders};
 use crate::queue::{Depth, Queue};
 use crate::regions::Regions;
 use crate::served::Runs;
-use crate::shard::{self, Handle, Install, Life, Shared};
+use crate::shard::{self, Handle, Install, Life, Remove, Shared};
 use crate::unary::{self, Limits};
 use crate::warmup;
 
@@ -48,6 +49,10 @@ pub struct ServerConfig {
     pub max_message_bytes: usize,
     /// Clients may register shared memory.
     pub shared_memory: bool,
+    /// Clients may load and unload models.
+    pub model_control: bool,
+    /// Models may come with a request.
+    pub allow_model_upload: bool,
     /// Open connections at once.
     pub max_connections: usize,
     /// The name in ServerMetadata.
@@ -63,6 +68,7 @@ pub struct ServerConfig {
 pub struct Server {
     shared: Arc<Shared>,
     queue_rows: usize,
+    orders: Mutex<blocking::Receiver<Option<Order>>>,
     shards: Vec<Handle>,
     life: watch::Sender<Life>,
     /// Hears that every shard has ended: nothing is ever sent.
@@ -80,7 +86,9 @@ impl Server {
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
         // Room for one message of any legal size, at least.
         let memory = Memory::new(UNFINISHED_BYTES.max(config.max_message_bytes + unary::PREFIX));
+        let (orders, inbox) = Orders::new(config.allow_model_upload);
         let shared = Arc::new(Shared {
+            orders: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
             regions: Regions::new(config.shared_memory),
@@ -90,6 +98,7 @@ impl Server {
         });
         let (end, ended) = blocking::channel();
         let mut server = Self {
+            orders: Mutex::new(inbox),
             shared,
             queue_rows: config.queue_rows,
             shards: Vec::new(),
@@ -138,9 +147,34 @@ impl Server {
         self.http_address
     }
 
-    /// Makes a model known, as loading.
+    /// Makes a model known, as loading, unless it serves already.
     pub fn declare(&self, name: &str, version: u64) {
-        self.shared.catalog.set(name, version, State::Loading);
+        self.shared.catalog.set_unless_ready(name, version, State::Loading);
+    }
+
+    /// Waits for the next order of a client; nothing where none will come any more.
+    pub fn next_order(&self) -> Option<Order> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).recv().ok().flatten()
+    }
+
+    /// The versions of a model that serve.
+    pub fn versions(&self, name: &str) -> Vec<u64> {
+        let book = self.shared.catalog.read();
+        let versions = book.versions(name).into_iter().flatten();
+        let ready = versions.filter(|(_, state)| matches!(state, State::Ready(_)));
+        ready.map(|(version, _)| *version).collect()
+    }
+
+    /// Serves a version of a model no more; what was accepted is still answered.
+    pub fn unload(&self, name: &str, version: u64) {
+        self.shared.catalog.set(name, version, State::Unloaded);
+        let (done, all_done) = blocking::channel();
+        for shard in &self.shards {
+            shard.remove(Remove { name: name.to_owned(), version, done: done.clone() });
+        }
+        drop(done);
+        let _ = all_done.recv();
+        self.shared.metrics.forget(name, version);
     }
 
     /// Warms a declared model up, checks its golden samples and serves it.
@@ -163,6 +197,8 @@ impl Server {
         for _ in 1..self.shards.len() {
             engines.push(source.engine().map_err(|error| error.to_string())?);
         }
+        // Statistics begin anew with every load.
+        self.shared.metrics.forget(&model.spec.name, model.spec.version);
         let depth = Depth::new(self.queue_rows);
         let runs: Vec<_> = match report.heavy {
             false => engines.into_iter().map(Runs::Here).collect(),
@@ -191,9 +227,9 @@ impl Server {
         Ok(report)
     }
 
-    /// Marks a declared model as unavailable.
+    /// Marks a declared model as unavailable, unless it serves already.
     pub fn fail(&self, name: &str, version: u64, reason: String) {
-        self.shared.catalog.set(name, version, State::Unavailable(reason));
+        self.shared.catalog.set_unless_ready(name, version, State::Unavailable(reason));
     }
 
     /// Every model of the start has been loaded or has failed: the server may be ready.
@@ -210,6 +246,9 @@ impl Server {
     /// streams ended. What was accepted is still answered.
     pub fn drain(&self) {
         self.shared.catalog.drain();
+        if let Some(orders) = &self.shared.orders {
+            orders.end();
+        }
         self.life.send_if_modified(|life| {
             let begins = *life == Life::Serving;
             if begins {

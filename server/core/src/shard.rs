@@ -35,6 +35,7 @@ use crate::catalog::{Catalog, parse_version};
 use crate::error::{Dialect, Error, Result};
 use crate::metrics::{Metrics, ModelMetrics, Ran};
 use crate::model::Model;
+use crate::orders::Orders;
 use crate::queue::{Answer, Depth};
 use crate::regions::Regions;
 use crate::served::{Runs, Served};
@@ -61,6 +62,8 @@ pub struct Shared {
     pub limits: Limits,
     /// Memory that clients share.
     pub regions: Regions,
+    /// Where orders about models go, where clients may give any.
+    pub orders: Option<Orders>,
     /// The name in ServerMetadata.
     pub server_name: String,
     /// The version in ServerMetadata.
@@ -78,6 +81,7 @@ pub struct Handle {
 enum Command {
     Connect(TcpStream),
     Install(Install),
+    Remove(Remove),
     Work(Box<dyn FnOnce(Rc<Shard>) + Send>),
 }
 
@@ -91,6 +95,17 @@ pub struct Install {
     /// The bound on its queues.
     pub depth: Arc<Depth>,
     /// Dropped when the shard serves it.
+    pub done: blocking::Sender<Infallible>,
+}
+
+/// A version of a model to serve no more.
+#[derive(Debug)]
+pub struct Remove {
+    /// The model's name.
+    pub name: String,
+    /// Of it.
+    pub version: u64,
+    /// Dropped when the shard takes no more requests for it.
     pub done: blocking::Sender<Infallible>,
 }
 
@@ -114,6 +129,11 @@ impl Handle {
     /// Has it serve a model.
     pub fn install(&self, install: Install) {
         let _ = self.commands.send(Command::Install(install));
+    }
+
+    /// Has it serve a model no more.
+    pub fn remove(&self, remove: Remove) {
+        let _ = self.commands.send(Command::Remove(remove));
     }
 
     /// Has it do some work on its own thread, which is given up when nobody waits for it any more.
@@ -216,6 +236,7 @@ async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     connections.spawn_local(connection(shard.clone(), stream));
                 }
                 Command::Install(install) => shard.install(install),
+                Command::Remove(remove) => shard.remove(remove),
                 Command::Work(work) => work(shard.clone()),
             },
             Some(_) = connections.join_next() => {}
@@ -305,6 +326,16 @@ impl Shard {
         let mut models = self.models.borrow_mut();
         let versions = models.entry(model.spec.name.clone()).or_default();
         versions.insert(model.spec.version, Rc::new(served));
+        drop(done);
+    }
+
+    /// Requests that were accepted hold the model until they are answered.
+    fn remove(&self, Remove { name, version, done }: Remove) {
+        let mut models = self.models.borrow_mut();
+        if let Some(versions) = models.get_mut(&name) {
+            versions.remove(&version);
+        }
+        models.retain(|_, versions| !versions.is_empty());
         drop(done);
     }
 

@@ -2,9 +2,15 @@
 //! `python/sigmax_server/_native.pyi`; here are conversions and nothing else.
 
 use pyo3::prelude::*;
+use sigmax_core::log::Levels;
+use tracing::subscriber::Interest;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Filter};
 
 mod config;
 mod model;
+mod order;
 mod server;
 
 pyo3::create_exception!(
@@ -19,20 +25,51 @@ fn native_error(error: impl ToString) -> PyErr {
     NativeError::new_err(error.to_string())
 }
 
+/// Lets messages through as the core's log levels say, which clients may change.
+struct Wanted;
+
+impl<S> Filter<S> for Wanted {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        Levels::current().has(*metadata.level())
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        match Levels::current().has(*metadata.level()) {
+            true => Interest::always(),
+            false => Interest::never(),
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let levels = Levels::current();
+        let all = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
+        let most = all.into_iter().find(|level| levels.has(*level));
+        Some(most.map_or(LevelFilter::OFF, LevelFilter::from_level))
+    }
+}
+
 /// The Rust data plane, as Python sees it.
 #[pymodule]
 mod _native {
     use std::env;
 
     use pyo3::prelude::*;
+    use sigmax_core::log::Levels;
+    use tracing_subscriber::Layer;
     use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+
+    use super::Wanted;
 
     #[pymodule_export]
     use super::NativeError;
     #[pymodule_export]
     use super::config::{canonical_config, read_config};
     #[pymodule_export]
-    use super::model::{OpenedModel, Report, TensorInfo, load_runtime, open_model};
+    use super::model::{OpenedModel, Report, TensorInfo, load_runtime, open_content, open_model};
+    #[pymodule_export]
+    use super::order::PyOrder;
     #[pymodule_export]
     use super::server::Server;
 
@@ -44,12 +81,10 @@ mod _native {
             "" => Ok(LevelFilter::WARN),
             text => text.parse(),
         };
+        Levels::from(level.as_ref().unwrap_or(&LevelFilter::WARN).into_level()).apply();
+        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
         // Where the process has a subscriber already, that one stays.
-        let _ = tracing_subscriber::fmt()
-            .with_max_level(*level.as_ref().unwrap_or(&LevelFilter::WARN))
-            .with_writer(std::io::stderr)
-            .with_ansi(false)
-            .try_init();
+        let _ = tracing_subscriber::registry().with(layer.with_filter(Wanted)).try_init();
         if level.is_err() {
             tracing::warn!(
                 "SIGMAX_LOG: expected off, error, warn, info, debug or trace; got '{text}': taken as warn"

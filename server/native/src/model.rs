@@ -21,13 +21,24 @@ pub(crate) fn load_runtime(py: Python<'_>, library: PathBuf) -> PyResult<String>
 #[pyfunction]
 pub(crate) fn open_model(py: Python<'_>, path: PathBuf) -> PyResult<OpenedModel> {
     let file = py.detach(|| OnnxFile::open(&path)).map_err(native_error)?;
-    Ok(OpenedModel {
-        path: path.to_string_lossy().into(),
+    Ok(opened(path.to_string_lossy().into(), file))
+}
+
+/// Open the content of an ONNX file that lies nowhere, and so has all its weights inside.
+#[pyfunction]
+pub(crate) fn open_content(py: Python<'_>, name: &str, content: Vec<u8>) -> PyResult<OpenedModel> {
+    let file = py.detach(|| OnnxFile::of_content(name, content)).map_err(native_error)?;
+    Ok(opened(name.into(), file))
+}
+
+fn opened(path: String, file: OnnxFile) -> OpenedModel {
+    OpenedModel {
+        path,
         inputs: infos(file.inputs()),
         outputs: infos(file.outputs()),
         metadata: file.metadata().clone(),
         file: Mutex::new(Some(file)),
-    })
+    }
 }
 
 /// One input or output, as the graph declares it.

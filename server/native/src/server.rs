@@ -14,6 +14,7 @@ use sigmax_core::server::{self, ServerConfig};
 
 use crate::model::{OpenedModel, Report};
 use crate::native_error;
+use crate::order::PyOrder;
 
 /// A running server: ports bound, threads started, no model yet and not ready.
 #[pyclass(frozen)]
@@ -61,6 +62,18 @@ impl Server {
         py.detach(|| self.0.fail(name, version, reason));
     }
 
+    fn next_order(&self, py: Python<'_>) -> Option<PyOrder> {
+        py.detach(|| self.0.next_order()).map(PyOrder::from)
+    }
+
+    fn versions(&self, py: Python<'_>, name: &str) -> Vec<u64> {
+        py.detach(|| self.0.versions(name))
+    }
+
+    fn unload(&self, py: Python<'_>, name: &str, version: u64) {
+        py.detach(|| self.0.unload(name, version));
+    }
+
     fn finish_loading(&self, py: Python<'_>) {
         py.detach(|| self.0.finish_loading());
     }
@@ -96,6 +109,8 @@ struct Config {
     max_message_bytes: usize,
     max_connections: usize,
     shared_memory: bool,
+    model_control: String,
+    allow_model_upload: bool,
     server_name: String,
     server_version: String,
     strict_readiness: bool,
@@ -112,6 +127,8 @@ impl From<Config> for ServerConfig {
             max_message_bytes: config.max_message_bytes,
             max_connections: config.max_connections,
             shared_memory: config.shared_memory,
+            model_control: config.model_control == "explicit",
+            allow_model_upload: config.allow_model_upload,
             server_name: config.server_name,
             server_version: config.server_version,
             strict_readiness: config.strict_readiness,

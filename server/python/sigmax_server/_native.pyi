@@ -50,6 +50,12 @@ def open_model(path: str) -> OpenedModel:
     errors that name the file and the reason.
     """
 
+def open_content(name: str, content: bytes) -> OpenedModel:
+    """Open the content of an ONNX file that lies nowhere; `name` is for messages.
+
+    All its weights must be inside.
+    """
+
 @final
 class Report:
     """What warming a model up has shown."""
@@ -60,6 +66,24 @@ class Report:
     microseconds_per_batch: list[tuple[int, float]]  # (rows, run time of one batch)
 
 @final
+class Order:
+    """What a client wants done with a model. Exactly one of its methods is called, once."""
+
+    action: Literal["load", "unload", "index"]
+    model: str  # empty for an index
+    config: str | None  # replaces the repository's; any JSON of a model configuration
+    files: dict[str, bytes]  # replace the repository's, by their paths in the model's folder
+
+    def done(self, names: list[str]) -> None:
+        """Say that it is done; `names` are those of an index."""
+
+    def not_found(self, reason: str) -> None:
+        """Say that there is no such model, or that its configuration is none."""
+
+    def failed(self, reason: str) -> None:
+        """Say that the model cannot be served."""
+
+@final
 class Server:
     """A running server: ports bound, threads started, no model yet and not ready."""
 
@@ -68,7 +92,8 @@ class Server:
 
         `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
         (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
-        max_connections: int, shared_memory: bool, server_name: str, server_version: str, strict_readiness: bool.
+        max_connections: int, shared_memory: bool, model_control: str, allow_model_upload: bool,
+        server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.
         """
 
@@ -77,7 +102,10 @@ class Server:
     @property
     def http_address(self) -> str: ...
     def declare(self, name: str, version: int) -> None:
-        """Make a model known, as LOADING: requests are answered UNAVAILABLE until it is loaded."""
+        """Make a model known, as LOADING: requests are answered UNAVAILABLE until it is loaded.
+
+        A version that serves already goes on until it is replaced.
+        """
 
     def load(self, opened: OpenedModel, spec: object) -> Report:
         """Warm a declared model up, check its golden samples and serve it.
@@ -92,7 +120,16 @@ class Server:
         """
 
     def fail(self, name: str, version: int, reason: str) -> None:
-        """Mark a declared model as UNAVAILABLE, for this reason."""
+        """Mark a declared model as UNAVAILABLE, for this reason, unless it serves already."""
+
+    def next_order(self) -> Order | None:
+        """Wait for a client's next order; None where none will come any more."""
+
+    def versions(self, name: str) -> list[int]:
+        """Return the versions of a model that serve."""
+
+    def unload(self, name: str, version: int) -> None:
+        """Serve a version of a model no more; what was accepted is still answered."""
 
     def finish_loading(self) -> None:
         """Say that every model of the start has been loaded or has failed.

@@ -175,6 +175,26 @@ class ServerConfig:
             SWITCH, "let clients pass tensors in shared memory; only for clients that are trusted"
         ),
     )
+    model_control: str = field(
+        default="none",
+        metadata=_says(
+            Kind("none|explicit", "none or explicit", str, ("none", "explicit").__contains__),
+            "explicit: clients load and unload models; at the start there are those of --load-model",
+        ),
+    )
+    load_model: str = field(
+        default="",
+        metadata=_says(
+            Kind("NAMES", "names separated by commas, or *", str, str.isprintable),
+            "with --model-control explicit: models to load at the start, as a,b or *",
+        ),
+    )
+    allow_model_upload: bool = field(
+        default=False,
+        metadata=_says(
+            SWITCH, "with --model-control explicit: let clients send the files of models"
+        ),
+    )
     server_name: str = field(
         default="triton",
         metadata=_says(_TEXT, "name told to clients that ask for the server's metadata"),
@@ -201,6 +221,10 @@ class ServerConfig:
         if self.queue_rows < self.max_batch_size:
             expected = f"at least max_batch_size, which is {self.max_batch_size}"
             raise ConfigError("queue_rows", expected, self.queue_rows)
+        if self.model_control == "none":
+            for name in ("load_model", "allow_model_upload"):
+                if value := getattr(self, name):
+                    raise ConfigError(name, "it only where model_control is explicit", value)
 
 
 def _written(value: object) -> str:

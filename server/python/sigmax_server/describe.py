@@ -52,7 +52,7 @@ def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
     meanings = _meanings(stated, inputs)
     queue_timeout, allow_timeout_override = model_config.queue_policy(config)
     inputs = tuple(replace(each, meaning=meanings.get(each.name, "")) for each in inputs)
-    named = {outputs[0].name: labels} | found.labels
+    named = {outputs[0].name: labels, **found.labels}
     outputs = tuple(replace(each, labels=named.get(each.name, ())) for each in outputs)
     file = found.file.name if found.file else ""
     try:

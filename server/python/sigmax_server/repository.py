@@ -1,7 +1,7 @@
 """Finds models: in repository folders of Triton's layout, and as single ONNX files."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class Found:
         version: over 0.
         source: what was found: the model's folder, or the file.
         file: the ONNX file; None where there is none.
+        content: the ONNX file itself, where it lies nowhere.
         golden: folders of golden samples, in the order of their numbers.
         problem: why it cannot be served, as far as its folder tells; empty where it can.
         config: its config.pbtxt; empty where there is none.
@@ -33,19 +34,24 @@ class Found:
     version: int
     source: Path
     file: Path | None = None
+    content: bytes | None = None
     golden: tuple[Path, ...] = ()
     problem: str = ""
     config: Config = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def scan(paths: Iterable[Path]) -> list[Found]:
+def scan(paths: Iterable[Path], *, may_be_empty: bool = False) -> list[Found]:
     """Find every model under the given repository folders and files, in their order.
 
     A repository holds `NAME/VERSION/model.onnx`. A version is a whole number over 0 without
     leading zeros; the newest one is served, or those that config.pbtxt asks for. Golden samples
     are the folders `test_data_set_*` beside a file called model.onnx, and `NAME_test_data_set_*`
     beside any other NAME.onnx.
+
+    Args:
+        paths: repository folders and .onnx files.
+        may_be_empty: a folder may hold no model (yet).
 
     Raises:
         RepositoryError: a folder is missing or holds no model, an argument is neither a folder
@@ -54,7 +60,7 @@ def scan(paths: Iterable[Path]) -> list[Found]:
     models: list[Found] = []
     sources: dict[str, Path] = {}
     for path in paths:
-        for model in _models(path):
+        for model in _models(path, may_be_empty=may_be_empty):
             if not model.name.isprintable():
                 raise RepositoryError(f"expected a printable name, got {str(model.source)!a}")
             if sources.setdefault(model.name, model.source) != model.source:
@@ -66,9 +72,9 @@ def scan(paths: Iterable[Path]) -> list[Found]:
     return models
 
 
-def _models(path: Path) -> list[Found]:
+def _models(path: Path, *, may_be_empty: bool) -> list[Found]:
     if path.is_dir():
-        return _repository(path)
+        return _repository(path, may_be_empty=may_be_empty)
     if path.suffix != ".onnx":
         came = "another kind of file" if path.exists() else "nothing there"
         raise RepositoryError(f"{path}: expected a repository folder or an .onnx file, got {came}")
@@ -77,13 +83,13 @@ def _models(path: Path) -> list[Found]:
     return [Found(path.stem, 1, path, file=path, golden=_golden(path))]
 
 
-def _repository(folder: Path) -> list[Found]:
+def _repository(folder: Path, *, may_be_empty: bool) -> list[Found]:
     expected = f"{folder}: expected a repository, with models as NAME/VERSION/model.onnx, got"
     children = sorted(child for child in folder.iterdir() if _may_be_model(child))
     if any(_is_version(child) and (child / "model.onnx").is_file() for child in children):
         raise RepositoryError(f"{expected} a single model; serve {folder.resolve().parent} instead")
     models = [model for child in children for model in _versions(child)]
-    if not models:
+    if not models and not may_be_empty:
         files = sorted(folder.glob("*.onnx"))
         hint = f" but .onnx files; name them one by one, such as {files[0]}" if files else ""
         raise RepositoryError(f"{expected} none{hint}")
@@ -115,10 +121,63 @@ def _versions(folder: Path) -> list[Found]:
         return [replace(found, problem=problem)]
     try:
         config = model_config.read(file) if file.is_file() else {}
-        found = replace(found, config=config, labels=_labels(config, folder))
+        return _configured(found, config)
     except ContradictionError as error:
         return [replace(found, problem=str(error))]
+
+
+def reconfigured(models: list[Found], config: Config) -> list[Found]:
+    """Return what is found of a model with another configuration than its own.
+
+    Raises:
+        ContradictionError: the configuration names files that cannot be read.
+    """
+    first = models[0]
+    if first.source.is_dir():
+        return _configured(first, config)
+    return [replace(first, config=config, labels={})]
+
+
+def uploaded(name: str, config: Config, files: Mapping[str, bytes]) -> list[Found]:
+    """Return what is found of a model whose files came with a request.
+
+    Raises:
+        ContradictionError: there is no version among them, or the configuration names a file that
+            is not.
+    """
+    texts = {path: content for path, content in files.items() if "/" not in path}
+    file = config.get("default_model_filename") or "model.onnx"
+    versions = [
+        int(folder)
+        for folder, slash, _ in (path.partition("/") for path in files)
+        if slash and _is_number(folder)
+    ]
+    if not versions:
+        raise ContradictionError(
+            f"expected a file such as 1/{file}, got {', '.join(sorted(files)) or 'none'}"
+        )
+    source = Path(name)
+    labels = _labels(config, lambda path: texts[path].decode())
+    found = Found(name, 1, source, config=config, labels=labels)
+    return [
+        replace(found, version=each, content=files[path], file=source / path)
+        if (path := f"{each}/{file}") in files
+        else replace(found, version=each, problem=f"there is no file {path}")
+        for each in _policy(config, sorted(set(versions)))
+    ]
+
+
+def _configured(found: Found, config: Config) -> list[Found]:
+    versions = [int(child.name) for child in found.source.iterdir() if _is_version(child)]
+    labels = _labels(config, lambda path: _inside(found.source, path).read_text(encoding="utf-8"))
+    found = replace(found, config=config, labels=labels)
     return [_version(replace(found, version=each)) for each in _policy(config, versions)]
+
+
+def _inside(folder: Path, file: str) -> Path:
+    if not (folder / file).resolve().is_relative_to(folder.resolve()):
+        raise ContradictionError(f"label_filename: expected a file in {folder}, got {file!r}")
+    return folder / file
 
 
 def _version(found: Found) -> Found:
@@ -140,23 +199,16 @@ def _policy(config: Config, versions: list[int]) -> list[int]:
     return sorted(versions)[-max(count, 1) :]
 
 
-def _labels(config: Config, folder: Path) -> dict[str, tuple[str, ...]]:
+def _labels(config: Config, read: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
     """The class names that the outputs of a configuration name files for, a line each."""
-    files = {
-        output.get("name", ""): output["label_filename"]
-        for output in config.get("output", ())
-        if output.get("label_filename")
-    }
-    for name, file in files.items():
-        if not (folder / file).resolve().is_relative_to(folder.resolve()):
-            raise ContradictionError(
-                f"label_filename of output {name!r}: expected a file in {folder}, got {file!r}"
-            )
     try:
         return {
-            name: tuple((folder / file).read_text(encoding="utf-8").splitlines())
-            for name, file in files.items()
+            output.get("name", ""): tuple(read(output["label_filename"]).splitlines())
+            for output in config.get("output", ())
+            if output.get("label_filename")
         }
+    except KeyError as error:
+        raise ContradictionError(f"label_filename: there is no file {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ContradictionError(f"label_filename: {error}") from None
 
@@ -167,11 +219,11 @@ _EXPECTED = 1
 
 def _is_version(path: Path) -> bool:
     # Triton's versions are 64-bit numbers; it ignores other folders, such as "01" and "backup".
-    return (
-        re.fullmatch("[1-9][0-9]{0,18}", path.name) is not None
-        and int(path.name) < 2**63
-        and path.is_dir()
-    )
+    return _is_number(path.name) and path.is_dir()
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch("[1-9][0-9]{0,18}", text) is not None and int(text) < 2**63
 
 
 def _golden(file: Path) -> tuple[Path, ...]:

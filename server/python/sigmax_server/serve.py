@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sigmax_server import model_config
-from sigmax_server._native import NativeError, Server, load_runtime, open_model
-from sigmax_server.config import ModelSpec, ServerConfig
-from sigmax_server.describe import describe
-from sigmax_server.graph import ContradictionError
+from sigmax_server._native import NativeError, Server, load_runtime
+from sigmax_server.config import ServerConfig
+from sigmax_server.control import Control
+from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError, scan
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
 from sigmax_server.table import Failed, Served, table
@@ -33,7 +33,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
     # Before any thread starts: threads inherit the mask, so signals wait for `_wait` and `_stop`.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        models = scan(paths)
+        models = _chosen(scan(paths, may_be_empty=config.model_control == "explicit"), config)
         load_runtime(str(find_runtime()))
         server = Server(config)
     except (RepositoryError, RuntimeLibraryError, NativeError, OSError) as error:
@@ -50,9 +50,23 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
             _say(f"error: {failure.name} cannot be served: {failure.reason}")
         server.stop()
         return 1
+    if config.model_control == "explicit":
+        Control(server, paths, config).start()
     print(_state(server, len(outcomes), len(failures)), flush=True)
     signal.sigwait(_ENDING)
     return _stop(server, config.grace_seconds)
+
+
+def _chosen(models: list[Found], config: ServerConfig) -> list[Found]:
+    """What to load at the start."""
+    if config.model_control == "none" or config.load_model == "*":
+        return models
+    names = set(filter(None, config.load_model.split(",")))
+    if missing := sorted(names - {found.name for found in models}):
+        raise RepositoryError(
+            f"--load-model: expected models of the repositories, got {', '.join(missing)}"
+        )
+    return [found for found in models if found.name in names]
 
 
 def _load_all(
@@ -66,40 +80,9 @@ def _load_all(
         if signal.sigpending() & set(_ENDING):
             signal.sigwait(_ENDING)
             return None
-        outcomes.append(_load(server, found, config))
+        outcomes.append(load(server, found, config))
     server.finish_loading()
     return outcomes
-
-
-def _load(server: Server, found: Found, config: ServerConfig) -> Served | Failed:
-    try:
-        if found.file is None:
-            raise ContradictionError(found.problem)
-        opened = open_model(str(found.file))
-        spec = describe(opened, found, config.max_batch_size)
-        if spec.max_batch_size > config.queue_rows:
-            raise ContradictionError(
-                f"max_batch_size: expected at most --queue-rows, which is {config.queue_rows}, "
-                f"got {spec.max_batch_size}"
-            )
-        report = server.load(opened, spec)
-    except (NativeError, ContradictionError) as error:
-        reason = " ".join(str(error).split())
-        server.fail(found.name, found.version, reason)
-        return Failed(found.name, found.version, reason)
-    return Served(
-        found.name,
-        found.version,
-        _inputs(spec),
-        spec.task or "none",
-        "cpu",
-        report.heavy,
-        report.rows_independent,
-    )
-
-
-def _inputs(spec: ModelSpec) -> str:
-    return ", ".join(f"{each.name} {each.dtype}{list(each.dims)}" for each in spec.inputs)
 
 
 def _warn(models: Iterable[Found], config: ServerConfig) -> None:

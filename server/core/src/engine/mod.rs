@@ -7,6 +7,7 @@ use crate::tensor::{Tensor, TensorView};
 
 pub mod fake;
 pub mod onnx;
+mod weights;
 
 /// Runs one network. Owned by one thread at a time, so it needs no lock.
 pub trait Engine: Send + fmt::Debug {

@@ -17,7 +17,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
-use super::{Engine, EngineError, Source};
+use super::{Engine, EngineError, Source, weights};
 use crate::model::TensorSpec;
 use crate::strings;
 use crate::tensor::{DType, Tensor, TensorView};
@@ -98,8 +98,23 @@ impl OnnxFile {
             .map_err(|reason| EngineError::Fault(format!("{}: {reason}", path.display())))
     }
 
+    /// Opens the content of a file that lies nowhere; `name` is for messages.
+    pub fn of_content(name: &str, bytes: Vec<u8>) -> Result<Self, EngineError> {
+        let path = Path::new(name);
+        let opened = match weights::are_inside(&bytes) {
+            Ok(true) => Self::of_bytes(path, bytes),
+            Ok(false) => Err("expected all weights inside the model, got external data".into()),
+            Err(error) => Err(error),
+        };
+        opened.map_err(|reason| EngineError::Fault(format!("{name}: {reason}")))
+    }
+
     fn read(path: &Path) -> Result<Self, String> {
         let bytes = fs::read(path).map_err(|error| error.to_string())?;
+        Self::of_bytes(path, bytes)
+    }
+
+    fn of_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, String> {
         let session = session(path, &bytes).map_err(|error| error.to_string())?;
         let mut inputs = specs("input", session.inputs())?;
         for initializer in session.overridable_initializers() {

@@ -16,16 +16,19 @@ use crate::proto::inference::model_metadata_response::TensorMetadata;
 use crate::proto::inference::{
     CudaSharedMemoryRegisterRequest, CudaSharedMemoryRegisterResponse,
     CudaSharedMemoryStatusRequest, CudaSharedMemoryStatusResponse,
-    CudaSharedMemoryUnregisterRequest, CudaSharedMemoryUnregisterResponse, ModelConfigRequest,
-    ModelConfigResponse, ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse,
-    ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
-    ModelStreamInferResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
-    ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
-    SystemSharedMemoryRegisterRequest, SystemSharedMemoryRegisterResponse,
-    SystemSharedMemoryStatusRequest, SystemSharedMemoryStatusResponse,
-    SystemSharedMemoryUnregisterRequest, SystemSharedMemoryUnregisterResponse,
+    CudaSharedMemoryUnregisterRequest, CudaSharedMemoryUnregisterResponse, LogSettingsRequest,
+    LogSettingsResponse, ModelConfigRequest, ModelConfigResponse, ModelInferRequest,
+    ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
+    ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
+    RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
+    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
+    ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
+    ServerReadyRequest, ServerReadyResponse, SystemSharedMemoryRegisterRequest,
+    SystemSharedMemoryRegisterResponse, SystemSharedMemoryStatusRequest,
+    SystemSharedMemoryStatusResponse, SystemSharedMemoryUnregisterRequest,
+    SystemSharedMemoryUnregisterResponse,
 };
-use crate::service::{infer, shared_memory, statistics, stream};
+use crate::service::{infer, logging, repository, shared_memory, statistics, stream};
 use crate::shard::{Handle, Shard, Shared};
 
 /// The service. Calls that it does not have are UNIMPLEMENTED.
@@ -44,9 +47,16 @@ impl Inference {
             "binary_tensor_data",
             "parameters",
             "statistics",
+            "logging",
         ];
-        let shared_memory = self.shared.regions.are_allowed().then_some("system_shared_memory");
-        always.into_iter().chain(shared_memory).map(str::to_owned).collect()
+        let control = self.shared.orders.is_some();
+        let sometimes = [
+            (control, "model_repository"),
+            (control, "model_repository(unload_dependents)"),
+            (self.shared.regions.are_allowed(), "system_shared_memory"),
+        ];
+        let sometimes = sometimes.into_iter().filter_map(|(works, name)| works.then_some(name));
+        always.into_iter().chain(sometimes).map(str::to_owned).collect()
     }
 
     /// The service of one shard.
@@ -129,6 +139,36 @@ impl GrpcInferenceService for Inference {
         let book = self.shared.catalog.read();
         let model = book.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
         Ok(Response::new(ModelConfigResponse { config: Some(model.spec.config.clone()) }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Result<Response<RepositoryIndexResponse>, Status> {
+        answered(repository::index(&self.shared, request.into_inner()).await)
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<RepositoryModelLoadRequest>,
+    ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
+        let loaded = repository::load(&self.shared, request.into_inner()).await;
+        answered(loaded.map(|()| RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<RepositoryModelUnloadRequest>,
+    ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
+        let unloaded = repository::unload(&self.shared, request.into_inner()).await;
+        answered(unloaded.map(|()| RepositoryModelUnloadResponse {}))
+    }
+
+    async fn log_settings(
+        &self,
+        request: Request<LogSettingsRequest>,
+    ) -> Result<Response<LogSettingsResponse>, Status> {
+        answered(logging::answer(request.into_inner()))
     }
 
     async fn system_shared_memory_status(

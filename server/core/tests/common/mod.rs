@@ -39,6 +39,8 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         max_message_bytes: 1 << 20,
         max_connections: 100,
         shared_memory: false,
+        model_control: false,
+        allow_model_upload: false,
         server_name: "triton".into(),
         server_version: "0".into(),
         strict_readiness: true,

@@ -1,0 +1,62 @@
+//! What is logged, which LogSettings changes while the server runs.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::Level;
+
+/// Which messages are logged, by Triton's names for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// Errors.
+    pub error: bool,
+    /// Warnings.
+    pub warning: bool,
+    /// Other news.
+    pub info: bool,
+    /// 1: details; 2 and more: every step.
+    pub verbose: u32,
+}
+
+/// A log is the process's.
+static LEVELS: Mutex<Levels> =
+    Mutex::new(Levels { error: true, warning: true, info: false, verbose: 0 });
+
+fn lock() -> MutexGuard<'static, Levels> {
+    LEVELS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Levels {
+    /// Those in force.
+    pub fn current() -> Self {
+        *lock()
+    }
+
+    /// This level and those above it; none: nothing.
+    pub fn from(level: Option<Level>) -> Self {
+        let is_on = |least| level.is_some_and(|level| level >= least);
+        Self {
+            error: is_on(Level::ERROR),
+            warning: is_on(Level::WARN),
+            info: is_on(Level::INFO),
+            verbose: u32::from(is_on(Level::DEBUG)) + u32::from(is_on(Level::TRACE)),
+        }
+    }
+
+    /// Puts these into force.
+    pub fn apply(self) {
+        *lock() = self;
+        // What a log statement has learnt of its level is void.
+        tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// Whether messages of this level are logged.
+    pub fn has(self, level: Level) -> bool {
+        match level {
+            Level::ERROR => self.error,
+            Level::WARN => self.warning,
+            Level::INFO => self.info,
+            Level::DEBUG => self.verbose >= 1,
+            Level::TRACE => self.verbose >= 2,
+        }
+    }
+}

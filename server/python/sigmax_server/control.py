@@ -1,0 +1,91 @@
+"""Loads and unloads models of a running server, as clients order."""
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from sigmax_server import model_config, repository
+from sigmax_server._native import NativeError, Order, Server, canonical_config
+from sigmax_server.config import ServerConfig
+from sigmax_server.graph import ContradictionError
+from sigmax_server.load import load
+from sigmax_server.model_config import Config
+from sigmax_server.repository import Found, RepositoryError
+from sigmax_server.table import Failed
+
+
+class Control:
+    """Carries out orders, one after the other, in a thread of its own.
+
+    Repositories are looked through at each order, so what was put there since is found.
+    """
+
+    def __init__(self, server: Server, paths: Sequence[Path], config: ServerConfig) -> None:
+        self._server = server
+        self._paths = paths
+        self._config = config
+
+    def start(self) -> None:
+        """Begin; it ends with the server."""
+        # A daemon: the end of the process does not wait for a model that is being loaded.
+        threading.Thread(target=self._run, name="control", daemon=True).start()
+
+    def _run(self) -> None:
+        while order := self._server.next_order():
+            try:
+                self._obey(order)
+            except Exception as error:  # the next order must find somebody
+                order.failed(f"{type(error).__name__}: {error}")
+
+    def _obey(self, order: Order) -> None:
+        if order.action == "load":
+            self._load(order)
+        elif order.action == "unload":
+            self._keep(order.model, ())
+            order.done([])
+        else:
+            order.done(sorted({found.name for found in self._scan()}))
+
+    def _load(self, order: Order) -> None:
+        try:
+            models = self._find(order)
+        except (ContradictionError, RepositoryError) as error:
+            order.not_found(str(error))
+            return
+        for found in models:
+            self._server.declare(found.name, found.version)
+        outcomes = [load(self._server, found, self._config) for found in models]
+        failures = [each for each in outcomes if isinstance(each, Failed)]
+        if failures:
+            order.failed("; ".join(f"version {each.version}: {each.reason}" for each in failures))
+            return
+        self._keep(order.model, [found.version for found in models])
+        order.done([])
+
+    def _keep(self, model: str, versions: Sequence[int]) -> None:
+        """Unload every other version of a model."""
+        for version in self._server.versions(model):
+            if version not in versions:
+                self._server.unload(model, version)
+
+    def _find(self, order: Order) -> list[Found]:
+        config = _read(order.config, order.model) if order.config is not None else None
+        if order.files:
+            return repository.uploaded(order.model, config or {}, order.files)
+        models = [found for found in self._scan() if found.name == order.model]
+        if not models:
+            raise RepositoryError("there is no such model")
+        return models if config is None else repository.reconfigured(models, config)
+
+    def _scan(self) -> list[Found]:
+        return repository.scan(self._paths, may_be_empty=True)
+
+
+def _read(text: str, model: str) -> Config:
+    try:
+        config: Config = json.loads(canonical_config(text))
+    except NativeError as error:
+        raise ContradictionError(f"config: {error}") from None
+    model_config.check(config, model)
+    return config

@@ -1,0 +1,46 @@
+"""Loads what was found into a running server."""
+
+from sigmax_server._native import NativeError, OpenedModel, Server, open_content, open_model
+from sigmax_server.config import ModelSpec, ServerConfig
+from sigmax_server.describe import describe
+from sigmax_server.graph import ContradictionError
+from sigmax_server.repository import Found
+from sigmax_server.table import Failed, Served
+
+
+def load(server: Server, found: Found, config: ServerConfig) -> Served | Failed:
+    """Load a version of a model that has been declared, or say why it cannot be served."""
+    try:
+        opened = _open(found)
+        spec = describe(opened, found, config.max_batch_size)
+        if spec.max_batch_size > config.queue_rows:
+            raise ContradictionError(
+                f"max_batch_size: expected at most --queue-rows, which is {config.queue_rows}, "
+                f"got {spec.max_batch_size}"
+            )
+        report = server.load(opened, spec)
+    except (NativeError, ContradictionError) as error:
+        reason = " ".join(str(error).split())
+        server.fail(found.name, found.version, reason)
+        return Failed(found.name, found.version, reason)
+    return Served(
+        found.name,
+        found.version,
+        _inputs(spec),
+        spec.task or "none",
+        "cpu",
+        report.heavy,
+        report.rows_independent,
+    )
+
+
+def _open(found: Found) -> OpenedModel:
+    if found.content is not None:
+        return open_content(str(found.file), found.content)
+    if found.file is None:
+        raise ContradictionError(found.problem)
+    return open_model(str(found.file))
+
+
+def _inputs(spec: ModelSpec) -> str:
+    return ", ".join(f"{each.name} {each.dtype}{list(each.dims)}" for each in spec.inputs)

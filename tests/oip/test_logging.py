@@ -1,0 +1,91 @@
+"""LogSettings changes what is logged; TraceSetting says that nothing is traced."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import files
+from support.server import Serve, Server
+from support.wire import Tensor, infer, refusal, triton
+from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
+
+
+def settings(server: Server, **changes: bool | int | str) -> dict[str, Any]:
+    request = service_pb2.LogSettingsRequest()
+    for name, value in changes.items():
+        kind = {bool: "bool_param", int: "uint32_param", str: "string_param"}[type(value)]
+        setattr(request.settings[name], kind, value)
+    reply = triton(server).LogSettings(request, timeout=60)
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice"))
+        for name, value in reply.settings.items()
+    }
+
+
+@pytest.fixture
+def own(tmp_path: Path, serve: Serve) -> Server:
+    files.save(files.embedding(), tmp_path, "embedding")
+    return serve(tmp_path)
+
+
+def fail(server: Server) -> int:
+    """Make a request fail, which is logged as a warning; how often it has been."""
+    x = Tensor.of("x", [[99, 0, 0, 0]], "int64")
+    assert refusal(lambda: infer(server, "embedding", x)).code == "INVALID_ARGUMENT"
+    return server.log().count("a request failed")
+
+
+def test_the_settings_are_told(server: Server) -> None:
+    assert settings(server) == {
+        "log_file": "",
+        "log_error": True,
+        "log_warning": True,
+        "log_info": False,
+        "log_verbose_level": 0,
+        "log_format": "ISO8601",
+    }
+
+
+def test_a_setting_changes_the_log(own: Server) -> None:
+    assert fail(own) == 1
+    assert settings(own, log_warning=False)["log_warning"] is False
+    assert fail(own) == 1
+    settings(own, log_warning=True)
+    assert fail(own) == 2
+    assert " DEBUG " not in own.log()
+    assert settings(own, log_verbose_level=1)["log_verbose_level"] == 1
+    fail(own)
+    assert " DEBUG " in own.log()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "text"),
+    [
+        (
+            {"log_file": "x"},
+            "UNIMPLEMENTED",
+            "log file location can not be updated through network protocol",
+        ),
+        ({"log_info": 1}, "INVALID_ARGUMENT", "expect boolean for 'log_info'"),
+        ({"log_verbose_level": True}, "INVALID_ARGUMENT", "expect int32 for 'log_verbose_level'"),
+        ({"log_format": 1}, "INVALID_ARGUMENT", "expect string for 'log_format'"),
+        ({"log_format": "x"}, "INVALID_ARGUMENT", "invalid argument for log_format, got: x"),
+        ({"log_colour": "x"}, "INVALID_ARGUMENT", "there is no setting 'log_colour'"),
+    ],
+)
+def test_a_bad_setting_changes_nothing(
+    server: Server, changes: dict[str, Any], code: str, text: str
+) -> None:
+    before = settings(server)
+    found = refusal(lambda: settings(server, log_error=False, **changes))
+    assert found.code == code
+    assert found.message.startswith(text)
+    assert settings(server) == before
+
+
+def test_nothing_is_traced(server: Server) -> None:
+    call = triton(server).TraceSetting
+    found = refusal(lambda: call(service_pb2.TraceSettingRequest(), timeout=60))
+    assert found.code == "UNIMPLEMENTED"
+    metadata = triton(server).ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=60)
+    assert "trace" not in metadata.extensions

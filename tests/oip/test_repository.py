@@ -1,0 +1,267 @@
+"""Models that clients list, load and unload."""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from support import files
+from support.server import Serve, Server
+from support.wire import Refusal, Tensor, infer, infer_request, refusal, triton
+from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
+
+ROW = Tensor.of("x", np.zeros((1, 1)))
+
+
+def index(server: Server, *, ready: bool = False) -> list[tuple[str, str, str, str]]:
+    request = service_pb2.RepositoryIndexRequest(ready=ready)
+    models = triton(server).RepositoryIndex(request, timeout=60).models
+    return sorted((each.name, each.version, each.state, each.reason) for each in models)
+
+
+def load(server: Server, name: str, **parameters: str | bytes) -> None:
+    request = service_pb2.RepositoryModelLoadRequest(model_name=name)
+    for key, value in parameters.items():
+        if isinstance(value, str):
+            request.parameters[key].string_param = value
+        else:
+            request.parameters[key].bytes_param = value
+    triton(server).RepositoryModelLoad(request, timeout=60)
+
+
+def unload(server: Server, name: str) -> None:
+    request = service_pb2.RepositoryModelUnloadRequest(model_name=name)
+    request.parameters["unload_dependents"].bool_param = False
+    triton(server).RepositoryModelUnload(request, timeout=60)
+
+
+def is_ready(server: Server, name: str) -> bool:
+    request = service_pb2.ModelReadyRequest(name=name)
+    return bool(triton(server).ModelReady(request, timeout=60).ready)
+
+
+def message(call: Callable[[], object]) -> tuple[str, str]:
+    found: Refusal = refusal(call)
+    return found.code, found.message
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    for name in ("a", "b"):
+        files.save(files.sigmoid(), folder, name)
+    return folder
+
+
+@pytest.fixture
+def control(repository: Path, serve: Serve) -> Server:
+    return serve(repository, "--model-control=explicit", "--load-model=a", "--shards=2")
+
+
+def test_only_what_was_asked_for_is_loaded_at_the_start(control: Server) -> None:
+    assert index(control) == [("a", "1", "READY", ""), ("b", "", "", "")]
+    assert index(control, ready=True) == [("a", "1", "READY", "")]
+    assert "ready:" in control.printed
+
+
+def test_models_come_and_go(control: Server) -> None:
+    load(control, "b")
+    assert infer(control, "b", ROW)[0].array.tolist() == [[0.5]]
+    assert is_ready(control, "b")
+    unload(control, "b")
+    assert not is_ready(control, "b")
+    assert ("b", "1", "UNAVAILABLE", "unloaded") in index(control)
+    assert message(lambda: infer(control, "b", ROW)) == (
+        "NOT_FOUND",
+        "Request for unknown model: 'b' has no available versions",
+    )
+    assert message(lambda: infer(control, "b", ROW, model_version="1")) == (
+        "UNAVAILABLE",
+        "Request for unknown model: 'b' version 1 is not at ready state: it has been unloaded",
+    )
+    # The server stays ready: nothing that should serve is missing.
+    assert control.get("/readyz")[0] == 200
+    unload(control, "b")
+    unload(control, "fish")
+    load(control, "b")
+    assert infer(control, "b", ROW)[0].array.tolist() == [[0.5]]
+
+
+def test_loading_again_reads_the_repository_again(control: Server, repository: Path) -> None:
+    infer(control, "a", ROW)
+    shutil.rmtree(repository / "a")
+    files.save(files.softmax(), repository, "a", version=2)
+    assert infer(control, "a", ROW)[0].array.tolist() == [[0.5]]
+    load(control, "a")
+    assert index(control)[:2] == [("a", "1", "UNAVAILABLE", "unloaded"), ("a", "2", "READY", "")]
+    assert infer(control, "a", Tensor.of("x", np.zeros((1, 5))))[0].shape == (1, 5)
+    files.save(files.linear(), repository, "new")
+    load(control, "new")
+    assert is_ready(control, "new")
+
+
+def test_statistics_begin_anew(control: Server) -> None:
+    request = service_pb2.ModelStatisticsRequest(name="a")
+    infer(control, "a", ROW)
+    [before] = triton(control).ModelStatistics(request, timeout=60).model_stats
+    load(control, "a")
+    [after] = triton(control).ModelStatistics(request, timeout=60).model_stats
+    assert (before.inference_count, after.inference_count) == (1, 0)
+
+
+def test_a_load_that_fails_leaves_what_served(control: Server, repository: Path) -> None:
+    (repository / "a/1/model.onnx").write_bytes(b"fish")
+    code, text = message(lambda: load(control, "a"))
+    assert code == "INVALID_ARGUMENT"
+    assert text.startswith("load failed for model 'a': version 1: ")
+    assert infer(control, "a", ROW)[0].array.tolist() == [[0.5]]
+
+
+def test_what_is_not_in_the_repository(control: Server) -> None:
+    assert message(lambda: load(control, "fish")) == (
+        "INTERNAL",
+        "failed to load 'fish', failed to poll from model repository: there is no such model",
+    )
+
+
+def test_a_configuration_comes_with_the_request(control: Server) -> None:
+    # Trap 30: protobuf's JSON, numbers as texts.
+    load(control, "a", config=json.dumps({"maxBatchSize": "2"}))
+    request = service_pb2.ModelConfigRequest(name="a")
+    assert triton(control).ModelConfig(request, timeout=60).config.max_batch_size == 2
+    three = Tensor.of("x", np.zeros((3, 1)))
+    assert "batch-size must be <= 2" in message(lambda: infer(control, "a", three))[1]
+    for bad in ("fish", '{"max_batch": 2}', '{"backend": "python"}'):
+        code, text = message(lambda bad=bad: load(control, "a", config=bad))
+        assert code == "INTERNAL"
+        assert text.startswith("failed to load 'a', failed to poll from model repository: ")
+    contradiction = json.dumps({"input": [{"name": "z"}]})
+    code, text = message(lambda: load(control, "a", config=contradiction))
+    assert (code, "the graph's inputs are x" in text) == ("INVALID_ARGUMENT", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("", "Model name cannot be empty. Please enter a valid name to deploy."),
+        (" ", "Model name cannot be empty. Please enter a valid name to deploy."),
+        ("..", "model name must not contain path traversal characters"),
+        ("a/b", "model name must not contain path traversal characters"),
+    ],
+)
+def test_names_are_checked(control: Server, name: str, text: str) -> None:
+    for order in (load, unload):
+        assert message(partial(order, control, name)) == ("INVALID_ARGUMENT", text)
+
+
+def test_other_repositories_are_not_served(control: Server) -> None:
+    stub = triton(control)
+    for call, request in (
+        (stub.RepositoryIndex, service_pb2.RepositoryIndexRequest(repository_name="x")),
+        (stub.RepositoryModelLoad, service_pb2.RepositoryModelLoadRequest(repository_name="x")),
+    ):
+        found = refusal(lambda call=call, request=request: call(request, timeout=60))
+        assert found.code == "UNIMPLEMENTED"
+
+
+def test_without_control_there_is_an_index_and_nothing_else(server: Server) -> None:
+    assert ("softmax", "1", "READY", "") in index(server)
+    for order in (load, unload):
+        assert message(partial(order, server, "softmax")) == (
+            "UNAVAILABLE",
+            "explicit model load / unload is not allowed if polling is enabled",
+        )
+
+
+def test_files_are_refused_unless_they_are_allowed(control: Server) -> None:
+    content = files.sigmoid().SerializeToString()
+    found = message(lambda: load(control, "n", **{"config": "{}", "file:1/model.onnx": content}))
+    assert found[0] == "UNIMPLEMENTED"
+    assert "--allow-model-upload" in found[1]
+
+
+@pytest.fixture
+def open_to_all(tmp_path: Path, serve: Serve) -> Server:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    return serve(empty, "--model-control=explicit", "--allow-model-upload")
+
+
+def test_a_model_comes_with_the_request(open_to_all: Server) -> None:
+    assert index(open_to_all) == []
+    config = {"max_batch_size": 4, "output": [{"name": "p", "label_filename": "labels.txt"}]}
+    load(
+        open_to_all,
+        "sent",
+        **{
+            "config": json.dumps(config),
+            "file:3/model.onnx": files.softmax().SerializeToString(),
+            "file:labels.txt": b"a\nb\nc\nd\ne\n",
+        },
+    )
+    request = infer_request("sent", Tensor.of("x", [[0, 0, 9, 0, 0]]))
+    request.outputs.add(name="p").parameters["classification"].int64_param = 1
+    reply = triton(open_to_all).ModelInfer(request, timeout=60)
+    assert reply.model_version == "3"
+    assert reply.raw_output_contents[0].endswith(b":2:c")
+    unload(open_to_all, "sent")
+    assert not is_ready(open_to_all, "sent")
+
+
+def test_what_comes_with_a_request_is_whole(open_to_all: Server, tmp_path: Path) -> None:
+    content = files.linear().SerializeToString()
+    outside = onnx.load_from_string(content)
+    onnx.external_data_helper.convert_model_to_external_data(outside, size_threshold=0)
+    path = tmp_path / "linear.onnx"
+    onnx.save(outside, path)
+    for parameters, text in (
+        ({"file:1/model.onnx": content}, "expected the parameter 'config'"),
+        ({"config": "{}", "file:1/model.onnx": b"fish"}, "load failed for model 'n'"),
+        ({"config": "{}", "file:model.onnx": content}, "expected a file such as 1/model.onnx"),
+        ({"config": "{}", "file:1/net.onnx": content}, "there is no file 1/model.onnx"),
+        ({"config": "{}", "file:1/model.onnx": path.read_bytes()}, "got external data"),
+        (
+            {"config": '{"model_operations": {"op_library_filename": ["x.so"]}}', "file:1/m": b""},
+            "model_operations is not served",
+        ),
+    ):
+        found = message(lambda parameters=parameters: load(open_to_all, "n", **parameters))
+        assert text in found[1]
+    assert not is_ready(open_to_all, "n")
+
+
+def test_no_answer_is_lost_while_models_come_and_go(control: Server) -> None:
+    """Every request is answered rightly or is told that there is no version."""
+    over = threading.Event()
+
+    def churn() -> None:
+        for _ in range(10):
+            unload(control, "a")
+            load(control, "a")
+            load(control, "a")
+        over.set()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    answered: list[Any] = []
+    value = 0
+    while not over.is_set():
+        value += 1
+        x = np.full((1, 1), value % 7, np.float32)
+        try_it = triton(control).ModelInfer.future(
+            infer_request("a", Tensor.of("x", x)), timeout=60
+        )
+        if error := try_it.exception():
+            assert error.code().name in ("NOT_FOUND", "UNAVAILABLE")
+        else:
+            raw = np.frombuffer(try_it.result().raw_output_contents[0], np.float32)
+            np.testing.assert_allclose(raw, 1 / (1 + np.exp(-x[0])), rtol=1e-5)
+            answered.append(raw)
+    thread.join()
+    assert answered
