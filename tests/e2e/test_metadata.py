@@ -1,7 +1,6 @@
 """What a server says of itself and its models to Triton's client."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import files
@@ -51,17 +50,6 @@ def test_an_unknown_model_is_not_ready_and_has_no_metadata(server: Server) -> No
     found = refusal(lambda: triton(server).ModelMetadata(request, timeout=60))
     assert (found.code, found.reason) == ("NOT_FOUND", "UNKNOWN_MODEL")
     assert found.message == "Request for unknown model: 'fish' is not found"
-
-
-@pytest.mark.parametrize(
-    ("method", "request_of"),
-    [
-        ("RepositoryIndex", service_pb2.RepositoryIndexRequest),
-    ],
-)
-def test_what_is_not_there_yet_says_so(server: Server, method: str, request_of: Any) -> None:
-    call = getattr(triton(server), method)
-    assert refusal(lambda: call(request_of(), timeout=60)).code == "UNIMPLEMENTED"
 
 
 def test_the_newest_of_several_versions_is_served(serve: Serve, tmp_path: Path) -> None:

@@ -573,9 +573,9 @@ impl Error {
     }
 }
 
-/// Clients take headers of 8 KiB by default, and a text is in them up to three times:
-/// percent-encoded, and in the details, with its field, as base64.
-const MOST_TEXT: usize = 1200;
+/// Clients take headers of 8 KiB by default, and a text is in them up to four times:
+/// percent-encoded, and in the details, as message, field and description, as base64.
+const MOST_TEXT: usize = 900;
 
 /// A text that fits into headers, by its beginning.
 fn shortened(mut text: String) -> String {

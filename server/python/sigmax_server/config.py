@@ -179,7 +179,7 @@ class ServerConfig:
         default="none",
         metadata=_says(
             Kind("none|explicit", "none or explicit", str, ("none", "explicit").__contains__),
-            "explicit: clients load and unload models; at the start there are those of --load-model",
+            "explicit: clients load and unload models; the start has those of --load-model",
         ),
     )
     load_model: str = field(

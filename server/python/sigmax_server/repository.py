@@ -23,22 +23,22 @@ class Found:
         version: over 0.
         source: what was found: the model's folder, or the file.
         file: the ONNX file; None where there is none.
-        content: the ONNX file itself, where it lies nowhere.
         golden: folders of golden samples, in the order of their numbers.
         problem: why it cannot be served, as far as its folder tells; empty where it can.
         config: its config.pbtxt; empty where there is none.
         labels: class names of outputs, by the output's name, from label files of the config.
+        content: the ONNX file itself, where it came with a request and lies nowhere.
     """
 
     name: str
     version: int
     source: Path
     file: Path | None = None
-    content: bytes | None = None
     golden: tuple[Path, ...] = ()
     problem: str = ""
     config: Config = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    content: bytes | None = None
 
 
 def scan(paths: Iterable[Path], *, may_be_empty: bool = False) -> list[Found]:
