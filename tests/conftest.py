@@ -30,7 +30,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def networks_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serves the seven networks; shared by all tests, so none may stop it."""
-    with Server(tmp_path_factory.mktemp("networks") / "log", repository) as server:
+    log = tmp_path_factory.mktemp("networks") / "log"
+    with Server(log, repository, "--shared-memory") as server:
         yield server
 
 

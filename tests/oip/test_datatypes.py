@@ -1,6 +1,7 @@
 """Every datatype, in every form a request may have it, comes back as the same bytes."""
 
 import struct
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -287,7 +288,7 @@ def test_the_first_of_two_faults_is_told(server: Server) -> None:
             request.outputs.add(name="OUTPUT0").parameters["classification"].int64_param = 0
         if "output" in faults:
             request.outputs.add(name="z")
-        found = refusal(lambda request=request: ask(server, request))
+        found = refusal(partial(ask, server, request))
         assert found.code == "INVALID_ARGUMENT"
         assert expected[first] in found.message
 

@@ -138,7 +138,7 @@ def test_a_configuration_comes_with_the_request(control: Server) -> None:
     three = Tensor.of("x", np.zeros((3, 1)))
     assert "batch-size must be <= 2" in message(lambda: infer(control, "a", three))[1]
     for bad in ("fish", '{"max_batch": 2}', '{"backend": "python"}'):
-        code, text = message(lambda bad=bad: load(control, "a", config=bad))
+        code, text = message(partial(load, control, "a", config=bad))
         assert code == "INTERNAL"
         assert text.startswith("failed to load 'a', failed to poll from model repository: ")
     contradiction = json.dumps({"input": [{"name": "z"}]})
@@ -166,7 +166,7 @@ def test_other_repositories_are_not_served(control: Server) -> None:
         (stub.RepositoryIndex, service_pb2.RepositoryIndexRequest(repository_name="x")),
         (stub.RepositoryModelLoad, service_pb2.RepositoryModelLoadRequest(repository_name="x")),
     ):
-        found = refusal(lambda call=call, request=request: call(request, timeout=60))
+        found = refusal(partial(call, request, timeout=60))
         assert found.code == "UNIMPLEMENTED"
 
 
@@ -181,7 +181,8 @@ def test_without_control_there_is_an_index_and_nothing_else(server: Server) -> N
 
 def test_files_are_refused_unless_they_are_allowed(control: Server) -> None:
     content = files.sigmoid().SerializeToString()
-    found = message(lambda: load(control, "n", **{"config": "{}", "file:1/model.onnx": content}))
+    parameters: dict[str, str | bytes] = {"config": "{}", "file:1/model.onnx": content}
+    found = message(partial(load, control, "n", **parameters))
     assert found[0] == "UNIMPLEMENTED"
     assert "--allow-model-upload" in found[1]
 
@@ -196,15 +197,12 @@ def open_to_all(tmp_path: Path, serve: Serve) -> Server:
 def test_a_model_comes_with_the_request(open_to_all: Server) -> None:
     assert index(open_to_all) == []
     config = {"max_batch_size": 4, "output": [{"name": "p", "label_filename": "labels.txt"}]}
-    load(
-        open_to_all,
-        "sent",
-        **{
-            "config": json.dumps(config),
-            "file:3/model.onnx": files.softmax().SerializeToString(),
-            "file:labels.txt": b"a\nb\nc\nd\ne\n",
-        },
-    )
+    parameters: dict[str, str | bytes] = {
+        "config": json.dumps(config),
+        "file:3/model.onnx": files.softmax().SerializeToString(),
+        "file:labels.txt": b"a\nb\nc\nd\ne\n",
+    }
+    load(open_to_all, "sent", **parameters)
     request = infer_request("sent", Tensor.of("x", [[0, 0, 9, 0, 0]]))
     request.outputs.add(name="p").parameters["classification"].int64_param = 1
     reply = triton(open_to_all).ModelInfer(request, timeout=60)
@@ -220,7 +218,7 @@ def test_what_comes_with_a_request_is_whole(open_to_all: Server, tmp_path: Path)
     onnx.external_data_helper.convert_model_to_external_data(outside, size_threshold=0)
     path = tmp_path / "linear.onnx"
     onnx.save(outside, path)
-    for parameters, text in (
+    cases: list[tuple[dict[str, str | bytes], str]] = [
         ({"file:1/model.onnx": content}, "expected the parameter 'config'"),
         ({"config": "{}", "file:1/model.onnx": b"fish"}, "load failed for model 'n'"),
         ({"config": "{}", "file:model.onnx": content}, "expected a file such as 1/model.onnx"),
@@ -230,8 +228,9 @@ def test_what_comes_with_a_request_is_whole(open_to_all: Server, tmp_path: Path)
             {"config": '{"model_operations": {"op_library_filename": ["x.so"]}}', "file:1/m": b""},
             "model_operations is not served",
         ),
-    ):
-        found = message(lambda parameters=parameters: load(open_to_all, "n", **parameters))
+    ]
+    for parameters, text in cases:
+        found = message(partial(load, open_to_all, "n", **parameters))
         assert text in found[1]
     assert not is_ready(open_to_all, "n")
 

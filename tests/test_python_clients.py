@@ -1,0 +1,109 @@
+"""Clients written for Triton and KServe, unmodified, each at its own version in its own environment."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.server import Server
+
+pytestmark = pytest.mark.slow
+
+PROGRAMS = Path(__file__).parent / "foreign/python"
+DTYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
+DTYPES += ["FP16", "BF16", "FP32", "FP64", "BYTES"]
+
+Environment = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Makes an environment with what a file of requirements names; returns its Python."""
+    # The Makefile says where its own uv is.
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is missing: run make test, which installs it")
+
+    def make(requirements: str) -> Path:
+        folder = tmp_path_factory.mktemp("client") / requirements
+        python = folder / "bin/python"
+        file = PROGRAMS / f"{requirements}.txt"
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+        install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", python, "-r", file]
+        subprocess.run(install, check=True, timeout=500)
+        return python
+
+    return make
+
+
+@pytest.fixture
+def all_on(examples: Path, tmp_path: Path) -> Iterator[Server]:
+    """Serves the examples with everything that is off by default."""
+    settings = ("--shared-memory", "--model-control=explicit", "--load-model=*")
+    with Server(tmp_path / "log", examples, *settings) as server:
+        yield server
+
+
+def said(python: Path | str, program: str, server: Server) -> dict[str, Any]:
+    """What a program prints of the server."""
+    command = [python, PROGRAMS / program, server.grpc]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answers
+
+
+@pytest.mark.parametrize("version", ["2.73", "2.50"])
+def test_tritonclient(all_on: Server, environment: Environment, version: str) -> None:
+    python = sys.executable if version == "2.73" else environment(f"tritonclient-{version}")
+    assert said(python, "tritonclient_calls.py", all_on) == {
+        "describe": {
+            "live": True,
+            "ready": True,
+            "model ready": True,
+            "unknown model ready": False,
+            "server": "triton",
+            "inputs": ["INPUT0", "INPUT1"],
+            "max_batch_size": 1024,
+            "statistics": True,
+            "log settings": True,
+            "index": True,
+        },
+        "infer": {
+            "infer": True,
+            "async infer": True,
+            "options": True,
+            "gzip": True,
+            "deflate": True,
+            "error": "StatusCode.INVALID_ARGUMENT",
+        },
+        "types": DTYPES,
+        "classify": ["2:c", "3:d"],
+        "typed": True,
+        "stream": ["0", "Request for unknown model: 'fish' is not found", "2"],
+        "shared memory": True,
+        "control": [True, False, True],
+        "asyncio": {"live": True, "infer": True, "stream": True},
+    }
+
+
+def test_pytriton(server: Server, environment: Environment) -> None:
+    assert said(environment("pytriton"), "pytriton_calls.py", server) == {
+        "max_batch_size": 1024,
+        "best": 2,
+        "same": True,
+    }
+
+
+def test_kserve(server: Server, environment: Environment) -> None:
+    assert said(environment("kserve"), "kserve_calls.py", server) == {
+        "live": True,
+        "ready": True,
+        "model ready": True,
+        "best": {"raw": 2, "typed": 2},
+    }
