@@ -10,7 +10,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= $(CURDIR)/.venv
 UV_VERSION := 0.13.9
-UV := build/uv/$(UV_VERSION)/bin/uv
+# The tests make environments with it, too.
+export UV := $(CURDIR)/build/uv/$(UV_VERSION)/bin/uv
 BIN := $(VENV)/bin
 CARGO := cargo
 MANIFEST := --locked --manifest-path server/Cargo.toml
@@ -21,7 +22,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup build proto lint type test test-fast demo bench clean tools
+.PHONY: help setup build proto lint type test test-fast fuzz demo bench perf-analyzer clean tools
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -61,11 +62,17 @@ test-fast: build ## Run the quick tests, in less than a minute.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --lib
 	$(BIN)/pytest -q -m "not slow" client/python/tests server/tests tests
 
+fuzz: build ## Send mutated requests for some minutes.
+	SIGMAX_FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q tests/oip/test_fuzz.py
+
 demo: build ## Train, export, serve and ask every network, and report.
 	@$(BIN)/python demo/demo.py
 
 bench: build ## Measure the server beside a grpcio server, on this machine.
 	@$(BIN)/python -m bench
+
+perf-analyzer: build ## Run Triton's own perf_analyzer against the server, in every mode.
+	@$(BIN)/python -m bench.perf_analyzer
 
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules

@@ -1,4 +1,4 @@
-"""Clients written for Triton and KServe, unmodified, each at its own version in its own environment."""
+"""Clients written for Triton and KServe, unmodified, each in an environment of its own."""
 
 import json
 import os
@@ -34,8 +34,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
         python = folder / "bin/python"
         file = PROGRAMS / f"{requirements}.txt"
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", python, "-r", file]
-        subprocess.run(install, check=True, timeout=500)
+        into = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python)]
+        subprocess.run([*into, "-r", str(file)], check=True, timeout=500)
         return python
 
     return make

@@ -29,10 +29,20 @@ texts = st.sampled_from(["", "x", "y", "INPUT0", "identity-int32", "ä\0", "a" *
 integers = st.sampled_from([0, 1, -1, 2, 3, 2**31, -(2**31), 2**63 - 1, -(2**63)])
 raws = st.binary(max_size=40)
 keys = st.sampled_from(
-    ["priority", "timeout", "sequence_id", "triton_x", "classification", "shared_memory_region"]
-    + ["shared_memory_byte_size", "shared_memory_offset", "triton_enable_empty_final_response", "z"]
+    [
+        "classification",
+        "priority",
+        "sequence_id",
+        "shared_memory_byte_size",
+        "shared_memory_offset",
+        "shared_memory_region",
+        "timeout",
+        "triton_enable_empty_final_response",
+        "triton_x",
+        "z",
+    ]
 )
-values = st.fixed_dictionaries({"int64_param": integers}) | st.sampled_from(
+values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({"int64_param": integers}) | st.sampled_from(
     [{"bool_param": True}, {"string_param": "1"}, {"uint64_param": 1}, {"double_param": 0.5}, {}]
 )
 parameters = st.dictionaries(keys, values, max_size=2)

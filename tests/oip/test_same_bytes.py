@@ -127,7 +127,7 @@ def test_every_datatype(sharing: Server, dtype: str) -> None:
     elif dtype == "BOOL":
         raw = bytes([0, 1, 1] * 4)
     elif dtype == "BF16":
-        raw = np.arange(12, dtype=np.float32).view(np.uint16)[1::2].tobytes() * 2
+        raw = np.arange(12, dtype=np.float32).view(np.uint16)[1::2].tobytes()
     else:
         raw = np.arange(100, 112).astype(NUMPY[dtype]).tobytes()
     check(sharing, Request(f"identity-{dtype.lower()}", "x", dtype, shape, raw))

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"io"
 	"log"
 	"os"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"sigmax.test/foreign/gen/inference"
@@ -31,7 +33,7 @@ type outcome struct {
 	Probabilities []float32 `json:"probabilities"`
 }
 
-// The two services, seen alike: rows of zeros but for their first value.
+// The calls, seen alike: rows of zeros but for their first value.
 type asker func(ctx context.Context, model string, width int, options ...grpc.CallOption) ([]float32, error)
 
 func main() {
@@ -46,6 +48,7 @@ func main() {
 	for call, ask := range map[string]asker{
 		"Classify":   classify(sigmaxv1.NewClassifierServiceClient(connection), input),
 		"ModelInfer": modelInfer(inference.NewGRPCInferenceServiceClient(connection), input),
+		"ModelStreamInfer": modelStreamInfer(inference.NewGRPCInferenceServiceClient(connection), input),
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		expired, end := context.WithTimeout(context.Background(), time.Nanosecond)
@@ -79,17 +82,48 @@ func classify(client sigmaxv1.ClassifierServiceClient, input string) asker {
 
 func modelInfer(client inference.GRPCInferenceServiceClient, input string) asker {
 	return func(ctx context.Context, model string, width int, options ...grpc.CallOption) ([]float32, error) {
-		answer, err := client.ModelInfer(ctx, &inference.ModelInferRequest{
-			ModelName: model,
-			Inputs: []*inference.ModelInferRequest_InferInputTensor{
-				{Name: input, Datatype: "FP32", Shape: []int64{1, int64(width)}},
-			},
-			RawInputContents: [][]byte{row(width)},
-		}, options...)
+		answer, err := client.ModelInfer(ctx, request(model, input, width), options...)
 		if err != nil {
 			return nil, err
 		}
 		return floats(answer.RawOutputContents[0]), nil
+	}
+}
+
+// Three requests on one stream; their answers are the same.
+func modelStreamInfer(client inference.GRPCInferenceServiceClient, input string) asker {
+	return func(ctx context.Context, model string, width int, options ...grpc.CallOption) ([]float32, error) {
+		// Errors come as statuses, with their details, as those of unary calls do.
+		ctx = metadata.AppendToOutgoingContext(ctx, "triton_grpc_error", "true")
+		stream, err := client.ModelStreamInfer(ctx, options...)
+		if err != nil {
+			return nil, err
+		}
+		for range 3 {
+			check(stream.Send(request(model, input, width)))
+		}
+		check(stream.CloseSend())
+		var last []float32
+		for {
+			answer, err := stream.Recv()
+			if err == io.EOF {
+				return last, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			last = floats(answer.InferResponse.RawOutputContents[0])
+		}
+	}
+}
+
+func request(model string, input string, width int) *inference.ModelInferRequest {
+	return &inference.ModelInferRequest{
+		ModelName: model,
+		Inputs: []*inference.ModelInferRequest_InferInputTensor{
+			{Name: input, Datatype: "FP32", Shape: []int64{1, int64(width)}},
+		},
+		RawInputContents: [][]byte{row(width)},
 	}
 }
 

@@ -57,17 +57,32 @@ const calls = {
       (error, answer) => answered(error, answer && floats(answer.probabilities.raw)),
     ),
   ModelInfer: (client, name, length, metadata, answered) =>
-    client.ModelInfer(
-      {
-        model_name: name,
-        inputs: [{ name: input, datatype: "FP32", shape: [1, length] }],
-        raw_input_contents: [row(length)],
-      },
-      metadata,
-      { deadline: Infinity },
-      (error, answer) => answered(error, answer && floats(answer.raw_output_contents[0])),
+    client.ModelInfer(request(name, length), metadata, { deadline: Infinity }, (error, answer) =>
+      answered(error, answer && floats(answer.raw_output_contents[0])),
     ),
+  // Three requests on one stream; their answers are the same.
+  ModelStreamInfer: (client, name, length, metadata, answered) => {
+    // Errors come as statuses, with their details, as those of unary calls do.
+    metadata.set("triton_grpc_error", "true");
+    const stream = client.ModelStreamInfer(metadata, { deadline: Infinity });
+    let last;
+    stream.on("data", ({ infer_response }) => {
+      last = floats(infer_response.raw_output_contents[0]);
+    });
+    stream.on("error", (error) => answered(error));
+    stream.on("end", () => answered(null, last));
+    for (let count = 0; count < 3; count++) stream.write(request(name, length));
+    stream.end();
+  },
 };
+
+function request(name, length) {
+  return {
+    model_name: name,
+    inputs: [{ name: input, datatype: "FP32", shape: [1, length] }],
+    raw_input_contents: [row(length)],
+  };
+}
 
 function told(call, client, name, length, headers = {}) {
   const metadata = new grpc.Metadata();
@@ -90,6 +105,7 @@ const results = {};
 for (const [call, Service] of [
   ["Classify", ClassifierService],
   ["ModelInfer", GRPCInferenceService],
+  ["ModelStreamInfer", GRPCInferenceService],
 ]) {
   const client = new Service(address, plain);
   const gzip = new Service(address, plain, { "grpc.default_compression_algorithm": GZIP });
