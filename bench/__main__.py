@@ -81,12 +81,25 @@ def compare(
     core: int,
     arguments: argparse.Namespace,
 ) -> list[Row]:
-    """The three contenders in turn, once a repeat, so that all share the machine's moods."""
-    contenders: list[tuple[Server, Question]] = [
-        (ours, questions.model_infer(ours, model, count)),
-        (ours, questions.classify(ours, model, count)),
-        (theirs, questions.model_infer(theirs, model, count)),
-    ]
+    """The contenders in turn, once a repeat, so that all share the machine's moods."""
+    with questions.model_infer_shared(ours, model, count) as shared:
+        contenders: list[tuple[Server, Question]] = [
+            (ours, questions.model_infer(ours, model, count)),
+            (ours, shared),
+            (ours, questions.classify(ours, model, count)),
+            (theirs, questions.model_infer(theirs, model, count)),
+        ]
+        return measure(contenders, count, flight, core, arguments)
+
+
+def measure(
+    contenders: list[tuple[Server, Question]],
+    count: int,
+    flight: Flight,
+    core: int,
+    arguments: argparse.Namespace,
+) -> list[Row]:
+    """One row of the table for each."""
     for server, question in contenders:
         load.warm_up(server, question, flight, core)
     repeats = [

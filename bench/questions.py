@@ -1,6 +1,9 @@
 """The requests that are sent over and over, each answered rightly once before it is."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +86,45 @@ def model_infer(server: Server, model: Model, count: int) -> Question:
     _check(server, model, rows, answer.raw_output_contents[0])
     path = "/inference.GRPCInferenceService/ModelInfer"
     return _question("ModelInfer", path, request, answer, slack=0)
+
+
+@contextmanager
+def model_infer_shared(server: Server, model: Model, count: int) -> Iterator[Question]:
+    """ModelInfer of so many rows that lie in shared memory, where the answer goes as well.
+
+    Raises:
+        RuntimeError: The server answered something else.
+        grpc.RpcError: The server answered with an error.
+    """
+    rows = model.rows(count)
+    (output,) = model.session.get_outputs()
+    answer_size = model.answer(rows).nbytes
+    file = Path(f"/dev/shm/sigmax-bench-{os.getpid()}")
+    file.write_bytes(rows.tobytes() + bytes(answer_size))
+    try:
+        request = inference_pb2.ModelInferRequest(model_name=model.name)
+        given = request.inputs.add(name=model.input.name, datatype="FP32", shape=rows.shape)
+        wanted = request.outputs.add(name=output.name)
+        for tensor, begin, size in ((given, 0, rows.nbytes), (wanted, rows.nbytes, answer_size)):
+            tensor.parameters["shared_memory_region"].string_param = file.name
+            tensor.parameters["shared_memory_offset"].int64_param = begin
+            tensor.parameters["shared_memory_byte_size"].int64_param = size
+        with grpc.insecure_channel(server.address) as channel:
+            stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+            size = file.stat().st_size
+            region = {"name": file.name, "key": file.name, "byte_size": size}
+            register = inference_pb2.SystemSharedMemoryRegisterRequest(**region)
+            stub.SystemSharedMemoryRegister(register, timeout=10)
+            answer = stub.ModelInfer(request, timeout=10)
+        _check(server, model, rows, file.read_bytes()[rows.nbytes :])
+        path = "/inference.GRPCInferenceService/ModelInfer"
+        yield _question("ModelInfer, shared memory", path, request, answer, slack=0)
+        with grpc.insecure_channel(server.address) as channel:
+            stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+            unregister = inference_pb2.SystemSharedMemoryUnregisterRequest(name=file.name)
+            stub.SystemSharedMemoryUnregister(unregister, timeout=10)
+    finally:
+        file.unlink()
 
 
 def classify(server: Server, model: Model, count: int) -> Question:

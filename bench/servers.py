@@ -55,7 +55,7 @@ def sigmax(repository: Path, cores: set[int]) -> Iterator[Server]:
     """`sigmax serve` of this repository on these cores, while the context lasts."""
     port = free_port()
     command = [f"{Path(sys.executable).parent}/sigmax", "serve", str(repository)]
-    command += ["--grpc-port", str(port), "--http-port", str(free_port())]
+    command += ["--grpc-port", str(port), "--http-port", str(free_port()), "--shared-memory"]
     with _running("sigmax", command, f"127.0.0.1:{port}", cores) as server:
         yield server
 

@@ -151,8 +151,6 @@ def test_an_unknown_model_is_named(outcomes: Outcomes, call: str) -> None:
     assert "'nobody'" in said["message"]
 
 
-
-
 @pytest.mark.parametrize("call", ["Classify", "ModelInfer"])
 def test_a_deadline_that_passed_is_said(outcomes: Outcomes, call: str) -> None:
     # grpc-go says it itself; grpc-js is given no clock of its own, so there it is the server.

@@ -42,7 +42,9 @@ keys = st.sampled_from(
         "z",
     ]
 )
-values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries({"int64_param": integers}) | st.sampled_from(
+values: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"int64_param": integers}
+) | st.sampled_from(
     [{"bool_param": True}, {"string_param": "1"}, {"uint64_param": 1}, {"double_param": 0.5}, {}]
 )
 parameters = st.dictionaries(keys, values, max_size=2)

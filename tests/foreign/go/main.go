@@ -46,8 +46,8 @@ func main() {
 
 	results := map[string]outcome{}
 	for call, ask := range map[string]asker{
-		"Classify":   classify(sigmaxv1.NewClassifierServiceClient(connection), input),
-		"ModelInfer": modelInfer(inference.NewGRPCInferenceServiceClient(connection), input),
+		"Classify":         classify(sigmaxv1.NewClassifierServiceClient(connection), input),
+		"ModelInfer":       modelInfer(inference.NewGRPCInferenceServiceClient(connection), input),
 		"ModelStreamInfer": modelStreamInfer(inference.NewGRPCInferenceServiceClient(connection), input),
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
