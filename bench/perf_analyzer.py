@@ -1,8 +1,8 @@
 """Runs Triton's perf_analyzer, unmodified, against the server in every mode.
 
 The binary comes with the wheel of tritonclient 2.50.0 (the last that has it), and needs CUDA's
-runtime library, which comes as a wheel, and libb64 (Debian: `apt-get install libb64-0d`). Exits with
-1 where a mode fails, or prints no statistics of the server.
+runtime library, which comes as a wheel, and libb64 (Debian: `apt-get install libb64-0d`). Exits
+with 1 where a mode fails, or prints no statistics of the server.
 """
 
 import ctypes.util
@@ -40,7 +40,7 @@ def main() -> None:
     failed = False
     with servers.sigmax(repository, {min(cores)}) as server:
         for mode, flags in MODES.items():
-            command = [binary, "-m", MODEL, "-i", "grpc", "-u", server.address, "-p", "1000"]
+            command = [str(binary), "-m", MODEL, "-i", "grpc", "-u", server.address, "-p", "1000"]
             command += ["-r", "5", "-s", "50", "--concurrency-range", "4", *flags]
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             said = numbers(done.stdout)

@@ -85,9 +85,9 @@ struct Clock {
 }
 
 impl Clock {
-    fn record(&self, time: Duration) {
+    fn record(&self, nanoseconds: u64) {
         self.count.add(1);
-        self.nanoseconds.add(nanoseconds(time));
+        self.nanoseconds.add(nanoseconds);
     }
 }
 
@@ -188,13 +188,12 @@ impl ModelMetrics {
     pub fn request(&self, code: Code, total: Duration, ran: Option<Ran>) {
         self.requests[code as usize].add(1);
         self.latency.record(nanoseconds(total));
-        let Some(Ran { rows, timings }) = ran.filter(|_| code == Code::Ok) else {
-            return self.fail.record(total);
+        let Some(Ran { rows, parts }) = ran.filter(|_| code == Code::Ok) else {
+            return self.fail.record(nanoseconds(total));
         };
-        self.queue.record(nanoseconds(timings.queue));
-        self.rows.add(rows as u64);
-        self.success.record(total);
-        let parts = [timings.queue, timings.input, timings.infer, timings.output];
+        self.queue.record(parts[0]);
+        self.rows.add(rows);
+        self.success.record(nanoseconds(total));
         self.parts.iter().zip(parts).for_each(|(clock, time)| clock.record(time));
     }
 
@@ -236,13 +235,16 @@ impl ModelMetrics {
 /// That the network has answered a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Ran {
-    rows: usize,
-    timings: Timings,
+    rows: u64,
+    /// Waiting, input, infer and output, in nanoseconds: half as wide as durations, because every
+    /// call carries room for them.
+    parts: [u64; 4],
 }
 
 impl From<&Answer> for Ran {
     fn from(answer: &Answer) -> Self {
-        Self { rows: answer.rows, timings: answer.timings }
+        let Timings { queue, input, infer, output, .. } = answer.timings;
+        Self { rows: answer.rows as u64, parts: [queue, input, infer, output].map(nanoseconds) }
     }
 }
 

@@ -29,7 +29,7 @@ pub enum Data {
     /// In the request.
     Here(Bytes),
     /// In memory that the client shares; read when the batch is gathered.
-    Shared(Slice),
+    Shared(Box<Slice>),
 }
 
 impl Data {

@@ -1,10 +1,10 @@
 //! `inference.GRPCInferenceService/ModelInfer`: decode, check, run, encode.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::mem;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::Duration;
+use std::{iter, mem};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -12,11 +12,11 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::check::{Checked, Given, check, names, unique};
 use crate::error::{Error, Result};
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, TensorSpec};
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
-use crate::queue::Data;
+use crate::queue::{Answer, Data};
 use crate::regions::{Regions, Slice};
 use crate::served::Served;
 use crate::service::parameters::{bad, queue_timeout, wrong_type};
@@ -46,13 +46,14 @@ struct Wanted {
     delivery: Delivery,
 }
 
-/// A request that can be run.
+/// What is kept of a request while it runs.
 #[derive(Debug)]
-struct Prepared {
+struct Pending {
     served: Rc<Served>,
     outputs: Vec<Wanted>,
-    checked: Checked,
+    /// The longest that it asks to wait for its batch.
     patience: Option<Duration>,
+    id: String,
 }
 
 /// How an output is returned.
@@ -63,8 +64,15 @@ enum Delivery {
     /// By the so many highest values.
     Classes(usize),
     /// Into shared memory.
-    Shared(Slice),
+    Shared(Box<Slice>),
 }
+
+/// What every answer of a stream begins with: that no other follows it.
+static LAST: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+    let parameters = BTreeMap::from([("triton_final_response".to_owned(), last)]);
+    ModelInferResponse { parameters, ..Default::default() }.encode_to_vec()
+});
 
 /// Answers a unary call.
 pub async fn answer(
@@ -73,9 +81,9 @@ pub async fn answer(
     call: Call,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let mut reply = BytesMut::new();
-    reply.put_bytes(0, PREFIX);
-    run(shard, message.decode()?, call, trace, reply).await
+    let (pending, checked) = prepare(shard, message.decode()?, trace)?;
+    let result = pending.served.run(checked, call.deadline, pending.patience).await;
+    pending.finish(result, trace, &[0; PREFIX])
 }
 
 /// Answers one request of a stream, by an encoded ModelInferResponse without a prefix.
@@ -85,13 +93,9 @@ pub async fn answer_one(
     call: Call,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    // The order of fields is free.
-    let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
-    let parameters = BTreeMap::from([("triton_final_response".to_owned(), last)]);
-    let head = ModelInferResponse { parameters, ..Default::default() };
-    let mut reply = BytesMut::new();
-    reply.put_slice(&head.encode_to_vec());
-    run(shard, request, call, trace, reply).await
+    let (pending, checked) = prepare(shard, request, trace)?;
+    let result = pending.served.run(checked, call.deadline, pending.patience).await;
+    pending.finish(result, trace, &LAST)
 }
 
 /// A ModelInferResponse that says only which request it is about.
@@ -99,28 +103,31 @@ pub fn empty(id: String) -> Bytes {
     ModelInferResponse { id, ..Default::default() }.encode_to_vec().into()
 }
 
-/// Answers a request, after what the reply holds already.
-async fn run(
+/// Finds the model and holds the request against it.
+fn prepare(
     shard: &Shard,
     mut request: ModelInferRequest,
-    call: Call,
     trace: &Trace,
-    reply: BytesMut,
-) -> Result<BytesMut> {
+) -> Result<(Pending, Checked)> {
     let id = mem::take(&mut request.id);
-    let result = async {
-        let Prepared { served, outputs, checked, patience } = prepare(shard, request, trace)?;
-        let answer = served.run(checked, call.deadline, patience).await?;
-        trace.ran(&answer);
-        encode(&served.model.spec, &id, &answer.outputs, &outputs, reply)
+    let served = match shard.find(&request.model_name, &request.model_version, trace) {
+        Ok(served) => served,
+        Err(error) => return Err(error.of_request(id)),
     };
-    result.await.map_err(|error| error.of_request(id))
+    match checked(shard, &served.model.spec, request) {
+        Ok((outputs, patience, checked)) => {
+            Ok((Pending { served, outputs, patience, id }, checked))
+        }
+        Err(error) => Err(error.of_request(id)),
+    }
 }
 
-/// Finds the model and holds the request against it, in the order that Triton checks.
-fn prepare(shard: &Shard, request: ModelInferRequest, trace: &Trace) -> Result<Prepared> {
-    let served = shard.find(&request.model_name, &request.model_version, trace)?;
-    let spec = &served.model.spec;
+/// In the order that Triton checks.
+fn checked(
+    shard: &Shard,
+    spec: &ModelSpec,
+    request: ModelInferRequest,
+) -> Result<(Vec<Wanted>, Option<Duration>, Checked)> {
     let patience = queue_timeout(&request.parameters)?;
     unique(request.inputs.iter().map(|input| &*input.name))
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
@@ -130,7 +137,19 @@ fn prepare(shard: &Shard, request: ModelInferRequest, trace: &Trace) -> Result<P
     let given = given(spec, regions, request.inputs, request.raw_input_contents)?;
     let outputs = wanted(spec, regions, request.outputs)?;
     let checked = check(spec, given, |_, data| Ok(data))?;
-    Ok(Prepared { served, outputs, checked, patience })
+    Ok((outputs, patience, checked))
+}
+
+impl Pending {
+    /// The reply, which begins with `head`.
+    fn finish(self, result: Result<Answer>, trace: &Trace, head: &[u8]) -> Result<BytesMut> {
+        let reply = result.and_then(|mut answer| {
+            trace.ran(&answer);
+            let spec = &self.served.model.spec;
+            encode(spec, &self.id, &mut answer.outputs, &self.outputs, head)
+        });
+        reply.map_err(|error| error.of_request(self.id))
+    }
 }
 
 /// Finds each input's elements.
@@ -149,7 +168,7 @@ fn given(
             if contents.is_some_and(|contents| contents != Default::default()) {
                 return Err(Error::TwoForms { model: spec.name.clone(), input: name });
             }
-            let data = Data::Shared(slice);
+            let data = Data::Shared(slice.into());
             return Ok(Given { dtype: Some(dtype.ok_or(datatype)), name, shape, data });
         }
         let data = match contents {
@@ -199,7 +218,7 @@ fn delivery(regions: &Regions, parameters: &BTreeMap<String, InferParameter>) ->
     let slice = shared_memory::slice(regions, parameters)?;
     let count = match (slice, parameters.get("classification")) {
         (None, None) => return Ok(Delivery::Raw),
-        (Some(slice), None) => return Ok(Delivery::Shared(slice)),
+        (Some(slice), None) => return Ok(Delivery::Shared(slice.into())),
         (Some(_), Some(_)) => {
             let detail = "output can't set both 'shared_memory_region' and 'classification'";
             return Err(bad(detail.into()));
@@ -217,60 +236,63 @@ fn delivery(regions: &Regions, parameters: &BTreeMap<String, InferParameter>) ->
     }
 }
 
-/// The ModelInferResponse with these outputs, in this order. Written field by field because a
-/// generated message would copy every name.
+/// The ModelInferResponse with these outputs, in this order, after `head`. Written field by field
+/// because a generated message would copy every name.
 fn encode(
     spec: &ModelSpec,
     id: &str,
-    tensors: &[Tensor],
+    tensors: &mut [Tensor],
     outputs: &[Wanted],
-    mut reply: BytesMut,
+    head: &[u8],
 ) -> Result<BytesMut> {
-    let delivered = outputs
-        .iter()
-        .map(|&Wanted { index, ref delivery }| match *delivery {
-            Delivery::Raw | Delivery::Shared(_) => Ok(Cow::Borrowed(&tensors[index])),
+    let mut size = head.len() + 128 + id.len();
+    for Wanted { index, delivery } in outputs {
+        let tensor = &mut tensors[*index];
+        match delivery {
+            Delivery::Raw => {}
             Delivery::Classes(count) => {
-                classification::classes(spec, index, &tensors[index], count).map(Cow::Owned)
+                *tensor = classification::classes(spec, *index, tensor, *count)?;
             }
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let size: usize = delivered.iter().map(|tensor| tensor.data.len() + 64).sum();
-    reply.reserve(128 + id.len() + size);
+            Delivery::Shared(slice) => {
+                share(&spec.outputs[*index].name, tensor, slice)?;
+                // An entry all the same: clients find the others by their place.
+                tensor.data = Bytes::new();
+            }
+        }
+        size += 64 + tensor.data.len();
+    }
+    let mut reply = BytesMut::with_capacity(size);
+    reply.put_slice(head);
     put_text(MODEL_NAME, &spec.name, &mut reply);
     put_text(MODEL_VERSION, &spec.version.to_string(), &mut reply);
     if !id.is_empty() {
         put_text(ID, id, &mut reply);
     }
-    for (wanted, tensor) in outputs.iter().zip(&delivered) {
-        let declared = &spec.outputs[wanted.index];
-        let (name, dtype) = (&declared.name, tensor.dtype.name());
-        // A scalar is shown as its configuration declares it: as itself, or by axes of size 1.
-        let ones = tensor.shape.is_empty().then(|| declared.dims.iter().map(|_| 1));
-        let sizes = tensor.shape.iter().map(|size| *size as u64).chain(ones.into_iter().flatten());
-        let shape_size = sizes.clone().map(encoded_len_varint).sum();
-        let parts = [name.len(), dtype.len(), shape_size];
-        let tensor_size = parts.map(|size| 1 + encoded_len_varint(size as u64) + size);
-        encode_key(OUTPUTS, WireType::LengthDelimited, &mut reply);
-        encode_varint(tensor_size.iter().sum::<usize>() as u64, &mut reply);
-        put_text(NAME, name, &mut reply);
-        put_text(DATATYPE, dtype, &mut reply);
-        encode_key(SHAPE, WireType::LengthDelimited, &mut reply);
-        encode_varint(shape_size as u64, &mut reply);
-        sizes.for_each(|size| encode_varint(size, &mut reply));
+    for Wanted { index, .. } in outputs {
+        put_tensor(&spec.outputs[*index], &tensors[*index], &mut reply);
     }
-    for (wanted, tensor) in outputs.iter().zip(&delivered) {
-        let in_reply: &[u8] = match &wanted.delivery {
-            Delivery::Shared(slice) => {
-                share(&spec.outputs[wanted.index].name, tensor, slice)?;
-                // An entry all the same: clients find the others by their place.
-                &[]
-            }
-            Delivery::Raw | Delivery::Classes(_) => &tensor.data,
-        };
-        put_bytes(RAW_OUTPUT_CONTENTS, in_reply, &mut reply);
+    for Wanted { index, .. } in outputs {
+        put_bytes(RAW_OUTPUT_CONTENTS, &tensors[*index].data, &mut reply);
     }
     Ok(reply)
+}
+
+/// An InferOutputTensor.
+fn put_tensor(spec: &TensorSpec, tensor: &Tensor, reply: &mut BytesMut) {
+    let (name, dtype) = (&spec.name, tensor.dtype.name());
+    // A scalar is shown as its configuration declares it: as itself, or by axes of size 1.
+    let ones = if tensor.shape.is_empty() { spec.dims.len() } else { 0 };
+    let sizes = tensor.shape.iter().map(|size| *size as u64).chain(iter::repeat_n(1, ones));
+    let shape_size = sizes.clone().map(encoded_len_varint).sum();
+    let parts = [name.len(), dtype.len(), shape_size];
+    let tensor_size = parts.map(|size| 1 + encoded_len_varint(size as u64) + size);
+    encode_key(OUTPUTS, WireType::LengthDelimited, reply);
+    encode_varint(tensor_size.iter().sum::<usize>() as u64, reply);
+    put_text(NAME, name, reply);
+    put_text(DATATYPE, dtype, reply);
+    encode_key(SHAPE, WireType::LengthDelimited, reply);
+    encode_varint(shape_size as u64, reply);
+    sizes.for_each(|size| encode_varint(size, reply));
 }
 
 /// Writes an output where the client wants it.
@@ -295,7 +317,6 @@ fn put_bytes(field: u32, bytes: &[u8], reply: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TensorSpec;
 
     #[test]
     fn the_response_is_what_a_generated_message_reads() {
@@ -321,9 +342,9 @@ mod tests {
             let data = Bytes::from(vec![byte; size]);
             Tensor { dtype: DType::Uint8, shape: shape.to_vec(), data }
         };
-        let tensors = [tensor(&[2, 300], 1), tensor(&[0, 4], 2)];
+        let mut tensors = [tensor(&[2, 300], 1), tensor(&[0, 4], 2)];
         let outputs = [1, 0].map(|index| Wanted { index, delivery: Delivery::Raw });
-        let reply = encode(&spec, "an id", &tensors, &outputs, BytesMut::zeroed(PREFIX));
+        let reply = encode(&spec, "an id", &mut tensors, &outputs, &[0; PREFIX]);
         let reply = reply.expect("encodes");
         let reply = ModelInferResponse::decode(&reply[PREFIX..]).expect("a response");
         assert_eq!(
