@@ -469,6 +469,11 @@ impl Error {
             Self::UnknownVersion { model, version } => {
                 format!("Request for unknown model: '{model}' version {version} is not found")
             }
+            Self::BadVersion { found } if found.parse().is_ok_and(|number: i64| number < 0) => {
+                format!(
+                    "invalid model version specified '{found}', version should be an integral value > 0"
+                )
+            }
             Self::BadVersion { found } => format!(
                 "failed to get model version from specified version string '{found}' (details: stol), version should be an integral value > 0"
             ),
