@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
+import sigmax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
@@ -145,3 +146,13 @@ def runs(server: Server, model: str) -> float:
 
 def rows(server: Server, model: str) -> float:
     return server.metric("sigmax_batch_rows_sum", model=model)
+
+
+def test_texts_are_classified(server: Server) -> None:
+    model = "fish-or-fowl"
+    texts: list[list[str | bytes]] = [["fish"], ["hen"], [b"fish"], ["Fisch-\u00fc\0"]]
+    rows = server.client.classify(model, texts)
+    assert [row.label for row in rows] == ["fish", "fowl", "fish", "fowl"]
+    assert server.client.classify(model, ["fish"]).label == "fish"
+    with pytest.raises(sigmax.InvalidInput, match=r"expected texts or bytes, .* got 3 at \[0, 0\]"):
+        server.client.classify(model, [[3]])

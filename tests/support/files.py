@@ -55,7 +55,11 @@ def graph(
     """A model; what is stated becomes its metadata: `task="binary"` is sigmax.task."""
     constants = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
     made = helper.make_graph(nodes, "graph", inputs, outputs, constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = helper.make_model(
+        made,
+        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 2)],
+        ir_version=9,
+    )
     if stated:
         stated["format"] = "1"
     texts = {key: v if isinstance(v, str) else json.dumps(v) for key, v in stated.items()}
@@ -107,6 +111,28 @@ def classes_of(dtype: str) -> onnx.ModelProto:
         [tensor("p", "FP32", "batch", 3)],
         task="multiclass",
         labels=labels,
+    )
+
+
+def fish_or_fowl() -> onnx.ModelProto:
+    """The probability that a text is "fish"."""
+    nodes = [
+        make_node(
+            "LabelEncoder",
+            ["x"],
+            ["p"],
+            domain="ai.onnx.ml",
+            keys_strings=["fish"],
+            values_floats=[1.0],
+            default_float=0.0,
+        ),
+    ]
+    return graph(
+        nodes,
+        [tensor("x", "BYTES", "batch", 1)],
+        [tensor("p", "FP32", "batch", 1)],
+        task="binary",
+        labels=["fowl", "fish"],
     )
 
 
@@ -300,6 +326,7 @@ def with_default() -> onnx.ModelProto:
 EXAMPLES: dict[str, Callable[[], onnx.ModelProto]] = {
     **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
     **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},
+    "fish-or-fowl": fish_or_fowl,
     "identity-bytes": partial(identity, "BYTES"),
     "simple": simple,
     "scalar": scalar,

@@ -132,7 +132,7 @@ def _by_name(model: Model, inputs: Inputs) -> Mapping[str, ArrayLike]:
 
 def _read(model: Model, spec: TensorSpec, value: ArrayLike) -> _tensor.Array:
     try:
-        return _tensor.read(value)
+        return _tensor.read_texts(value) if spec.dtype == "BYTES" else _tensor.read(value)
     except ValueError as error:
         raise _bad(model, spec, "data", "BAD_ELEMENT", str(error)) from error
 
@@ -178,14 +178,14 @@ def _fits(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
 
 def _encode(model: Model, spec: TensorSpec, array: _tensor.Array, single: bool) -> pb.Tensor:
     try:
-        wire = _tensor.convert(array, spec.dtype)
+        raw = _tensor.to_bytes(array, spec.dtype)
     except ValueError as error:
         raise _bad(model, spec, "data", "BAD_ELEMENT", str(error)) from error
     return pb.Tensor(
         name=spec.name,
         dtype=f"DATA_TYPE_{spec.dtype}",
-        shape=(1, *wire.shape) if single else wire.shape,
-        raw=wire.tobytes(),
+        shape=(1, *array.shape) if single else array.shape,
+        raw=raw,
     )
 
 

@@ -47,6 +47,38 @@ def read(value: ArrayLike) -> Array:
     return array
 
 
+def read_texts(value: ArrayLike) -> Array:
+    """Read lists or arrays of texts or bytes as an array of bytes objects; texts in UTF-8.
+
+    Raises:
+        ValueError: It is ragged, or holds something other than str and bytes.
+    """
+    array = np.asarray(value, dtype=object)
+    result = np.empty(array.shape, object)
+    for place, element in np.ndenumerate(array):
+        if not isinstance(element, str | bytes):
+            raise ValueError(
+                f"expected texts or bytes, or lists of equal length of them, "
+                f"got {element!r} at {list(place)}"
+            )
+        result[place] = element.encode() if isinstance(element, str) else bytes(element)
+    return result
+
+
+def to_bytes(array: Array, dtype: str) -> bytes:
+    """Lay a tensor of a request out as the protocol has it.
+
+    BYTES, from `read_texts`: each element after its length in 4 bytes, little-endian. All else as
+    `convert` gives it.
+
+    Raises:
+        ValueError: as `convert` does.
+    """
+    if dtype == "BYTES":
+        return b"".join(len(text).to_bytes(4, "little") + text for text in array.flat)
+    return convert(array, dtype).tobytes()
+
+
 def convert(array: Array, dtype: str) -> Array:
     """Convert to a model's dtype, as little-endian elements in row-major order, or refuse.
 
