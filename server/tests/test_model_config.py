@@ -41,9 +41,8 @@ def graph(*dims: int) -> Graph:
 
 
 def described(text: str, opened: Graph | None = None, **labels: tuple[str, ...]) -> ModelSpec:
-    found = Found(
-        "m", 2, Path("m"), Path("net.onnx"), config=json.loads(read_config(text)), labels=labels
-    )
+    config = model_config.parse(read_config(text), "m")
+    found = Found("m", 2, Path("m"), Path("net.onnx"), config=config, labels=labels)
     return describe(opened or graph(), found, 1024)
 
 
@@ -140,6 +139,10 @@ def test_queue_policy() -> None:
         ("model_transaction_policy { decoupled: true }", "decoupled is not served"),
         ('input { name: "x" reshape { shape: [ 2, 2 ] } }', "input 'x': reshape is not served"),
         ('input { name: "x" allow_ragged_batch: true }', "input 'x': allow_ragged_batch is not"),
+        (
+            "version_policy { specific { versions: [ 1, -1 ] } }",
+            "version_policy: expected versions over 0, got [1, -1]",
+        ),
         ('default_model_filename: "../secret"', "expected the name of a file, got '../secret'"),
         ('input { name: "z" }', "input 'z': the graph's inputs are x"),
         ('output { name: "z" }', "output 'z': the graph's outputs are y"),

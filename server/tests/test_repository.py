@@ -154,6 +154,7 @@ def test_label_files_have_a_class_a_line(tmp_path: Path) -> None:
     [
         ("max_batch: 8", "max_batch"),
         ("max_batch_size: cat", "expected"),
+        ('backend: "python"', "backend: expected 'onnxruntime', got 'python'"),
         ('output { name: "y" label_filename: "none.txt" }', "none.txt"),
         ('output { name: "y" label_filename: "../../key" }', "expected a file in"),
     ],

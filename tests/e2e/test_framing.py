@@ -86,7 +86,7 @@ def test_an_unknown_call_is_unimplemented(server: Server) -> None:
         assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("name", ["Fisch-Süß", "100%", "two\nlines", "鱼", "\u2028", "a" * 1000])
+@pytest.mark.parametrize("name", ["Fisch-Süß", "100%", "two\nlines", "鱼", "\u2028", "a" * 800])
 def test_names_of_any_characters_come_back_as_they_were(server: Server, name: str) -> None:
     found = refusal(lambda: classify(server, name, ROW))
     assert (found.code, found.message) == ("NOT_FOUND", f"no model is named '{name}'")

@@ -152,6 +152,14 @@ fn input<D>(
     let size = byte_size(spec.dtype, &shape);
     let expected = size.ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
     let mut data = data(spec, given.data)?;
+    if spec.dtype != DType::Bytes && data.len() != expected {
+        return Err(Error::WrongBytes {
+            model: model.name.clone(),
+            input: spec.name.clone(),
+            expected,
+            found: data.len(),
+        });
+    }
     if matches!(spec.dtype, DType::Bytes | DType::Bool) {
         // What is checked must be what is run: a client may rewrite shared memory in between.
         data = Data::Here(data.bytes()?);
@@ -164,13 +172,6 @@ fn input<D>(
             expected,
             fault,
         })?;
-    } else if data.len() != expected {
-        return Err(Error::WrongBytes {
-            model: model.name.clone(),
-            input: spec.name.clone(),
-            expected,
-            found: data.len(),
-        });
     }
     if let (DType::Bool, Data::Here(data)) = (spec.dtype, &data)
         && let Some(index) = data.iter().position(|&byte| byte > 1)

@@ -1,16 +1,14 @@
 """Loads and unloads models of a running server, as clients order."""
 
-import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from sigmax_server import model_config, repository
-from sigmax_server._native import NativeError, Order, Server, canonical_config
+from sigmax_server._native import Order, Server
 from sigmax_server.config import ServerConfig
 from sigmax_server.graph import ContradictionError
 from sigmax_server.load import load
-from sigmax_server.model_config import Config
 from sigmax_server.repository import Found, RepositoryError
 from sigmax_server.table import Failed
 
@@ -70,7 +68,8 @@ class Control:
                 self._server.unload(model, version)
 
     def _find(self, order: Order) -> list[Found]:
-        config = _read(order.config, order.model) if order.config is not None else None
+        text = order.config
+        config = None if text is None else model_config.parse(text, order.model)
         if order.files:
             return repository.uploaded(order.model, config or {}, order.files)
         models = [found for found in self._scan() if found.name == order.model]
@@ -80,12 +79,3 @@ class Control:
 
     def _scan(self) -> list[Found]:
         return repository.scan(self._paths, may_be_empty=True)
-
-
-def _read(text: str, model: str) -> Config:
-    try:
-        config: Config = json.loads(canonical_config(text))
-    except NativeError as error:
-        raise ContradictionError(f"config: {error}") from None
-    model_config.check(config, model)
-    return config

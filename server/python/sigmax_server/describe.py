@@ -42,7 +42,6 @@ def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
     if stated and stated.get("format") != "1":
         raise ContradictionError(f"sigmax.format: expected 1, got {stated.get('format', 'none')}")
     config = found.config
-    model_config.check(config, found.name)
     most_rows = model_config.batch_size(config, opened, max_batch_size)
     inputs, outputs = model_config.tensors(config, opened, batched=most_rows > 0)
     task = _task(stated)

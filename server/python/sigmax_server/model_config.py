@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sigmax_server._native import NativeError, read_config
+from sigmax_server._native import NativeError, canonical_config, read_config
 from sigmax_server.config import TensorSpec
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
 
@@ -46,25 +46,37 @@ _UNUSED = (
 _USED_OF_QUEUES = ("default_timeout_microseconds", "allow_timeout_override")
 
 
-def read(file: Path) -> Config:
-    """Read a `config.pbtxt`.
+def read(file: Path, name: str) -> Config:
+    """Read the `config.pbtxt` of a model with this name.
 
     Raises:
-        ContradictionError: it cannot be read or is none; the message names the file and the place.
+        ContradictionError: it cannot be read, is none, or asks for what is not served; the message
+            names the file, and the place or the field.
     """
     try:
         config: Config = json.loads(read_config(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, NativeError) as error:
+        _check(config, name)
+    except (OSError, UnicodeDecodeError, NativeError, ContradictionError) as error:
         raise ContradictionError(f"{file}: {error}") from None
     return config
 
 
-def check(config: Config, name: str) -> None:
-    """Refuse what is not served, or would be served otherwise than it says.
+def parse(text: str, name: str) -> Config:
+    """Read the configuration that a request has for a model with this name, in JSON.
 
     Raises:
-        ContradictionError: names the field.
+        ContradictionError: as `read` does.
     """
+    try:
+        config: Config = json.loads(canonical_config(text))
+    except NativeError as error:
+        raise ContradictionError(f"model configuration: {error}") from None
+    _check(config, name)
+    return config
+
+
+def _check(config: Config, name: str) -> None:
+    """Refuse what is not served, or would be served otherwise than it says."""
     _expect(config, "name", ("", name))
     _expect(config, "platform", ("", _PLATFORM))
     _expect(config, "backend", ("", _BACKEND))
@@ -80,6 +92,9 @@ def check(config: Config, name: str) -> None:
             for field in _REFUSED_OF_TENSORS:
                 if field in tensor:
                     _refuse(f"{side} {tensor.get('name')!r}: {field} is not served")
+    versions = config.get("version_policy", {}).get("specific", {}).get("versions", ())
+    if any(version <= 0 for version in versions):
+        _refuse(f"version_policy: expected versions over 0, got {list(versions)}")
     file = config.get("default_model_filename", "")
     if file != Path(file).name:
         _refuse(f"default_model_filename: expected the name of a file, got {file!r}")

@@ -120,7 +120,7 @@ def _versions(folder: Path) -> list[Found]:
         )
         return [replace(found, problem=problem)]
     try:
-        config = model_config.read(file) if file.is_file() else {}
+        config = model_config.read(file, folder.name) if file.is_file() else {}
         return _configured(found, config)
     except ContradictionError as error:
         return [replace(found, problem=str(error))]
