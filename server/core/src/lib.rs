@@ -19,6 +19,7 @@
 
 mod batch;
 mod body;
+mod busy_poll;
 mod calls;
 mod catalog;
 mod check;

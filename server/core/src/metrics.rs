@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tonic::Code;
 
+use crate::memory::Memory;
 use crate::queue::{Answer, Depth, Timings};
 
 /// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
@@ -265,6 +266,8 @@ pub struct Metrics {
     pub connections: AtomicU64,
     /// Connections refused for being too many.
     pub connections_refused: AtomicU64,
+    /// Connections cut off because their clients kept a message waiting.
+    pub connections_stalled: AtomicU64,
 }
 
 impl Metrics {
@@ -300,8 +303,8 @@ impl Metrics {
     }
 
     /// Everything, in Prometheus' text format 0.0.4. What is not counted here is given: whether
-    /// the server is ready, and the connections open.
-    pub fn text(&self, ready: bool, open: usize) -> String {
+    /// the server is ready, the connections open and the memory of messages.
+    pub fn text(&self, ready: bool, open: usize, memory: &Memory) -> String {
         let mut text = String::new();
         let mut single = |name: &str, kind: &str, help: &str, value: u64| {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
@@ -313,6 +316,13 @@ impl Metrics {
         let refused = self.connections_refused.load(Relaxed);
         let help = "Connections refused for being too many.";
         single("sigmax_connections_refused_total", "counter", help, refused);
+        let stalled = self.connections_stalled.load(Relaxed);
+        let help = "Connections cut off because their clients kept a message waiting.";
+        single("sigmax_connections_stalled_total", "counter", help, stalled);
+        let help = "What requests and answers under way hold.";
+        single("sigmax_message_bytes", "gauge", help, memory.used() as u64);
+        let help = "The most that requests and answers under way may hold.";
+        single("sigmax_message_bytes_limit", "gauge", help, memory.limit() as u64);
 
         let name = "sigmax_queued_rows";
         let _ = writeln!(text, "# HELP {name} Rows waiting for a batch.\n# TYPE {name} gauge");
