@@ -34,6 +34,7 @@ mod memory;
 mod metrics;
 pub mod model;
 pub mod orders;
+mod pace;
 pub mod proto;
 mod queue;
 mod regions;

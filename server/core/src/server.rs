@@ -22,6 +22,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::model::{Model, ModelSpec, Report};
 use crate::orders::{Order, Orders};
+use crate::pace::Pace;
 use crate::queue::{Depth, Queue};
 use crate::regions::Regions;
 use crate::served::Runs;
@@ -204,16 +205,20 @@ impl Server {
         }
         // Statistics begin anew with every load.
         self.shared.metrics.forget(&model.spec.name, model.spec.version);
-        let depth = Depth::new(self.queue_rows);
+        // One model's queue leaves the others room.
+        let bytes = self.shared.memory.share();
+        let pace = Pace::new(&model, self.shards.len());
+        let depth = Depth::new(self.queue_rows, bytes, &model.spec.batching, pace);
         let runs: Vec<_> = match report.heavy {
             false => engines.into_iter().map(Runs::Here).collect(),
             true => {
                 let runner = |engine| {
                     let metrics = self.shared.metrics.writer(&model.spec.name, model.spec.version);
-                    Runner::new(engine, model.clone(), metrics)
+                    Runner::new(engine, model.clone(), metrics, depth.clone())
                 };
                 let runners = engines.into_iter().map(runner).collect();
-                let queue = Queue::new(depth.clone(), model.batch_rows());
+                let batching = &model.spec.batching;
+                let queue = Queue::new(depth.clone(), model.batch_rows(), batching);
                 let lanes = Lanes::start(queue, runners, &model.spec.name)
                     .map_err(|error| format!("cannot start its threads: {error}"))?;
                 self.shards.iter().map(|_| Runs::InLanes(lanes.clone())).collect()

@@ -25,7 +25,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_local};
-use tonic::Code;
 use tonic::service::Routes;
 use tower_service::Service;
 
@@ -37,7 +36,7 @@ use crate::catalog::{Catalog, parse_version};
 use crate::error::{Dialect, Error, Result};
 use crate::listen::Socket;
 use crate::memory::{self, Account, Memory};
-use crate::metrics::{Metrics, ModelMetrics, Ran};
+use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
 use crate::model::Model;
 use crate::orders::Orders;
 use crate::queue::{Answer, Depth};
@@ -434,8 +433,8 @@ impl Shard {
         let trace = Trace::default();
         let handle = |message, call| handle(&self, message, call, &trace);
         let room = Room { message: self.shared.message_limit, account: &account };
-        let (mut response, code) = unary::answer(head, body, dialect, room, handle).await;
-        self.count(&trace, code, arrived);
+        let (mut response, outcome) = unary::answer(head, body, dialect, room, handle).await;
+        self.count(&trace, outcome, arrived);
         response.body_mut().pending = Some(pending);
         Ok(response)
     }
@@ -470,16 +469,17 @@ impl Shard {
         let trace = Trace::default();
         let result = answer(self, request, call, &trace).await;
         let result = result.and_then(unary::within_limit);
-        let code = result.as_ref().map_or_else(|error| error.code(dialect), |_| Code::Ok);
-        self.count(&trace, code, call.arrived);
+        let failed = |error| Outcome::of(error, dialect);
+        let outcome = result.as_ref().map_or_else(failed, |_| Outcome::OK);
+        self.count(&trace, outcome, call.arrived);
         result.map(BytesMut::freeze)
     }
 
-    /// Counts a request that is answered with this code.
-    fn count(&self, trace: &Trace, code: Code, arrived: Instant) {
+    /// Counts a request that has ended.
+    fn count(&self, trace: &Trace, outcome: Outcome, arrived: Instant) {
         let metrics = trace.served.get().map_or(&self.unknown, |served| &served.metrics);
         let now = Instant::now();
-        metrics.request(code, now.duration_since(arrived), trace.ran.get());
+        metrics.request(outcome, now.duration_since(arrived), trace.ran.get());
         self.busy_poll.answered(now);
     }
 }

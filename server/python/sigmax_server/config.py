@@ -299,6 +299,41 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueuePolicy:
+    """How requests of one priority wait for their batch.
+
+    Attributes:
+        default_timeout: most seconds; None: for ever.
+        allow_timeout_override: a request may ask to wait less.
+        late_is_delayed: what has waited longer runs when nothing else of its priority waits;
+            otherwise it is refused.
+        max_requests: most that wait; None: any number.
+    """
+
+    default_timeout: float | None = None
+    allow_timeout_override: bool = False
+    late_is_delayed: bool = False
+    max_requests: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How requests are put together.
+
+    Attributes:
+        max_delay: most seconds that a batch waits for more requests.
+        preferred_sizes: rows that are worth no more waiting, rising; empty: a full batch.
+        priorities: a policy for each, the highest first.
+        default_priority: which of them a request has that asks for none there is.
+    """
+
+    max_delay: float = 0.0
+    preferred_sizes: tuple[int, ...] = ()
+    priorities: tuple[QueuePolicy, ...] = (QueuePolicy(),)
+    default_priority: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """How one version of one model is served.
 
@@ -314,8 +349,7 @@ class ModelSpec:
         thresholds: binary: one; multi-label: one a class; otherwise none. Each in [0, 1].
         tolerance: most that an output may differ from its golden sample, absolute.
         golden: folders of golden samples.
-        queue_timeout: most seconds that a request waits for its batch; None: for ever.
-        allow_timeout_override: a request may ask to wait less.
+        batching: how requests are put together.
 
     Raises:
         ValueError: a field has a value it cannot have.
@@ -332,8 +366,7 @@ class ModelSpec:
     thresholds: tuple[float, ...] = ()
     tolerance: float = 1e-5
     golden: tuple[str, ...] = ()
-    queue_timeout: float | None = None
-    allow_timeout_override: bool = False
+    batching: Batching = Batching()
 
     def __post_init__(self) -> None:
         _expect(self.name != "" and self.name.isprintable(), "a printable name", self.name)

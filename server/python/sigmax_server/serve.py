@@ -40,10 +40,10 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
         _say(f"error: {error}")
         return 1
     _warn(models, config)
-    print(_uses(config))
     outcomes = _load_all(server, models, config)
     if outcomes is None:
         return _stop(server, config.grace_seconds)
+    print(_uses(config))
     print(table(outcomes))
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if failures and config.exit_on_error:

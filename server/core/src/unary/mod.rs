@@ -21,6 +21,7 @@ use crate::batch::panic_text;
 use crate::body::ReplyBody;
 use crate::error::{Dialect, Error, Result};
 use crate::memory::{Account, Held};
+use crate::metrics::Outcome;
 
 /// Compressed flag and length, before every message.
 pub const PREFIX: usize = 5;
@@ -119,7 +120,7 @@ pub async fn answer<B, H, F>(
     dialect: Dialect,
     room: Room<'_>,
     handle: H,
-) -> (Response<ReplyBody>, Code)
+) -> (Response<ReplyBody>, Outcome)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     H: FnOnce(Received, Call) -> F,
@@ -130,7 +131,7 @@ where
         Err(Refused::NotGrpc) => {
             let mut response = Response::new(ReplyBody::empty());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return (response, Code::Unknown);
+            return (response, Outcome { code: Code::Unknown, refusal: None });
         }
         Err(Refused::Call(error)) => Err(*error),
         // A panic ends this call alone.
@@ -143,8 +144,8 @@ where
             }),
     };
     match result.and_then(within_limit) {
-        Ok(message) => (succeeded(held.answer(frame(message))), Code::Ok),
-        Err(error) => (failed(&error, dialect), error.code(dialect)),
+        Ok(message) => (succeeded(held.answer(frame(message))), Outcome::OK),
+        Err(error) => (failed(&error, dialect), Outcome::of(&error, dialect)),
     }
 }
 

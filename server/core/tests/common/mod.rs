@@ -61,7 +61,7 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         thresholds: vec![],
         tolerance: 0.0,
         device: "cpu".into(),
-        queue_policy: Default::default(),
+        batching: Default::default(),
         config: Default::default(),
     };
     server.declare("fake", 1);
