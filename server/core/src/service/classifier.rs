@@ -43,7 +43,7 @@ impl ClassifierService for Classifier {
     ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
         let shard = self.shard.clone();
         let answer = move |request| Box::pin(one(shard.clone(), request));
-        Ok(stream::start(request.into_inner(), FuturesUnordered::new(), answer))
+        Ok(stream::start(request.into_inner(), FuturesUnordered::new(), Dialect::Sigmax, answer))
     }
 
     async fn list_models(

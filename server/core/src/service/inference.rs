@@ -236,7 +236,7 @@ impl GrpcInferenceService for Inference {
         let errors_end_it =
             request.metadata().get("triton_grpc_error").is_some_and(|value| value == "true");
         let answer = move |request| Box::pin(one(shard.clone(), request, errors_end_it));
-        Ok(stream::start(request.into_inner(), FuturesOrdered::new(), answer))
+        Ok(stream::start(request.into_inner(), FuturesOrdered::new(), Dialect::Inference, answer))
     }
 }
 

@@ -6,6 +6,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::{Code, Response, Status, Streaming};
 
+use crate::error::{Dialect, Error};
+
 /// Requests of one stream that run at once; the next is read when one is answered.
 const AT_ONCE: usize = 1024;
 
@@ -13,6 +15,7 @@ const AT_ONCE: usize = 1024;
 pub fn start<Q, A, F, R>(
     requests: Streaming<Q>,
     running: R,
+    dialect: Dialect,
     answer: impl Fn(Q) -> F + Send + 'static,
 ) -> Response<BoxStream<A>>
 where
@@ -22,7 +25,7 @@ where
     R: Stream<Item = Result<A, Status>> + Extend<F> + Unpin + Send + 'static,
 {
     let (answers, replies) = mpsc::channel(AT_ONCE);
-    tokio::spawn(run(requests, running, answers, answer));
+    tokio::spawn(run(requests, running, dialect, answers, answer));
     Response::new(Box::pin(ReceiverStream::new(replies)))
 }
 
@@ -31,6 +34,7 @@ where
 async fn run<Q, A, F, R>(
     mut requests: Streaming<Q>,
     mut running: R,
+    dialect: Dialect,
     answers: mpsc::Sender<Result<A, Status>>,
     answer: impl Fn(Q) -> F,
 ) where
@@ -47,7 +51,7 @@ async fn run<Q, A, F, R>(
                         at_once += 1;
                     }
                     Ok(None) => end = Some(Ok(())),
-                    Err(status) => end = Some(Err(too_large(status))),
+                    Err(status) => end = Some(Err(broken_off(status, dialect))),
                 }
             }
             Some(result) = running.next() => {
@@ -65,10 +69,13 @@ async fn run<Q, A, F, R>(
     }
 }
 
-/// tonic calls a message over the limit OUT_OF_RANGE; its text has both sizes.
-fn too_large(status: Status) -> Status {
+/// Why no more requests are read, as the service says it.
+fn broken_off(status: Status, dialect: Dialect) -> Status {
     match status.code() {
+        // tonic's word for a message over the limit; its text has both sizes.
         Code::OutOfRange => Status::new(Code::ResourceExhausted, status.message()),
+        // The server drains: the body knows no dialect.
+        Code::Unavailable => Error::Draining.status(dialect),
         _ => status,
     }
 }
