@@ -15,7 +15,7 @@ from support.server import Server
 from support.wire import Tensor, infer, infer_request
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
-EXAMPLES = int(os.environ.get("SIGMAX_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("SIGMAX_FUZZ_EXAMPLES", "400"))
 # The examples are requests of their own, and each is quick; the whole may take as long as it takes.
 fuzz = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
