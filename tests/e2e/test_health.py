@@ -121,6 +121,8 @@ def test_a_server_that_loads_says_so_until_it_is_ready(serve: Serve, tmp_path: P
         is_ready = service_pb2.ModelReadyRequest(name="slow")
         assert not triton.ModelReady(is_ready, timeout=60).ready
         assert not triton.ServerReady(service_pb2.ServerReadyRequest(), timeout=60).ready
+        [listed] = triton.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=60).models
+        assert (listed.name, listed.state) == ("slow", "LOADING")
         assert next(model) == SERVING
         assert next(whole) == SERVING
         classify(server.result(), "slow", Tensor.of("x", [[0.0]]))

@@ -250,8 +250,9 @@ def open_to_all(tmp_path: Path, serve: Serve) -> Server:
     )
 
 
-def test_a_model_comes_with_the_request(open_to_all: Server) -> None:
+def test_a_model_comes_with_the_request(open_to_all: Server, tmp_path: Path) -> None:
     assert index(open_to_all) == []
+    before = sorted(tmp_path.rglob("*"))
     config = {"max_batch_size": 4, "output": [{"name": "p", "label_filename": "labels.txt"}]}
     parameters: dict[str, str | bytes] = {
         "config": json.dumps(config),
@@ -264,6 +265,8 @@ def test_a_model_comes_with_the_request(open_to_all: Server) -> None:
     reply = triton(open_to_all).ModelInfer(request, timeout=60)
     assert reply.model_version == "3"
     assert reply.raw_output_contents[0].endswith(b":2:c")
+    # It is kept in memory.
+    assert sorted(tmp_path.rglob("*")) == before
     unload(open_to_all, "sent")
     assert not is_ready(open_to_all, "sent")
 

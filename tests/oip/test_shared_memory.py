@@ -252,6 +252,8 @@ def test_what_a_request_names_is_checked(sharing: Server, region: str) -> None:
 
 def test_an_input_is_in_one_place(sharing: Server, region: str) -> None:
     request = shared_request("identity-int32", np.zeros((1, 1, 2), np.int32), region)
+    request.inputs[0].contents.SetInParent()
+    assert ask(sharing, request).raw_output_contents[0] == bytes(8)
     request.inputs[0].contents.int_contents.append(1)
     assert refused(sharing, request).code == "INVALID_ARGUMENT"
 

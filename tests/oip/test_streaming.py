@@ -25,7 +25,11 @@ def values(reply: Any) -> list[int]:
 
 
 def test_traps_16_17_answers_come_in_order_and_the_stream_ends(server: Server) -> None:
-    replies = list(triton(server).ModelStreamInfer(map(request, range(200)), timeout=60))
+    requests = [request(row) for row in range(200)]
+    for asks_for_more in requests[::2]:
+        # Only a decoupled model has an empty answer to add.
+        asks_for_more.parameters["triton_enable_empty_final_response"].bool_param = True
+    replies = list(triton(server).ModelStreamInfer(iter(requests), timeout=60))
     assert [values(reply) for reply in replies] == [[row, row] for row in range(200)]
     assert [reply.infer_response.id for reply in replies] == [str(row) for row in range(200)]
     for reply in replies:
