@@ -69,6 +69,21 @@ def test_what_runs_at_once_adds_up(own: Server) -> None:
     assert (rows, runs) == (400, found.execution_count)
 
 
+def test_every_version_has_its_own(serve: Serve, tmp_path: Path) -> None:
+    for version in (1, 10):
+        files.save(files.softmax(), tmp_path, "softmax", version)
+    (tmp_path / "softmax/config.pbtxt").write_text("version_policy { all { } }")
+    server = serve(tmp_path)
+    for asked in ("1", "10", "", "99"):
+        request = infer_request("softmax", Tensor.of("x", ROW), model_version=asked)
+        triton(server).ModelInfer.future(request, timeout=60).exception()
+    request = service_pb2.ModelStatisticsRequest(name="softmax")
+    found = triton(server).ModelStatistics(request, timeout=60).model_stats
+    counts = [(each.version, each.inference_count) for each in found]
+    assert counts == [("1", 1), ("10", 2)]
+    assert statistics(server, "softmax", "10").inference_count == 2
+
+
 def test_a_request_without_a_batch_axis_is_one_inference(serve: Serve, tmp_path: Path) -> None:
     files.save(files.any_length(), tmp_path, "any-length")
     server = serve(tmp_path)

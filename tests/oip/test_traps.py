@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import unquote
 
 import grpc
 import h2.config
@@ -169,7 +170,10 @@ def test_trap_27_a_deadline_in_the_queue_is_told_as_one_and_leaves_the_queue(
         assert not busy[-1].done()
     with Wire(server) as wire:
         trailers = dict(wire.infer(request, ("grpc-timeout", "20m")))
-    assert trailers["grpc-status"] == "4"
+    assert (trailers["grpc-status"], unquote(trailers["grpc-message"])) == (
+        "4",
+        "Deadline Exceeded",
+    )
     assert {call.code() for call in busy} == {grpc.StatusCode.OK}
     assert server.metric("sigmax_batch_rows_count", model="slow") == len(busy)
 

@@ -569,6 +569,8 @@ impl Error {
             },
             Self::BadField { detail, .. } => detail.clone(),
             Self::QueueTimeout => "Request timeout expired".into(),
+            // What gRPC's own libraries say, so that it is the same whoever notices first.
+            Self::DeadlineExceeded => "Deadline Exceeded".into(),
             Self::QueueFull { .. } => "Exceeds maximum queue size".into(),
             Self::Draining => {
                 "GRPC server is shutting down and has stopped accepting new requests.".into()
