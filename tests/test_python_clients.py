@@ -88,7 +88,15 @@ def test_tritonclient(all_on: Server, environment: Environment, version: str) ->
         "stream": ["0", "Request for unknown model: 'fish' is not found", "2"],
         "shared memory": True,
         "control": [True, False, True],
-        "asyncio": {"live": True, "infer": True, "stream": True},
+        "asyncio": {
+            "live": True,
+            "ready": True,
+            "infer": True,
+            "gzip and deflate": True,
+            "stream": True,
+            "shared memory": True,
+            "error": "StatusCode.INVALID_ARGUMENT",
+        },
     }
 
 

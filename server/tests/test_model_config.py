@@ -1,6 +1,7 @@
 """Configurations in Triton's format, held against a graph."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from sigmax_server.config import Batching, ModelSpec, QueuePolicy
 from sigmax_server.describe import describe
 from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import Found
+from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from sigmax_server._native import DType
@@ -70,12 +72,14 @@ def test_what_is_stated_stays() -> None:
     config = completed(
         """
         max_batch_size: 8
+        input { name: "x" format: FORMAT_NCHW }
         output { name: "y" label_filename: "labels.txt" }
         version_policy { all { } }
         parameters { key: "a" value { string_value: "b" } }
         """
     )
     assert config["max_batch_size"] == 8
+    assert config["input"][0]["format"] == "FORMAT_NCHW"
     assert config["output"][0]["label_filename"] == "labels.txt"
     assert config["version_policy"] == {"all": {}}
     assert config["parameters"] == {"a": {"string_value": "b"}}
@@ -216,3 +220,10 @@ def test_fields_without_effect_are_listed() -> None:
         "instance_group",
         "dynamic_batching.preserve_ordering",
     ]
+
+
+def test_the_document_says_what_every_field_does() -> None:
+    text = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+    messages = [model_config_pb2.ModelConfig, model_config_pb2.ModelInput]
+    fields = {field.name for message in messages for field in message.DESCRIPTOR.fields}
+    assert [name for name in sorted(fields) if not re.search(rf"`([a-z_]+\.)?{name}\b", text)] == []

@@ -86,7 +86,13 @@ def test_a_unary_call_has_exactly_one_message(server: Server, method: str, messa
 
 
 def test_an_unknown_call_is_unimplemented(server: Server) -> None:
-    for method in ("/sigmax.v1.ClassifierService/Guess", "/sigmax.v2.ClassifierService/Classify"):
+    for method in (
+        "/sigmax.v1.ClassifierService/Guess",
+        "/sigmax.v2.ClassifierService/Classify",
+        "/inference.GRPCInferenceService/Guess",
+        # MLServer's own.
+        "/inference.model_repository.ModelRepositoryService/RepositoryIndex",
+    ):
         call: Any = server.channel.unary_unary(method)
         with pytest.raises(grpc.RpcError) as raised:
             call(b"", timeout=60)

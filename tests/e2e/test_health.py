@@ -17,6 +17,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from support import files
 from support.server import Serve, Server
 from support.wire import Tensor, classify, refusal
+from tritonclient.grpc import (  # type: ignore[import-untyped]
+    service_pb2,
+    service_pb2_grpc,
+)
 
 UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN = range(4)
 SERVER = ["", "sigmax.v1.ClassifierService", "inference.GRPCInferenceService"]
@@ -113,6 +117,12 @@ def test_a_server_that_loads_says_so_until_it_is_ready(serve: Serve, tmp_path: P
         found = refusal(lambda: loading(b"\x0a\x04slow", timeout=60))
         assert (found.code, found.reason) == ("UNAVAILABLE", "MODEL_NOT_READY")
         assert found.message == "model 'slow' is not ready: it is being loaded"
+        triton = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        is_ready = service_pb2.ModelReadyRequest(name="slow")
+        assert not triton.ModelReady(is_ready, timeout=60).ready
+        assert not triton.ServerReady(service_pb2.ServerReadyRequest(), timeout=60).ready
+        [listed] = triton.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=60).models
+        assert (listed.name, listed.state) == ("slow", "LOADING")
         assert next(model) == SERVING
         assert next(whole) == SERVING
         classify(server.result(), "slow", Tensor.of("x", [[0.0]]))

@@ -54,6 +54,7 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
         ("sigmax_message_bytes_limit", "gauge"),
         ("sigmax_queued_rows", "gauge"),
         ("sigmax_requests", "counter"),
+        ("sigmax_refused", "counter"),
         ("sigmax_request_seconds", "histogram"),
         ("sigmax_queue_seconds", "histogram"),
         ("sigmax_compute_seconds", "histogram"),

@@ -160,8 +160,10 @@ def test_the_sdk_returns_after_a_full_queue(serve: Serve, slow_model: Path) -> N
         assert hasty.model("slow").name == "slow"
 
 
-def test_what_is_late_is_not_run(serve: Serve, slow_model: Path) -> None:
-    server = serve("--shards=1", "--max-batch-size=1", slow_model)
+def test_what_is_late_is_not_run(serve: Serve, tmp_path: Path) -> None:
+    # Slow enough that even a run that begins at once ends too late.
+    onnx.save(files.slow(300), tmp_path / "slow.onnx")
+    server = serve("--shards=1", "--max-batch-size=1", tmp_path / "slow.onnx")
     send = typed(server).Classify.future
     patient = [send(classify_request("slow", ZERO), timeout=60) for _ in range(5)]
     hasty = [send(classify_request("slow", ZERO), timeout=0.02) for _ in range(20)]

@@ -63,12 +63,17 @@ def test_a_wrong_count_is_refused(server: Server, count: Any, message: str) -> N
     assert found.message.startswith(message)
 
 
-def test_what_has_no_order_is_refused(server: Server) -> None:
-    x = Tensor("x", "BOOL", (1, 1, 1), b"\1")
-    found = refusal(lambda: classes(server, "identity-bool", x, "y", {"int64_param": 1}))
+@pytest.mark.parametrize(
+    ("dtype", "raw"),
+    [("BOOL", b"\1"), ("FP16", b"\0\x3c"), ("BF16", b"\x80\x3f"), ("BYTES", b"\1\0\0\0a")],
+)
+def test_what_has_no_order_is_refused(server: Server, dtype: str, raw: bytes) -> None:
+    x = Tensor("x", dtype, (1, 1, 1), raw)
+    model = f"identity-{dtype.lower()}"
+    found = refusal(lambda: classes(server, model, x, "y", {"int64_param": 1}))
     assert (found.code, found.message) == (
         "INVALID_ARGUMENT",
-        "class result not available for output due to unsupported type 'BOOL'",
+        f"class result not available for output due to unsupported type '{dtype}'",
     )
 
 

@@ -9,7 +9,12 @@ import pytest
 from support import files
 from support.server import Serve, Server
 from support.wire import Tensor, infer, infer_request, outputs, refusal, triton
-from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
+from tritonclient.grpc import (  # type: ignore[import-untyped]
+    model_config_pb2,
+    service_pb2,
+)
+
+INT32 = model_config_pb2.DataType.Value("TYPE_INT32")
 
 
 def config(server: Server, model: str, version: str = "") -> Any:
@@ -34,7 +39,12 @@ def test_traps_5_9_the_configuration_agrees_with_the_metadata(server: Server) ->
         "onnxruntime_onnx",
         1024,
     )
+    assert found.backend == "onnxruntime"
+    assert {each.data_type for each in (*found.input, *found.output)} == {INT32}
+    assert found.version_policy.latest.num_versions == 1
+    assert [group.count for group in found.instance_group] == [1]
     described = metadata(server, "simple")
+    assert described.platform == found.platform
     for tensors, stated in ((described.inputs, found.input), (described.outputs, found.output)):
         assert [each.name for each in tensors] == [each.name for each in stated]
         assert [list(each.shape) for each in tensors] == [[-1, *each.dims] for each in stated]
@@ -86,9 +96,12 @@ def test_what_the_file_says_is_served(tmp_path: Path, serve: Serve) -> None:
 
 
 def test_several_versions_are_served_side_by_side(tmp_path: Path, serve: Serve) -> None:
-    configured(tmp_path, "m", files.sigmoid(), "version_policy { all { } }")
+    text = "version_policy { all { } } optimization { priority: PRIORITY_MAX }"
+    configured(tmp_path, "m", files.sigmoid(), text)
     files.save(files.softmax(), tmp_path, "m", version=10)
     server = serve(tmp_path)
+    # Said of the model, not of each version.
+    assert server.log().count("config.pbtxt: without effect: optimization") == 1
     assert list(metadata(server, "m").versions) == ["1", "10"]
     assert list(metadata(server, "m", "1").versions) == ["1"]
     assert list(metadata(server, "m").inputs[0].shape) == [-1, 5]
@@ -155,10 +168,11 @@ def test_too_few_inputs_are_counted_from_the_required_ones(with_default: Server)
     assert "missing required input(s) ['x']" in found.message
 
 
+@pytest.mark.parametrize("override", ["true", "false"])
 def test_a_request_waits_no_longer_than_its_queue_policy_allows(
-    tmp_path: Path, serve: Serve
+    tmp_path: Path, serve: Serve, override: str
 ) -> None:
-    policy = "default_timeout_microseconds: 60000000 allow_timeout_override: true"
+    policy = f"default_timeout_microseconds: 60000000 allow_timeout_override: {override}"
     text = f"dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
     configured(tmp_path, "slow", files.slow(300), text)
     server = serve(tmp_path, "--shards=1")
@@ -170,6 +184,9 @@ def test_a_request_waits_no_longer_than_its_queue_policy_allows(
         os.sched_yield()
     late = infer_request("slow", x)
     late.parameters["timeout"].int64_param = 1
-    found = refusal(lambda: triton(server).ModelInfer(late, timeout=60))
-    assert (found.code, found.message) == ("UNAVAILABLE", "Request timeout expired")
+    if override == "true":
+        found = refusal(lambda: triton(server).ModelInfer(late, timeout=60))
+        assert (found.code, found.message) == ("UNAVAILABLE", "Request timeout expired")
+    else:
+        assert triton(server).ModelInfer(late, timeout=60).model_name == "slow"
     assert running.result().model_name == "slow"

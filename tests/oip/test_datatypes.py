@@ -168,6 +168,61 @@ def test_trap_19_empty_tensors_are_data(server: Server) -> None:
     )
 
 
+def test_trap_19_empty_tensors_have_batches_too(server: Server) -> None:
+    for dtype in ("INT32", "BYTES"):
+        empty = Tensor("x", dtype, (2, 1, 0), b"")
+        [answer] = infer(server, f"identity-{dtype.lower()}", empty)
+        assert (answer.shape, answer.raw) == ((2, 1, 0), b"")
+
+
+def ones_and_twos() -> Any:
+    """A request to the model simple."""
+    pairs = (("INPUT0", 1), ("INPUT1", 2))
+    tensors = [Tensor.of(name, np.full((1, 16), value), np.int32) for name, value in pairs]
+    return infer_request("simple", *tensors)
+
+
+def test_empty_contents_beside_raw_ones_are_absent(server: Server) -> None:
+    """MLServer's converters send them."""
+    request = ones_and_twos()
+    for tensor in request.inputs:
+        tensor.contents.SetInParent()
+        assert tensor.HasField("contents")
+    assert set(outputs(ask(server, request))[0].array.flat) == {3}
+
+
+def test_trap_18_raw_contents_beyond_the_inputs_are_ignored(server: Server) -> None:
+    request = ones_and_twos()
+    request.raw_input_contents.append(b"abc")
+    assert set(outputs(ask(server, request))[0].array.flat) == {3}
+
+
+def test_raw_and_typed_inputs_are_not_mixed(server: Server) -> None:
+    """KServe's client may send them."""
+    request = ones_and_twos()
+    del request.raw_input_contents[0]
+    request.inputs[0].contents.int_contents.extend([1] * 16)
+    found = refusal(lambda: ask(server, request))
+    assert (found.code, found.message) == (
+        "INVALID_ARGUMENT",
+        (
+            "contents field must not be specified when using raw_input_contents for 'INPUT0' for "
+            "model 'simple'"
+        ),
+    )
+
+
+def test_typed_contents_are_as_many_as_the_shape_says(server: Server) -> None:
+    numbers = typed_request(Tensor("x", "INT8", (1, 1, 2), b""), "int_contents", [1, 2, 3])
+    assert refusal(lambda: ask(server, numbers)).message.endswith(
+        "input byte size mismatch for input 'x' for model 'identity-int8'. Expected 2, got 3"
+    )
+    texts = typed_request(Tensor("x", "BYTES", (1, 1, 2), b""), "bytes_contents", [b"a"])
+    assert refusal(lambda: ask(server, texts)).message.endswith(
+        f"expected 2 string elements for inference input 'x' {MODEL}, got 1"
+    )
+
+
 def test_a_scalar_has_no_axis(server: Server) -> None:
     [answer] = infer(server, "scalar", Tensor.of("x", 1.5))
     assert (answer.shape, answer.array.tolist()) == ((), 3.0)
@@ -186,14 +241,16 @@ def test_trap_13_23_several_outputs_come_in_the_order_asked_for(server: Server) 
     reply = ask(server, infer_request("simple", b, a, id="an id"))
     assert (reply.model_name, reply.model_version, reply.id) == ("simple", "1", "an id")
     assert [output.name for output in reply.outputs] == ["OUTPUT0", "OUTPUT1"]
+    assert ask(server, infer_request("simple", a, b)).id == ""
 
 
-def test_trap_25_parameters_of_tensors_are_ignored(server: Server) -> None:
+def test_trap_25_parameters_of_tensors_and_unknown_headers_are_ignored(server: Server) -> None:
     request = infer_request("scalar", Tensor.of("x", 1.0))
     request.inputs[0].parameters["binary_data_size"].int64_param = 4
     request.inputs[0].parameters["content_type"].string_param = "np"
     request.outputs.add(name="y").parameters["content_type"].string_param = "np"
-    assert outputs(ask(server, request))[0].array == 2.0
+    reply = triton(server).ModelInfer(request, timeout=60, metadata=(("test", "1"),))
+    assert outputs(reply)[0].array == 2.0
 
 
 def parameters(**values: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +266,10 @@ def parameters(**values: dict[str, Any]) -> dict[str, Any]:
         {"timeout": {"int64_param": 5}},
         {"sequence_id": {"int64_param": 3}, "sequence_start": {"bool_param": True}},
         {"sequence_id": {"string_param": "s"}, "sequence_end": {"bool_param": True}},
+        {"sequence_id": {"int64_param": 0}},
+        {"sequence_id": {"string_param": ""}},
         {"mine": {"double_param": 0.5}, "binary_data_output": {"bool_param": True}},
+        {"binary_data": {"int64_param": 4}, "headers": {"string_param": "{}"}},
     ],
     ids=str,
 )
@@ -291,6 +351,31 @@ def test_the_first_of_two_faults_is_told(server: Server) -> None:
         found = refusal(partial(ask, server, request))
         assert found.code == "INVALID_ARGUMENT"
         assert expected[first] in found.message
+
+
+def test_the_first_of_two_faults_of_the_inputs_is_told(server: Server) -> None:
+    """And on with the checks of what is there: each request has all faults that come later, too."""
+    expected = [
+        "unexpected inference input 'z' for model 'simple'",
+        "input 'INPUT1' batch size does not match other inputs for 'simple'",
+        "inference request batch-size must be <= 1024 for 'simple'",
+        "inference input 'INPUT0' data-type is 'INT8', but model 'simple' expects 'INT32'",
+        "unexpected shape for input 'INPUT0' for model 'simple'. Expected [-1,16], got [2,15]",
+        "input byte size mismatch for input 'INPUT0' for model 'simple'. Expected 128, got 3",
+    ]
+    for first, message in enumerate(expected):
+        name = "z" if first <= 0 else "INPUT1"
+        rows = 9999 if first <= 2 else 2
+        more = 1 if first <= 1 else 0
+        dtype = "INT8" if first <= 3 else "INT32"
+        columns = 15 if first <= 4 else 16
+        tensors = [
+            Tensor(name, dtype, (rows + more, columns), b"abc")
+            for name, more in (("INPUT0", 0), (name, more))
+        ]
+        found = refusal(partial(infer, server, "simple", *tensors))
+        assert found.code == "INVALID_ARGUMENT"
+        assert message in found.message
 
 
 def test_trap_28_long_texts_fit_into_headers(server: Server) -> None:

@@ -70,6 +70,17 @@ def test_only_what_was_asked_for_is_loaded_at_the_start(control: Server) -> None
     assert "ready:" in control.printed
 
 
+def test_the_extension_is_told_where_it_works(control: Server, server: Server) -> None:
+    with_it, without = (
+        triton(each).ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=60).extensions
+        for each in (control, server)
+    )
+    assert set(with_it) - set(without) == {
+        "model_repository",
+        "model_repository(unload_dependents)",
+    }
+
+
 def test_models_come_and_go(control: Server) -> None:
     load(control, "b")
     assert infer(control, "b", ROW)[0].array.tolist() == [[0.5]]
@@ -123,6 +134,48 @@ def test_a_load_that_fails_leaves_what_served(control: Server, repository: Path)
     assert infer(control, "a", ROW)[0].array.tolist() == [[0.5]]
 
 
+def test_what_failed_is_listed_with_its_reason_until_it_is_unloaded(
+    control: Server, repository: Path
+) -> None:
+    (repository / "b/1/model.onnx").write_bytes(b"fish")
+    assert message(lambda: load(control, "b"))[0] == "INVALID_ARGUMENT"
+    [_, (name, version, state, reason)] = index(control)
+    assert (name, version, state) == ("b", "1", "UNAVAILABLE")
+    assert "model.onnx" in reason
+    code, text = message(lambda: infer(control, "b", ROW))
+    assert code == "UNAVAILABLE"
+    assert "'b' version 1 is not at ready state" in text
+    assert control.get("/readyz")[0] == 503
+    unload(control, "b")
+    assert index(control)[1] == ("b", "1", "UNAVAILABLE", "unloaded")
+    assert control.get("/readyz")[0] == 200
+
+
+def test_fields_without_effect_are_listed_at_every_load(control: Server) -> None:
+    load(control, "b", config='{"instance_group": [{"count": 2}]}')
+    assert control.log().count("without effect: instance_group") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("config", b"{}", "invalid value type for 'config'"),
+        ("file:1/model.onnx", "fish", "invalid value type for 'file:1/model.onnx'"),
+        ("fish", "x", "unrecognized load parameter 'fish'"),
+    ],
+)
+def test_parameters_of_orders_are_checked(
+    control: Server, key: str, value: str | bytes, text: str
+) -> None:
+    code, told = message(partial(load, control, "b", **{key: value}))
+    assert (code, told.startswith(text)) == ("INVALID_ARGUMENT", True)
+    request = service_pb2.RepositoryModelUnloadRequest(model_name="a")
+    request.parameters["unload_dependents"].string_param = "x"
+    call = partial(triton(control).RepositoryModelUnload, request, timeout=60)
+    assert message(call)[0] == "INVALID_ARGUMENT"
+    assert is_ready(control, "a")
+
+
 def test_what_is_not_in_the_repository(control: Server) -> None:
     assert message(lambda: load(control, "fish")) == (
         "INTERNAL",
@@ -130,8 +183,8 @@ def test_what_is_not_in_the_repository(control: Server) -> None:
     )
 
 
-def test_a_configuration_comes_with_the_request(control: Server) -> None:
-    # Trap 30: protobuf's JSON, numbers as texts.
+def test_trap_30_a_configuration_comes_with_the_request(control: Server) -> None:
+    # Protobuf's JSON: numbers as texts, and names in either case.
     load(control, "a", config=json.dumps({"maxBatchSize": "2"}))
     request = service_pb2.ModelConfigRequest(name="a")
     assert triton(control).ModelConfig(request, timeout=60).config.max_batch_size == 2
@@ -165,6 +218,7 @@ def test_other_repositories_are_not_served(control: Server) -> None:
     for call, request in (
         (stub.RepositoryIndex, service_pb2.RepositoryIndexRequest(repository_name="x")),
         (stub.RepositoryModelLoad, service_pb2.RepositoryModelLoadRequest(repository_name="x")),
+        (stub.RepositoryModelUnload, service_pb2.RepositoryModelUnloadRequest(repository_name="x")),
     ):
         found = refusal(partial(call, request, timeout=60))
         assert found.code == "UNIMPLEMENTED"
@@ -191,11 +245,14 @@ def test_files_are_refused_unless_they_are_allowed(control: Server) -> None:
 def open_to_all(tmp_path: Path, serve: Serve) -> Server:
     empty = tmp_path / "empty"
     empty.mkdir()
-    return serve(empty, "--model-control=explicit", "--allow-model-upload")
+    return serve(
+        empty, "--model-control=explicit", "--allow-model-upload", "--max-message-bytes=100000"
+    )
 
 
-def test_a_model_comes_with_the_request(open_to_all: Server) -> None:
+def test_a_model_comes_with_the_request(open_to_all: Server, tmp_path: Path) -> None:
     assert index(open_to_all) == []
+    before = sorted(tmp_path.rglob("*"))
     config = {"max_batch_size": 4, "output": [{"name": "p", "label_filename": "labels.txt"}]}
     parameters: dict[str, str | bytes] = {
         "config": json.dumps(config),
@@ -208,8 +265,18 @@ def test_a_model_comes_with_the_request(open_to_all: Server) -> None:
     reply = triton(open_to_all).ModelInfer(request, timeout=60)
     assert reply.model_version == "3"
     assert reply.raw_output_contents[0].endswith(b":2:c")
+    # It is kept in memory.
+    assert sorted(tmp_path.rglob("*")) == before
     unload(open_to_all, "sent")
     assert not is_ready(open_to_all, "sent")
+
+
+def test_what_comes_with_a_request_is_not_too_large(open_to_all: Server) -> None:
+    parameters: dict[str, str | bytes] = {"config": "{}", "file:1/model.onnx": bytes(100_000)}
+    code, text = message(partial(load, open_to_all, "n", **parameters))
+    assert code == "RESOURCE_EXHAUSTED"
+    assert "100000" in text
+    assert index(open_to_all) == []
 
 
 def test_what_comes_with_a_request_is_whole(open_to_all: Server, tmp_path: Path) -> None:

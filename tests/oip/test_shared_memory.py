@@ -1,6 +1,7 @@
 """System shared memory: tensors that go neither in nor out by the wire."""
 
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.server import Server
-from support.wire import NAMES, Refusal, Tensor, infer_request, refusal, triton
+from support import files
+from support.server import Serve, Server
+from support.wire import (
+    NAMES,
+    Refusal,
+    Tensor,
+    infer_request,
+    read_error,
+    refusal,
+    triton,
+)
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 SIZE = 4096
@@ -242,6 +252,8 @@ def test_what_a_request_names_is_checked(sharing: Server, region: str) -> None:
 
 def test_an_input_is_in_one_place(sharing: Server, region: str) -> None:
     request = shared_request("identity-int32", np.zeros((1, 1, 2), np.int32), region)
+    request.inputs[0].contents.SetInParent()
+    assert ask(sharing, request).raw_output_contents[0] == bytes(8)
     request.inputs[0].contents.int_contents.append(1)
     assert refused(sharing, request).code == "INVALID_ARGUMENT"
 
@@ -274,6 +286,8 @@ def test_trap_33_a_client_that_shrinks_its_memory_gets_an_error(
 ) -> None:
     request = shared_request("identity-int32", np.zeros((1, 1, 2), np.int32), region, offset=64)
     ask(sharing, request)
+    # Not mapped, so that nothing in the process can fault on it.
+    assert memory.name not in Path(f"/proc/{sharing.process.pid}/maps").read_text()
     os.truncate(Path("/dev/shm", memory.name), 32)
     assert refused(sharing, request).code == "INVALID_ARGUMENT"
     wire = infer_request("identity-int32", Tensor.of("x", np.zeros((1, 1, 2)), np.int32))
@@ -300,6 +314,75 @@ def test_a_region_that_is_in_use_outlives_its_registration(sharing: Server, memo
             assert call.result().raw_output_contents[0] == array.tobytes()
 
 
+def test_a_request_that_waits_for_its_batch_keeps_its_region(
+    tmp_path: Path, serve: Serve, memory: Memory
+) -> None:
+    files.save(files.slow(1000), tmp_path, "slow")
+    server = serve(tmp_path, "--shared-memory", "--shards=1", "--max-batch-size=1")
+    register(server, "region", memory.name)
+    request = shared_request("slow", np.zeros((1, 1), np.float32), "region")
+    place(request.outputs.add(name="p"), "region", 4, offset=64)
+    send = triton(server).ModelInfer.future
+    running = send(infer_request("slow", Tensor.of("x", [[0]])), timeout=60)
+    waiting = [send(request, timeout=60) for _ in range(2)]
+    while server.metric("sigmax_queued_rows", model="slow") < len(waiting):
+        assert not running.done()
+        os.sched_yield()
+    unregister(server)
+    assert not status(server)
+    for call in waiting:
+        assert list(call.result().raw_output_contents) == [b""]
+    assert bytes(memory.buf[64:68]) == np.float32(0.5).tobytes()
+
+
+def test_a_client_that_shrinks_its_memory_harms_nobody_in_its_batches(
+    sharing: Server, memory: Memory, region: str
+) -> None:
+    rows = np.arange(256, dtype=np.int32).reshape(128, 1, 1, 2)
+    os.truncate(Path("/dev/shm", memory.name), 32)
+    send = triton(sharing).ModelInfer.future
+    calls = [
+        (
+            send(infer_request("identity-int32", Tensor.of("x", row, np.int32)), timeout=60),
+            send(shared_request("identity-int32", row, region, offset=64), timeout=60),
+        )
+        for row in rows
+    ]
+    for row, (good, bad) in zip(rows, calls, strict=True):
+        assert good.result().raw_output_contents[0] == row.tobytes()
+        assert read_error(bad.exception()).code == "INVALID_ARGUMENT"
+
+
+def test_a_client_that_rewrites_its_memory_gets_its_own_garbage(
+    sharing: Server, memory: Memory, region: str
+) -> None:
+    """Lengths of strings that change under the request are the worst that it can do."""
+    good = b"\2\0\0\0ab\2\0\0\0cd"
+    bad = b"\xff\xff\xff\xffab\7\0\0\0cd"
+    over = threading.Event()
+
+    def rewrite() -> None:
+        while not over.is_set():
+            memory.buf[: len(good)] = bad
+            memory.buf[: len(good)] = good
+
+    thread = threading.Thread(target=rewrite)
+    thread.start()
+    request = infer_request("identity-bytes")
+    place(request.inputs.add(name="x", datatype="BYTES", shape=[2, 1, 1]), region, len(good))
+    wire = infer_request("identity-bytes", Tensor("x", "BYTES", (2, 1, 1), good))
+    send = triton(sharing).ModelInfer.future
+    calls = [(send(request, timeout=60), send(wire, timeout=60)) for _ in range(50)]
+    for shared, other in calls:
+        assert other.result().raw_output_contents[0] == good
+        if error := shared.exception():
+            assert read_error(error).code == "INVALID_ARGUMENT"
+        else:
+            assert len(shared.result().raw_output_contents[0]) == len(good)
+    over.set()
+    thread.join()
+
+
 def test_it_is_off_unless_asked_for(server: Server, memory: Memory) -> None:
     for call in (
         lambda: register(server, "x", memory.name),
@@ -317,6 +400,12 @@ def test_cuda_memory_is_answered_as_without_a_gpu(server: Server) -> None:
     assert not stub.CudaSharedMemoryStatus(
         service_pb2.CudaSharedMemoryStatusRequest(), timeout=60
     ).regions
+    named = service_pb2.CudaSharedMemoryStatusRequest(name="x")
+    found = refusal(lambda: stub.CudaSharedMemoryStatus(named, timeout=60))
+    assert (found.code, found.message) == (
+        "NOT_FOUND",
+        "Unable to find cuda shared memory region: 'x'",
+    )
     stub.CudaSharedMemoryUnregister(service_pb2.CudaSharedMemoryUnregisterRequest(), timeout=60)
     request = service_pb2.CudaSharedMemoryRegisterRequest(name="x", raw_handle=b"0", byte_size=1)
     found = refusal(lambda: stub.CudaSharedMemoryRegister(request, timeout=60))
@@ -332,5 +421,11 @@ def test_the_extensions_are_those_that_work(server: Server, sharing: Server) -> 
         for each in (sharing, server)
     )
     assert set(with_it) - set(without) == {"system_shared_memory"}
-    assert {"classification", "statistics", "model_configuration"} <= set(without)
-    assert "cuda_shared_memory" not in with_it
+    assert set(without) == {
+        "binary_tensor_data",
+        "classification",
+        "logging",
+        "model_configuration",
+        "parameters",
+        "statistics",
+    }

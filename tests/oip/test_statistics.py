@@ -69,6 +69,43 @@ def test_what_runs_at_once_adds_up(own: Server) -> None:
     assert (rows, runs) == (400, found.execution_count)
 
 
+def test_every_version_has_its_own(serve: Serve, tmp_path: Path) -> None:
+    for version in (1, 10):
+        files.save(files.softmax(), tmp_path, "softmax", version)
+    (tmp_path / "softmax/config.pbtxt").write_text("version_policy { all { } }")
+    server = serve(tmp_path)
+    for asked in ("1", "10", "", "99"):
+        request = infer_request("softmax", Tensor.of("x", ROW), model_version=asked)
+        triton(server).ModelInfer.future(request, timeout=60).exception()
+    request = service_pb2.ModelStatisticsRequest(name="softmax")
+    found = triton(server).ModelStatistics(request, timeout=60).model_stats
+    counts = [(each.version, each.inference_count) for each in found]
+    assert counts == [("1", 1), ("10", 2)]
+    assert statistics(server, "softmax", "10").inference_count == 2
+
+
+def test_a_request_without_a_batch_axis_is_one_inference(serve: Serve, tmp_path: Path) -> None:
+    files.save(files.any_length(), tmp_path, "any-length")
+    server = serve(tmp_path)
+    infer(server, "any-length", Tensor.of("x", np.zeros((2, 64))))
+    found = statistics(server, "any-length")
+    assert (found.inference_count, found.execution_count) == (1, 1)
+
+
+def test_what_is_cancelled_is_no_success(serve: Serve, tmp_path: Path) -> None:
+    files.save(files.slow(300), tmp_path, "slow")
+    server = serve(tmp_path, "--shards=1", "--max-batch-size=1")
+    send = triton(server).ModelInfer.future
+    request = infer_request("slow", Tensor.of("x", [[0]]))
+    first, *gone, last = (send(request, timeout=60) for _ in range(22))
+    for call in gone:
+        call.cancel()
+    assert (first.result().model_name, last.result().model_name) == ("slow", "slow")
+    found = statistics(server, "slow")
+    assert found.inference_stats.success.count == found.inference_count < 22
+    assert found.inference_stats.queue.count == found.inference_stats.success.count
+
+
 def test_no_name_is_every_model(server: Server) -> None:
     reply = triton(server).ModelStatistics(service_pb2.ModelStatisticsRequest(), timeout=60)
     assert {model.name for model in reply.model_stats} >= {"softmax", "simple", "scalar"}

@@ -1,6 +1,7 @@
 """ModelStreamInfer: side by side, in order, and on through errors."""
 
 import itertools
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from support import files
 from support.server import Serve, Server
-from support.wire import Tensor, infer_request, read_error, triton
+from support.wire import Tensor, infer_request, read_error, refusal, triton
 
 
 def request(row: int, **options: Any) -> Any:
@@ -24,7 +25,11 @@ def values(reply: Any) -> list[int]:
 
 
 def test_traps_16_17_answers_come_in_order_and_the_stream_ends(server: Server) -> None:
-    replies = list(triton(server).ModelStreamInfer(map(request, range(200)), timeout=60))
+    requests = [request(row) for row in range(200)]
+    for asks_for_more in requests[::2]:
+        # Only a decoupled model has an empty answer to add.
+        asks_for_more.parameters["triton_enable_empty_final_response"].bool_param = True
+    replies = list(triton(server).ModelStreamInfer(iter(requests), timeout=60))
     assert [values(reply) for reply in replies] == [[row, row] for row in range(200)]
     assert [reply.infer_response.id for reply in replies] == [str(row) for row in range(200)]
     for reply in replies:
@@ -57,6 +62,22 @@ def test_an_error_ends_the_stream_where_the_client_wants_a_status(server: Server
     )
 
 
+def test_headers_come_before_any_request(server: Server) -> None:
+    over = threading.Event()
+
+    def nothing() -> Iterator[Any]:
+        assert over.wait(timeout=60)
+        yield from ()
+
+    stream = triton(server).ModelStreamInfer(nothing(), timeout=60)
+    # Blocks until they are there.
+    assert stream.initial_metadata() is not None
+    assert not stream.done()
+    over.set()
+    assert list(stream) == []
+    assert stream.code() == grpc.StatusCode.OK
+
+
 def test_trap_15_requests_of_one_stream_share_batches(tmp_path: Path, serve: Serve) -> None:
     files.save(files.slow(), tmp_path, "slow")
     server = serve(tmp_path, "--shards=1")
@@ -85,3 +106,34 @@ def test_a_cancelled_stream_leaves_nothing_behind(server: Server) -> None:
     stream.cancel()
     reply = next(triton(server).ModelStreamInfer(iter([request(7)]), timeout=60))
     assert values(reply) == [7, 7]
+
+
+def test_what_a_cancelled_stream_has_asked_is_not_run(tmp_path: Path, serve: Serve) -> None:
+    files.save(files.slow(300), tmp_path, "slow")
+    server = serve(tmp_path, "--shards=1", "--max-batch-size=1")
+    slow = infer_request("slow", Tensor.of("x", [[0]]))
+    stream = triton(server).ModelStreamInfer(iter([slow] * 20), timeout=60)
+    next(stream)
+    stream.cancel()
+    triton(server).ModelInfer(slow, timeout=60)
+    assert server.metric("sigmax_batch_rows_count", model="slow") < 20
+
+
+def test_a_server_that_ends_says_so_to_an_idle_stream(tmp_path: Path, serve: Serve) -> None:
+    files.save(files.identity("INT32"), tmp_path, "identity-int32")
+    server = serve(tmp_path)
+    over = threading.Event()
+
+    def one_and_no_end() -> Iterator[Any]:
+        yield request(1)
+        assert over.wait(timeout=60)
+
+    stream = triton(server).ModelStreamInfer(one_and_no_end(), timeout=60)
+    assert values(next(stream)) == [1, 1]
+    server.process.send_signal(signal.SIGTERM)
+    found = refusal(lambda: next(stream))
+    over.set()
+    assert (found.code, found.message) == (
+        "UNAVAILABLE",
+        "GRPC server is shutting down and has stopped accepting new requests.",
+    )

@@ -1,18 +1,75 @@
 """What breaks real clients, by the numbers of the field's list, where no other file tests it."""
 
+import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import unquote
 
 import grpc
+import h2.config
+import h2.connection
+import h2.events
 import numpy as np
 import pytest
-from google.protobuf import descriptor_pool, message_factory
 from support import files
 from support.server import Serve, Server
 from support.wire import Tensor, infer, infer_request, outputs, refusal, triton
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 ROW = np.array([[0.0, 1.0, 2.0, 3.0, 4.0]], np.float32)
+
+
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
+
+
+def probe(server: Server, service: bytes) -> bytes:
+    """What grpc.health.v1 says of a service, as it is on the wire."""
+    call: Any = server.channel.unary_unary("/grpc.health.v1.Health/Check")
+    request = b"\n" + bytes([len(service)]) + service if service else b""
+    return bytes(call(request, timeout=60))
+
+
+class Wire:
+    """A connection by HTTP/2 alone, for what gRPC's own library hides; it has been greeted."""
+
+    def __init__(self, server: Server) -> None:
+        host, _, port = server.grpc.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=60)
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.h2.initiate_connection()
+        greeting: set[type] = set()
+        while not {h2.events.RemoteSettingsChanged, h2.events.WindowUpdated} <= greeting:
+            greeting |= {type(event) for event in self.events()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def events(self) -> list[Any]:
+        """What comes next."""
+        self.socket.sendall(self.h2.data_to_send())
+        data = self.socket.recv(2**16)
+        assert data, "the server has closed the connection"
+        return list(self.h2.receive_data(data))
+
+    def infer(self, request: Any, *headers: tuple[str, str]) -> list[tuple[str, str]]:
+        """The last headers of ModelInfer's answer."""
+        message = request.SerializeToString()
+        path = "/inference.GRPCInferenceService/ModelInfer"
+        stream = self.h2.get_next_available_stream_id()
+        head = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", path)]
+        head += [("te", "trailers"), ("content-type", "application/grpc"), *headers]
+        self.h2.send_headers(stream, head)
+        framed = b"\0" + len(message).to_bytes(4, "big") + message
+        self.h2.send_data(stream, framed, end_stream=True)
+        last: list[tuple[str, str]] = []
+        while True:
+            for event in self.events():
+                last = getattr(event, "headers", last)
+                if isinstance(event, h2.events.StreamEnded):
+                    return last
 
 
 def typed_request() -> Any:
@@ -49,6 +106,20 @@ def test_trap_8_an_unknown_model_is_not_ready_and_no_error(server: Server) -> No
     )
 
 
+def test_trap_8_a_model_that_failed_is_not_ready_and_no_error(tmp_path: Path, serve: Serve) -> None:
+    files.save(files.softmax(), tmp_path, "softmax")
+    files.save(files.unknown_operator(), tmp_path, "broken")
+    server = serve(tmp_path)
+    stub = triton(server)
+    for name, ready in (("softmax", True), ("broken", False)):
+        request = service_pb2.ModelReadyRequest(name=name)
+        assert stub.ModelReady(request, timeout=60).ready is ready
+    assert stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=60).live
+    # Nor is the server, and trap 26: nor do probes say so.
+    assert not stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=60).ready
+    assert probe(server, b"") == NOT_SERVING
+
+
 def test_trap_10_the_server_is_called_triton_unless_told_otherwise(
     server: Server, examples: Path, serve: Serve
 ) -> None:
@@ -83,18 +154,46 @@ def test_trap_24_hundreds_at_once_are_all_answered(server: Server) -> None:
 
 
 def test_trap_26_probes_of_any_usual_name_are_answered(server: Server) -> None:
-    call: Any = server.channel.unary_unary("/grpc.health.v1.Health/Check")
     for name in (b"", b"inference.GRPCInferenceService"):
-        request = b"\n" + bytes([len(name)]) + name if name else b""
-        assert call(request, timeout=60) == b"\x08\x01"
+        assert probe(server, name) == SERVING
 
 
-def test_trap_29_a_streams_answers_are_triton_s_message() -> None:
-    pool = descriptor_pool.Default()  # type: ignore[no-untyped-call]
-    streamed = pool.FindMessageTypeByName("inference.ModelStreamInferResponse")
-    fields = {field.number: field.name for field in streamed.fields}
-    assert fields == {1: "error_message", 2: "infer_response"}
-    assert message_factory.GetMessageClass(streamed) is service_pb2.ModelStreamInferResponse
+def test_trap_27_a_deadline_in_the_queue_is_told_as_one_and_leaves_the_queue(
+    tmp_path: Path, serve: Serve
+) -> None:
+    """By a client that keeps no time itself, so that it is the server that says it."""
+    files.save(files.slow(300), tmp_path, "slow")
+    server = serve(tmp_path, "--shards=1", "--max-batch-size=1")
+    request = infer_request("slow", Tensor.of("x", [[0]]))
+    busy = [triton(server).ModelInfer.future(request, timeout=60) for _ in range(10)]
+    while not server.metric("sigmax_queued_rows", model="slow"):
+        assert not busy[-1].done()
+    with Wire(server) as wire:
+        trailers = dict(wire.infer(request, ("grpc-timeout", "20m")))
+    assert (trailers["grpc-status"], unquote(trailers["grpc-message"])) == (
+        "4",
+        "Deadline Exceeded",
+    )
+    assert {call.code() for call in busy} == {grpc.StatusCode.OK}
+    assert server.metric("sigmax_batch_rows_count", model="slow") == len(busy)
+
+
+def test_trap_29_a_streams_answers_are_tritons_message(server: Server) -> None:
+    """The answer is field 2 and an error field 1; MLServer has a model's name in field 1."""
+    path = "/inference.GRPCInferenceService/ModelStreamInfer"
+    stream: Any = server.channel.stream_stream(path)
+    requests = [infer_request(name, Tensor.of("x", ROW)) for name in ("softmax", "fish")]
+    messages = (request.SerializeToString() for request in requests)
+    good, bad = stream(messages, timeout=60)
+    assert (good[0] >> 3, bad[0] >> 3) == (2, 1)
+
+
+def test_a_client_may_send_much_ahead(server: Server) -> None:
+    """HTTP/2's own 64 KiB would hold up every large tensor."""
+    with Wire(server) as wire:
+        assert wire.h2.remote_settings.initial_window_size >= 2**20
+        assert wire.h2.outbound_flow_control_window >= 4 * 2**20
+        assert wire.h2.remote_settings.max_concurrent_streams >= 1000
 
 
 def test_trap_31_one_callers_deadline_is_not_anothers(tmp_path: Path, serve: Serve) -> None:

@@ -101,15 +101,21 @@ impl Body for ReplyBody {
 pub struct RequestBody {
     body: Incoming,
     life: WatchStream<Life>,
+    dialect: Dialect,
     unfinished: Unfinished,
     held: Held,
 }
 
 impl RequestBody {
     /// A body whose messages are the account's.
-    pub fn new(body: Incoming, account: &Arc<Account>, life: watch::Receiver<Life>) -> Self {
+    pub fn new(
+        body: Incoming,
+        account: &Arc<Account>,
+        life: watch::Receiver<Life>,
+        dialect: Dialect,
+    ) -> Self {
         let (unfinished, held) = (Unfinished::default(), account.hold());
-        Self { body, life: WatchStream::new(life), unfinished, held }
+        Self { body, life: WatchStream::new(life), dialect, unfinished, held }
     }
 
     /// Holds what has come of a message that is not whole yet.
@@ -171,13 +177,13 @@ impl Body for RequestBody {
                 && let Some(data) = data
                 && let Err(error) = self.hold(data)
             {
-                return Poll::Ready(Some(Err(error.status(Dialect::Sigmax).into())));
+                return Poll::Ready(Some(Err(error.status(self.dialect).into())));
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         while let Poll::Ready(life) = Pin::new(&mut self.life).poll_next(context) {
             if life != Some(Life::Serving) {
-                let status = Error::Draining.status(Dialect::Sigmax);
+                let status = Error::Draining.status(self.dialect);
                 return Poll::Ready(Some(Err(status.into())));
             }
         }

@@ -109,17 +109,20 @@ fn rows<D>(model: &ModelSpec, given: &[Option<Given<D>>]) -> Result<usize> {
         let Ok(found) = usize::try_from(first) else {
             return Err(wrong_shape(model, spec, &given.shape));
         };
-        let expected = *rows.get_or_insert(found);
-        let (model_name, input) = (model.name.clone(), spec.name.clone());
+        let (_, expected) = *rows.get_or_insert((spec, found));
         if found != expected {
-            return Err(Error::RowsDiffer { model: model_name, input, expected, found });
-        }
-        if found == 0 || found > model.max_batch_size {
-            let max = model.max_batch_size;
-            return Err(Error::WrongRows { model: model_name, input, max, found });
+            let (model, input) = (model.name.clone(), spec.name.clone());
+            return Err(Error::RowsDiffer { model, input, expected, found });
         }
     }
-    Ok(rows.unwrap_or(1))
+    // Only then how many, as Triton checks it.
+    match rows {
+        Some((spec, found)) if found == 0 || found > model.max_batch_size => {
+            let (max, input) = (model.max_batch_size, spec.name.clone());
+            Err(Error::WrongRows { model: model.name.clone(), input, max, found })
+        }
+        rows => Ok(rows.map_or(1, |(_, found)| found)),
+    }
 }
 
 /// One input, checked: dtype, every dimension, the number of bytes, the values a BOOL may have.

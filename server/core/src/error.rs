@@ -20,6 +20,13 @@ pub enum Dialect {
     Inference,
 }
 
+impl Dialect {
+    /// Of a call by its path.
+    pub fn of(path: &str) -> Self {
+        if path.starts_with("/inference.") { Self::Inference } else { Self::Sigmax }
+    }
+}
+
 /// Why a request is not answered. Names a field, what was expected and what came.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Error {
@@ -576,6 +583,9 @@ impl Error {
             },
             Self::BadField { detail, .. } => detail.clone(),
             Self::QueueTimeout => "Request timeout expired".into(),
+            // What gRPC's own libraries say, so that it is the same whoever notices first.
+            Self::DeadlineExceeded => "Deadline Exceeded".into(),
+            Self::TooLate { .. } => format!("Deadline Exceeded: {}", self.sigmax_message()),
             Self::QueueFull { .. } => "Exceeds maximum queue size".into(),
             Self::Draining => {
                 "GRPC server is shutting down and has stopped accepting new requests.".into()

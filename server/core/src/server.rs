@@ -163,12 +163,12 @@ impl Server {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner).recv().ok().flatten()
     }
 
-    /// The versions of a model that serve.
+    /// The versions of a model that serve, or should and cannot.
     pub fn versions(&self, name: &str) -> Vec<u64> {
         let book = self.shared.catalog.read();
         let versions = book.versions(name).into_iter().flatten();
-        let ready = versions.filter(|(_, state)| matches!(state, State::Ready(_)));
-        ready.map(|(version, _)| *version).collect()
+        let wanted = versions.filter(|(_, state)| !matches!(state, State::Unloaded));
+        wanted.map(|(version, _)| *version).collect()
     }
 
     /// Serves a version of a model no more; what was accepted is still answered.

@@ -447,13 +447,15 @@ impl Shard {
     ) -> Reply {
         let draining = self.life.clone();
         request.extensions_mut().insert(account.clone());
-        let request = request.map(|body| RequestBody::new(body, &account, draining));
+        let dialect = Dialect::of(request.uri().path());
+        let request = request.map(|body| RequestBody::new(body, &account, draining, dialect));
         let call = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
         let response = call.await.unwrap_or_else(|panic| {
             tracing::error!("a request {}", panic_text(&*panic));
-            Ok(Error::Internal.status(Dialect::Sigmax).into_http())
+            Ok(Error::Internal.status(dialect).into_http())
         });
         let mut response = response?.map(|body| ReplyBody::tonic(body, account));
+        unary::say_too_large(response.headers_mut());
         response.body_mut().pending = Some(pending);
         Ok(response)
     }

@@ -126,7 +126,7 @@ class Server:
         """Wait for a client's next order; None where none will come any more."""
 
     def versions(self, name: str) -> list[int]:
-        """Return the versions of a model that serve."""
+        """Return the versions of a model that serve, or should and cannot."""
 
     def unload(self, name: str, version: int) -> None:
         """Serve a version of a model no more; what was accepted is still answered."""

@@ -10,6 +10,7 @@ from sigmax_server.config import ServerConfig
 from sigmax_server.graph import ContradictionError
 from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError
+from sigmax_server.say import warn_of_unused
 from sigmax_server.table import Failed
 
 
@@ -51,6 +52,7 @@ class Control:
         except (ContradictionError, RepositoryError) as error:
             order.not_found(str(error))
             return
+        warn_of_unused(models)
         for found in models:
             self._server.declare(found.name, found.version)
         outcomes = [load(self._server, found, self._config) for found in models]

@@ -2,18 +2,17 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sigmax_server import model_config
 from sigmax_server._native import NativeError, Server, load_runtime
 from sigmax_server.config import ServerConfig
 from sigmax_server.control import Control
 from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError, scan
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
+from sigmax_server.say import say, warn_of_unused
 from sigmax_server.table import Failed, Served, table
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -37,7 +36,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
         load_runtime(str(find_runtime()))
         server = Server(config)
     except (RepositoryError, RuntimeLibraryError, NativeError, OSError) as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return 1
     _warn(models, config)
     outcomes = _load_all(server, models, config)
@@ -48,7 +47,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if failures and config.exit_on_error:
         for failure in failures:
-            _say(f"error: {failure.name} cannot be served: {failure.reason}")
+            say(f"error: {failure.name} cannot be served: {failure.reason}")
         server.stop()
         return 1
     if config.model_control == "explicit":
@@ -88,13 +87,11 @@ def _load_all(
 
 def _warn(models: Iterable[Found], config: ServerConfig) -> None:
     if not (config.host in ("localhost", "::1") or config.host.startswith("127.")):
-        _say(
+        say(
             f"warning: no transport security and no authentication yet: whoever reaches "
             f"{config.host} can ask these models"
         )
-    for found in models:
-        if fields := model_config.unused(found.config):
-            _say(f"warning: {found.source}/config.pbtxt: without effect: {', '.join(fields)}")
+    warn_of_unused(models)
 
 
 def _uses(config: ServerConfig) -> str:
@@ -125,7 +122,7 @@ def _age() -> float:
 def _stop(server: Server, grace: float) -> int:
     """Let the server answer what it has accepted; returns the exit code."""
     server.drain()
-    _say(
+    say(
         f"stopping: what was accepted is answered, for at most {grace:g} seconds; "
         "a second signal ends it at once"
     )
@@ -133,16 +130,12 @@ def _stop(server: Server, grace: float) -> int:
     # Waits in slices, to see a second signal soon.
     while not server.wait(min(0.1, max(0.0, deadline - time.monotonic()))):
         if signal.sigtimedwait(_ENDING, 0):
-            _say("ending at once, by a second signal")
+            say("ending at once, by a second signal")
             break
         if time.monotonic() >= deadline:
-            _say(f"ending, because --grace-seconds, which is {grace:g}, are over")
+            say(f"ending, because --grace-seconds, which is {grace:g}, are over")
             break
     lost = server.stop()
     if lost:
-        _say(f"error: {lost} accepted requests were not answered")
+        say(f"error: {lost} accepted requests were not answered")
     return 1 if lost else 0
-
-
-def _say(text: str) -> None:
-    print(f"sigmax serve: {text}", file=sys.stderr, flush=True)

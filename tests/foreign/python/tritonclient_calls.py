@@ -187,7 +187,7 @@ def control(client: Any) -> list[bool]:
     return states
 
 
-async def asynchronous(address: str) -> dict[str, bool]:
+async def asynchronous(address: str) -> dict[str, Any]:
     """The same client for asyncio: one call, and a stream."""
 
     async def requests() -> Any:
@@ -200,11 +200,41 @@ async def asynchronous(address: str) -> dict[str, bool]:
             error is None and check(result)
             async for result, error in client.stream_infer(requests())
         ]
+        packed = [
+            check(await client.infer("simple", inputs(), compression_algorithm=algorithm))
+            for algorithm in ("gzip", "deflate")
+        ]
+        try:
+            await client.infer("simple", inputs()[:1])
+            refused = ""
+        except InferenceServerException as refusal:
+            refused = refusal.status()
         return {
             "live": await client.is_server_live(),
+            "ready": await client.is_model_ready("simple"),
             "infer": unary,
+            "gzip and deflate": packed == [True] * 2,
             "stream": streamed == [True] * 3,
+            "shared memory": await asynchronously_shared(client),
+            "error": refused,
         }
+
+
+async def asynchronously_shared(client: Any) -> bool:
+    """Inputs in shared memory, by the client for asyncio."""
+    name, size = f"sigmax-{uuid.uuid4().hex}", ONE.nbytes
+    handle = shm.create_shared_memory_region("region", f"/{name}", 2 * size)
+    try:
+        shm.set_shared_memory_region(handle, [ONE, TWO])
+        await client.register_system_shared_memory("region", f"/{name}", 2 * size)
+        given = inputs()
+        for place, tensor in enumerate(given):
+            tensor.set_shared_memory("region", size, place * size)
+        right = check(await client.infer("simple", given))
+        await client.unregister_system_shared_memory("region")
+        return right
+    finally:
+        shm.destroy_shared_memory_region(handle)
 
 
 def main(address: str) -> None:

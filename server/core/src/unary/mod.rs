@@ -29,6 +29,8 @@ pub const PREFIX: usize = 5;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,deflate");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// As `grpc-status` has it.
+const OUT_OF_RANGE: &str = "11";
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -424,6 +426,14 @@ fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
         headers.insert(GRPC_STATUS, HeaderValue::from(Code::Internal as i32));
     }
     response
+}
+
+/// Has a call by tonic that is refused for its size say so as the hot calls do: tonic calls it
+/// OUT_OF_RANGE, which nothing else here is.
+pub fn say_too_large(headers: &mut HeaderMap) {
+    if headers.get(&GRPC_STATUS).is_some_and(|code| code == OUT_OF_RANGE) {
+        headers.insert(GRPC_STATUS, HeaderValue::from(Code::ResourceExhausted as i32));
+    }
 }
 
 #[cfg(test)]
