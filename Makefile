@@ -22,7 +22,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup build proto lint type test test-fast fuzz demo bench perf-analyzer clean tools
+.PHONY: help setup build proto lint type test test-fast fuzz demo bench perf-analyzer docker docker-gpu clean tools
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -52,7 +52,7 @@ type: build ## Check types with mypy.
 	$(BIN)/mypy client/python/tests
 	$(BIN)/mypy server/tests
 	$(BIN)/mypy models/tests
-	$(BIN)/mypy tests bench demo
+	$(BIN)/mypy tests bench demo docker
 
 test: build ## Run every test.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core
@@ -73,6 +73,12 @@ bench: build ## Measure the server beside a grpcio server, on this machine.
 
 perf-analyzer: build ## Run Triton's own perf_analyzer against the server, in every mode.
 	@$(BIN)/python -m bench.perf_analyzer
+
+docker: build ## Build the image, run it locked down and check it; needs a Docker engine.
+	@PYTHONPATH=demo:tests DOCKER_BUILDKIT=1 $(BIN)/python docker/check.py cpu
+
+docker-gpu: build ## Build the image for NVIDIA GPUs and check it.
+	@PYTHONPATH=demo:tests DOCKER_BUILDKIT=1 $(BIN)/python docker/check.py gpu
 
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules
