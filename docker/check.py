@@ -78,10 +78,11 @@ def check_layers(variant: str, tag: str) -> list[str]:
     rows = [(each.name, f"{each.size / 1e6:.1f} MB", image.biggest(each)) for each in layers]
     demo.table(("layer", "size", "biggest file"), [*rows, ("total", f"{size / 1e6:.1f} MB", "")])
     bill = OUT / f"{variant}.cdx.json"
-    document = image.bill(layers)
+    config = engine.inspect(tag)["Config"]
+    version = config["Labels"]["org.opencontainers.image.version"]
+    document = image.bill(tag.partition(":")[0], version, layers)
     bill.write_text(json.dumps(document, indent=1))
     print(f"  {len(document['components'])} components in {demo.short(bill)}")
-    config = engine.inspect(tag)["Config"]
     print(f"  environment: {' '.join(config['Env'])}")
     wrong = [f"{layer.name}: {fault}" for layer in layers for fault in layer.faults]
     if size >= GOAL[variant]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from email.parser import Parser
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from engine import docker
 
@@ -52,7 +53,8 @@ def layers(image: str, scratch: Path) -> list[Layer]:
             return saved.extractfile(name)
 
         [manifest] = json.load(member("manifest.json"))
-        history = json.load(member(manifest["Config"]))["history"]
+        config = member(manifest["Config"]).read()
+        history = json.loads(config)["history"]
         made_by = [each.get("created_by", "") for each in history if not each.get("empty_layer")]
         found = []
         for by, name in zip(made_by, manifest["Layers"], strict=True):
@@ -62,6 +64,7 @@ def layers(image: str, scratch: Path) -> list[Layer]:
             with tarfile.open(fileobj=member(name)) as tar:
                 _read(layer, tar)
             found.append(layer)
+        found[-1].faults += _leaks("the configuration", config)
     archive.unlink()
     return found
 
@@ -107,30 +110,36 @@ def _machine() -> dict[str, str]:
     folders = {
         "this folder": str(ROOT),
         "Cargo's folder": "/usr/local/cargo",
-        "the sources' folder": "/src/server",
+        "the sources' folder": "/sources/",
     }
     return folders | variables
 
 
-def bill(found: list[Layer]) -> dict[str, Any]:
+def bill(name: str, version: str, found: list[Layer]) -> dict[str, Any]:
     """The CycloneDX document of an image.
 
     maturin has put one of all Rust crates into the wheel. To it come Python's distributions and
     Debian's packages, as the image itself records them.
     """
-    records = {path: text for layer in found for path, text in layer.records.items()}
-    [crates] = [json.loads(text) for path, text in records.items() if "/sboms/" in path]
-    for path, text in sorted(records.items()):
-        if "/sboms/" in path or path.endswith(".md5sums"):
-            continue
-        control = Parser().parsestr(text, headersonly=True)
-        # Of Debian's fields it is Package, of Python's Name.
-        debian = control["Package"] is not None
-        name, version = control["Package"] or control["Name"].lower(), control["Version"]
-        purl = f"pkg:{'deb/debian' if debian else 'pypi'}/{name}@{version}"
-        component = {"type": "library", "name": name, "version": version}
-        crates["components"].append(component | {"purl": purl, "bom-ref": purl})
-    return dict(crates)
+    records = {path: text for layer in found for path, text in sorted(layer.records.items())}
+    [document] = [json.loads(text) for path, text in records.items() if "/sboms/" in path]
+    components = document["components"]
+    components.append(document["metadata"]["component"])
+    document["metadata"]["component"] = _component("container", name, version, "pkg:oci")
+    for path, text in records.items():
+        fields = Parser().parsestr(text, headersonly=True)
+        if "/status.d/" in path and fields["Package"]:  # not the checksums beside it
+            debian = (fields["Package"], fields["Version"], "pkg:deb/debian")
+            components.append(_component("library", *debian))
+        elif path.endswith("/METADATA"):
+            distribution = (fields["Name"].lower(), fields["Version"], "pkg:pypi")
+            components.append(_component("library", *distribution))
+    return dict(document)
+
+
+def _component(kind: str, name: str, version: str, registry: str) -> dict[str, str]:
+    purl = f"{registry}/{name}@{quote(version)}"
+    return {"type": kind, "name": name, "version": version, "purl": purl, "bom-ref": purl}
 
 
 def biggest(layer: Layer) -> str:
