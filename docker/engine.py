@@ -1,6 +1,7 @@
 """The Docker engine, by its command line."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,8 @@ def docker(*arguments: str | Path) -> str:
     Raises:
         SystemExit: it failed; the message is its complaint.
     """
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True)
+    buildkit = os.environ | {"DOCKER_BUILDKIT": "1"}  # the default since 23.0
+    done = subprocess.run(["docker", *arguments], env=buildkit, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"docker {arguments[0]}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -108,3 +110,7 @@ def running(
         yield Container(name)
     finally:
         docker("rm", "--force", "--volumes", name)
+
+
+if __name__ == "__main__":
+    print(f"Docker engine {require()}")
