@@ -34,7 +34,7 @@ SMALL = ["--cpus=0.5", "--memory=128m", "--memory-swap=128m"]
 
 def main(variant: str) -> int:
     """Build and check one variant, `cpu` or `gpu`; returns the exit code."""
-    tag = "sigmax" if variant == "cpu" else f"sigmax:{variant}"
+    tag = "sigmax:latest" if variant == "cpu" else f"sigmax:{variant}"
     OUT.mkdir(parents=True, exist_ok=True)
     demo.heading("Build")
     build(variant, tag)
