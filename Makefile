@@ -22,7 +22,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup build proto lint type test test-fast fuzz demo bench perf-analyzer clean tools
+.PHONY: help setup build proto lint type test test-fast fuzz demo bench perf-analyzer docker docker-gpu clean tools engine
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -52,7 +52,7 @@ type: build ## Check types with mypy.
 	$(BIN)/mypy client/python/tests
 	$(BIN)/mypy server/tests
 	$(BIN)/mypy models/tests
-	$(BIN)/mypy tests bench demo
+	$(BIN)/mypy tests bench demo docker
 
 test: build ## Run every test.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core
@@ -74,10 +74,19 @@ bench: build ## Measure the server beside a grpcio server, on this machine.
 perf-analyzer: build ## Run Triton's own perf_analyzer against the server, in every mode.
 	@$(BIN)/python -m bench.perf_analyzer
 
+docker: engine build ## Build the image, run it locked down and check it; needs a Docker engine.
+	@PYTHONPATH=demo:tests $(BIN)/python docker/check.py cpu
+
+docker-gpu: engine build ## Build the image for NVIDIA GPUs, and check it.
+	@PYTHONPATH=demo:tests $(BIN)/python docker/check.py gpu
+
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find client server models tests bench demo -name __pycache__ -prune -exec rm -rf {} +
+
+engine:
+	@$(PYTHON) docker/engine.py
 
 # Stops with one line where a tool is missing or too old.
 need = $(if $(shell command -v $(1)),,$(error $(1) is missing: $(2)))

@@ -1,5 +1,6 @@
 """grpc.health.v1, as balancers and orchestrators ask it."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -126,3 +127,18 @@ def test_a_server_that_loads_says_so_until_it_is_ready(serve: Serve, tmp_path: P
         assert next(model) == SERVING
         assert next(whole) == SERVING
         classify(server.result(), "slow", Tensor.of("x", [[0.0]]))
+
+
+def test_the_check_of_a_container_says_whether_it_is_ready(serve: Serve, tmp_path: Path) -> None:
+    good = files.save(files.softmax(), tmp_path / "good", "softmax")
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"no model")
+    for path, code, said in ((good, 0, "SERVING"), (bad, 1, "NOT_SERVING")):
+        server = serve(path)
+        done = subprocess.run(
+            [sys.executable, "-m", "sigmax_server.health"],
+            env=os.environ | {"SIGMAX_GRPC_PORT": server.grpc.rpartition(":")[2]},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (code, f"{server.grpc}: {said}\n")
