@@ -18,6 +18,7 @@ OTHER = {
     "queue_rows": ("2048", 2048),
     "max_message_bytes": ("1048576", 1048576),
     "memory_budget": ("2097152", 2097152),
+    "stall_seconds": ("1.5", 1.5),
     "max_connections": ("12", 12),
     "busy_poll_microseconds": ("50", 50),
     "listen": ("unix:/run/sigmax.sock", "unix:/run/sigmax.sock"),

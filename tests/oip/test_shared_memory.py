@@ -426,6 +426,7 @@ def test_the_extensions_are_those_that_work(server: Server, sharing: Server) -> 
         "classification",
         "logging",
         "model_configuration",
+        "schedule_policy",
         "parameters",
         "statistics",
     }

@@ -11,9 +11,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 
-/// The longest that a client may keep a message half sent or an answer untaken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Ticks of an account in that time.
+/// Ticks of an account in the longest time that its client may keep a message waiting.
 const TICKS: u32 = 4;
 /// More than the ticks after which a wait is found out.
 const SLOTS: usize = 8;
@@ -23,12 +21,14 @@ const SLOTS: usize = 8;
 pub struct Memory {
     used: AtomicUsize,
     limit: usize,
+    patience: Duration,
 }
 
 impl Memory {
-    /// Room for so many bytes.
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+    /// Room for so many bytes. The patience is the longest that a client may keep a message half sent
+    /// or an answer untaken.
+    pub fn new(limit: usize, patience: Duration) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit, patience })
     }
 
     /// An account of one more connection.
@@ -49,6 +49,11 @@ impl Memory {
     /// The most that all may hold.
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// The longest that a client may keep a message waiting.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// What all hold now.
@@ -81,8 +86,8 @@ impl Account {
     }
 
     /// Time between ticks.
-    pub const fn tick_time() -> Duration {
-        PATIENCE.checked_div(TICKS).expect("not zero")
+    pub fn tick_time(&self) -> Duration {
+        self.memory.patience / TICKS
     }
 
     /// Counts one more tick; whether the client has kept a message waiting for too long.
@@ -177,7 +182,7 @@ mod tests {
 
     #[test]
     fn all_is_given_back_when_the_answer_has_left() {
-        let memory = Memory::new(1000);
+        let memory = Memory::new(1000, Duration::from_secs(1));
         let account = memory.account();
         let mut held = account.hold();
         held.grow(300).expect("room");
@@ -192,7 +197,7 @@ mod tests {
 
     #[test]
     fn one_connection_leaves_room_for_others() {
-        let memory = Memory::new(1000);
+        let memory = Memory::new(1000, Duration::from_secs(1));
         let (greedy, modest) = (memory.account(), memory.account());
         let mut much = greedy.hold();
         much.grow(500).expect("its share");
@@ -206,7 +211,7 @@ mod tests {
 
     #[test]
     fn who_keeps_a_message_waiting_is_found_out() {
-        let account = Memory::new(1000).account();
+        let account = Memory::new(1000, Duration::from_secs(1)).account();
         let ticks = |count: u32| (0..count).filter(|_| account.tick()).count();
         let mut held = account.hold();
         assert_eq!(ticks(20), 0, "nobody waits for the client");

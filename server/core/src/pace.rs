@@ -110,7 +110,11 @@ mod tests {
         assert!((5.9..6.1).contains(&(pace.queue(40).as_secs_f64() * 1e3)), "{pace:?}");
         (0..100).for_each(|_| pace.ran(1, Duration::from_micros(50)));
         assert!((0.9..1.1).contains(&(pace.queue(40).as_secs_f64() * 1e3)), "{pace:?}");
-        assert_eq!(pace.run(4), Duration::from_micros(200), "of the least there is no more to learn");
+        assert_eq!(
+            pace.run(4),
+            Duration::from_micros(200),
+            "of the least there is no more to learn"
+        );
     }
 
     #[test]

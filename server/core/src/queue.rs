@@ -320,7 +320,8 @@ impl Queue {
             return None;
         }
         let latest = |job: &Job| {
-            let answered = job.deadline.and_then(|time| time.checked_sub(self.depth.pace.run(enough)));
+            let answered =
+                job.deadline.and_then(|time| time.checked_sub(self.depth.pace.run(enough)));
             let times = [Some(job.queued + self.max_delay), answered, job.expiry];
             times.into_iter().flatten().min()
         };
@@ -481,7 +482,8 @@ mod tests {
 
     #[test]
     fn a_higher_priority_runs_first_and_batches_mix_priorities() {
-        let batching = Batching { priorities: vec![QueuePolicy::default(); 3], ..Default::default() };
+        let batching =
+            Batching { priorities: vec![QueuePolicy::default(); 3], ..Default::default() };
         let (mut jobs, _replies) = of_rows(&[1, 2, 3, 4]);
         for (job, priority) in jobs.iter_mut().zip([2, 1, 0, 2]) {
             job.size.priority = priority;

@@ -228,7 +228,9 @@ mod tests {
             let tasks: Vec<_> = (0..requests)
                 .map(|number| {
                     let served = served.clone();
-                    spawn_local(async move { served.run(request(number as f32), Wish::default()).await })
+                    spawn_local(
+                        async move { served.run(request(number as f32), Wish::default()).await },
+                    )
                 })
                 .collect();
             for (number, task) in tasks.into_iter().enumerate() {

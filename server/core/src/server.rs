@@ -57,6 +57,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// What all messages and answers may hold together, in bytes; the longest message is half of it.
     pub memory_budget: usize,
+    /// The longest that a client may keep a message half sent or an answer untaken.
+    pub stall_time: Duration,
     /// The longest that an idle shard looks for a request before it sleeps.
     pub busy_poll: Duration,
     /// The name in ServerMetadata.
@@ -89,7 +91,7 @@ impl Server {
         let http = listen::bind(&config.host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
-        let memory = Memory::new(config.memory_budget);
+        let memory = Memory::new(config.memory_budget, config.stall_time);
         let (orders, inbox) = Orders::new(config.allow_model_upload);
         let shared = Arc::new(Shared {
             orders: config.model_control.then_some(orders),

@@ -35,7 +35,7 @@ use crate::calls::Calls;
 use crate::catalog::{Catalog, parse_version};
 use crate::error::{Dialect, Error, Result};
 use crate::listen::Socket;
-use crate::memory::{self, Account, Memory};
+use crate::memory::{Account, Memory};
 use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
 use crate::model::Model;
 use crate::orders::Orders;
@@ -313,8 +313,8 @@ where
         result = calls.run(to_its_end) => Ok(result?),
         () = stalled(&account) => {
             shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
-            let seconds = memory::PATIENCE.as_secs();
-            Err(format!("its client kept a message waiting for over {seconds} s").into())
+            let patience = shard.shared.memory.patience();
+            Err(format!("its client kept a message waiting for over {patience:?}").into())
         }
     }
 }
@@ -322,7 +322,7 @@ where
 /// Waits until a client has kept a message waiting for too long.
 async fn stalled(account: &Account) {
     while !account.tick() {
-        tokio::time::sleep(Account::tick_time()).await;
+        tokio::time::sleep(account.tick_time()).await;
     }
 }
 

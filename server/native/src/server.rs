@@ -25,7 +25,8 @@ pub(crate) struct Server(server::Server);
 impl Server {
     #[new]
     fn new(py: Python<'_>, config: Config) -> PyResult<Self> {
-        Ok(Self(py.detach(|| server::Server::start(config.into()))?))
+        let config = ServerConfig::try_from(config).map_err(PyValueError::new_err)?;
+        Ok(Self(py.detach(|| server::Server::start(config))?))
     }
 
     #[getter]
@@ -109,6 +110,7 @@ struct Config {
     max_message_bytes: usize,
     max_connections: usize,
     memory_budget: usize,
+    stall_seconds: f64,
     busy_poll_microseconds: u64,
     listen: String,
     shared_memory: bool,
@@ -119,9 +121,11 @@ struct Config {
     strict_readiness: bool,
 }
 
-impl From<Config> for ServerConfig {
-    fn from(config: Config) -> Self {
-        Self {
+impl TryFrom<Config> for ServerConfig {
+    type Error = String;
+
+    fn try_from(config: Config) -> Result<Self, String> {
+        Ok(Self {
             host: config.host,
             grpc_port: config.grpc_port,
             http_port: config.http_port,
@@ -130,6 +134,7 @@ impl From<Config> for ServerConfig {
             max_message_bytes: config.max_message_bytes,
             max_connections: config.max_connections,
             memory_budget: config.memory_budget,
+            stall_time: duration("stall_seconds", config.stall_seconds)?,
             busy_poll: Duration::from_micros(config.busy_poll_microseconds),
             unix_socket: config.listen.strip_prefix("unix:").map(PathBuf::from),
             shared_memory: config.shared_memory,
@@ -138,7 +143,7 @@ impl From<Config> for ServerConfig {
             server_name: config.server_name,
             server_version: config.server_version,
             strict_readiness: config.strict_readiness,
-        }
+        })
     }
 }
 

@@ -188,6 +188,20 @@ class ServerConfig:
             "connections",
         ),
     )
+    stall_seconds: float = field(
+        default=60.0,
+        metadata=_says(
+            Kind(
+                "SECONDS",
+                "a finite number of seconds over 0",
+                float,
+                lambda value: math.isfinite(value) and value > 0,
+            ),
+            "longest that a client keeps a message half sent or an answer untaken before its "
+            "connection is cut off",
+            "seconds",
+        ),
+    )
     busy_poll_microseconds: int = field(
         default=0,
         metadata=_says(

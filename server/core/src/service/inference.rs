@@ -45,6 +45,7 @@ impl Inference {
         let always = [
             "classification",
             "model_configuration",
+            "schedule_policy",
             "binary_tensor_data",
             "parameters",
             "statistics",

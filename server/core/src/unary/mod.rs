@@ -213,12 +213,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
 
 /// Reads the call's one message. Its memory grows with the bytes that came, never with the length
 /// announced.
-async fn read<B>(
-    mut body: B,
-    encoding: Encoding,
-    limit: usize,
-    held: &mut Held,
-) -> Result<Received>
+async fn read<B>(mut body: B, encoding: Encoding, limit: usize, held: &mut Held) -> Result<Received>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {

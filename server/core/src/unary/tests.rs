@@ -17,9 +17,13 @@ use crate::memory::Memory;
 
 const LIMIT: usize = 1000;
 
+fn memory(limit: usize) -> std::sync::Arc<Memory> {
+    Memory::new(limit, Duration::from_secs(60))
+}
+
 /// A call whose body comes in these frames; echoed after a check that its deadline is right.
 async fn call(headers: &[(&'static str, &str)], frames: Vec<Bytes>) -> Response<ReplyBody> {
-    call_with(Memory::new(10 * LIMIT), headers, stream::iter(frames)).await
+    call_with(memory(10 * LIMIT), headers, stream::iter(frames)).await
 }
 
 async fn call_with(
@@ -161,7 +165,7 @@ async fn the_announced_length_is_checked_first() {
 
 #[tokio::test]
 async fn unfinished_messages_are_bounded_together() {
-    let memory = Memory::new(16); // one connection may hold half
+    let memory = memory(16); // one connection may hold half
     let frames = || stream::iter(vec![framed(b"123456").slice(..9), framed(b"x")]);
     let response = call_with(memory.clone(), &GRPC, frames()).await;
     assert_eq!(reply(response).await.1.code(), Code::ResourceExhausted);
@@ -192,7 +196,7 @@ async fn timeouts_come_in_all_units() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_body_that_does_not_come() {
     let headers = with(("grpc-timeout", "5m"));
-    let response = call_with(Memory::new(LIMIT), &headers, stream::pending()).await;
+    let response = call_with(memory(LIMIT), &headers, stream::pending()).await;
     assert_eq!(reply(response).await.1.code(), Code::DeadlineExceeded);
 }
 

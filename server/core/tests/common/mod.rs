@@ -39,6 +39,7 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         max_message_bytes: 1 << 20,
         max_connections: 100,
         memory_budget: 64 << 20,
+        stall_time: Duration::from_secs(60),
         busy_poll: Duration::ZERO,
         unix_socket: None,
         shared_memory: false,
