@@ -19,7 +19,7 @@ def main() -> None:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     (tensor,) = session.get_inputs()
-    values = np.random.default_rng(0).normal(size=(rows, tensor.shape[1])).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=(rows, *tensor.shape[1:])).astype(np.float32)
     runs, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         session.run(None, {tensor.name: values})
