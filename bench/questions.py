@@ -15,6 +15,7 @@ import onnxruntime  # type: ignore[import-untyped]
 from sigmax.v1 import classifier_pb2, classifier_pb2_grpc
 
 from bench import models
+from bench.peers.in_process import values
 from bench.servers import ROOT, Server
 
 sys.path.append(str(ROOT / "proto/inference"))
@@ -25,7 +26,9 @@ inference_pb2, inference_pb2_grpc = grpc.protos_and_services("grpc_service.proto
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 CLASSIFY = "/sigmax.v1.ClassifierService/Classify"
 
-Rows = npt.NDArray[np.float32]
+DATATYPES = {"tensor(float)": "FP32", "tensor(uint8)": "UINT8"}
+
+Rows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,13 @@ class Model:
             self.file, options, providers=["CPUExecutionProvider"]
         )
         (self.input,) = self.session.get_inputs()
+        self.datatype = DATATYPES[self.input.type]
 
     def rows(self, count: int) -> Rows:
         """So many rows, the same ones every time."""
-        shape = (count, *self.input.shape[1:])
-        return np.random.default_rng(count).normal(size=shape).astype(np.float32)
+        return values(self.input, count)
 
-    def answer(self, rows: Rows) -> Rows:
+    def answer(self, rows: Rows) -> npt.NDArray[np.float32]:
         """The probabilities, [count, classes]."""
         (probabilities,) = self.session.run(None, {self.input.name: rows})
         return np.asarray(probabilities, np.float32)
@@ -84,7 +87,7 @@ def model_infer(server: Server, model: Model, count: int) -> Question:
     request = inference_pb2.ModelInferRequest(
         model_name=model.name, raw_input_contents=[rows.tobytes()]
     )
-    request.inputs.add(name=model.input.name, datatype="FP32", shape=rows.shape)
+    request.inputs.add(name=model.input.name, datatype=model.datatype, shape=rows.shape)
     with grpc.insecure_channel(server.address) as channel:
         stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = stub.ModelInfer(request, timeout=10)
@@ -107,7 +110,7 @@ def model_infer_shared(server: Server, model: Model, count: int) -> Iterator[Que
     file.write_bytes(rows.tobytes() + bytes(answer_size))
     try:
         request = inference_pb2.ModelInferRequest(model_name=model.name)
-        given = request.inputs.add(name=model.input.name, datatype="FP32", shape=rows.shape)
+        given = request.inputs.add(name=model.input.name, datatype=model.datatype, shape=rows.shape)
         wanted = request.outputs.add(name=output.name)
         for tensor, begin, size in ((given, 0, rows.nbytes), (wanted, rows.nbytes, answer_size)):
             tensor.parameters["shared_memory_region"].string_param = file.name
