@@ -59,7 +59,8 @@ class Outcome:
         refused: How many, by the name of gRPC's status code.
         lost: Not answered at all, or broken off.
         times: Of right answers.
-        lag: By how many microseconds 99 of 100 were sent late at most: the driver's own fault.
+        lag: 99 of 100 were sent at most so many microseconds late: all streams were taken, or
+            the driver was too slow.
     """
 
     seconds: float
@@ -82,10 +83,10 @@ class Outcome:
             raise RuntimeError(f"some requests were not answered: {self}")
         return self
 
-    def run(self, cpu_seconds: float) -> Run:
-        """Its figures as one repeat's."""
+    def run(self, cpu_seconds: float | None = None) -> Run:
+        """Its figures as one repeat's; without the server's CPU time where others had it too."""
         assert self.times is not None
-        cpu = cpu_seconds / self.right * 1e6
+        cpu = None if cpu_seconds is None else cpu_seconds / self.right * 1e6
         each = (self.times.mean, self.times.p50, self.times.p99, cpu)
         return Run(self.right / self.seconds, *each)
 
@@ -125,8 +126,11 @@ def contender(name: str, server: Server, loads: Sequence[Load], settings: Settin
 
     def run(seconds: float) -> Run:
         before = server.cpu_seconds()
-        outcome = send(server, loads, settings.load, seconds)[0].clean()
-        return outcome.run(server.cpu_seconds() - before)
+        first, *others = send(server, loads, settings.load, seconds)
+        cpu = server.cpu_seconds() - before
+        for other in others:
+            other.clean()
+        return first.clean().run(None if others else cpu)
 
     return Contender(name, run)
 

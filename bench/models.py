@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bench.servers import BUILD, SIGMAX
 
 # Layers of about 10 MB in all: heavier than one turn of a shard's loop.
-WIDE = [256, 1024, 1024, 1024, 10]
+WIDE = [64, 1024, 1024, 1024, 512, 10]
 # As `sequential`, which needs training: for a test that is to be quick.
 LIGHT = [10, 18, 20, 5]
 
