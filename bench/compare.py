@@ -11,8 +11,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import load, questions, report, servers
-from bench.__main__ import arguments, settings
+from bench import load, options, questions, report, servers
 from bench.load import Load
 from bench.measure import Contender, Measured, Settings, in_turn
 from bench.questions import Model
@@ -23,13 +22,13 @@ Regime = Callable[[str, Server, Settings], Contender]
 
 def main() -> None:
     """Build the other, measure both, print one table."""
-    parser = arguments(__doc__ or "")
+    parser = options.parser(__doc__)
     parser.add_argument("base", metavar="COMMIT", help="what to compare with")
     parser.add_argument("regimes", nargs="*", metavar="REGIME", help=", ".join(REGIMES))
     given = parser.parse_args()
     if unknown := set(given.regimes) - set(REGIMES):
         parser.error(f"expected regimes of {', '.join(REGIMES)}, got {', '.join(unknown)}")
-    chosen = settings(given)
+    chosen = options.settings(given)
     servers.build_examples()
     base = built(given.base)
     repositories = [Model(name).repository for name in ("sequential", "digits", "wide")]
