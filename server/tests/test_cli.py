@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from sigmax_server import cli
 from sigmax_server.config import SETTINGS, ConfigError, ModelSpec, ServerConfig, Setting
-from sigmax_server.cores import usable_cores
+from sigmax_server.machine import usable_cores
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -17,7 +17,10 @@ OTHER = {
     "max_batch_size": ("16", 16),
     "queue_rows": ("2048", 2048),
     "max_message_bytes": ("1048576", 1048576),
+    "memory_budget": ("2097152", 2097152),
     "max_connections": ("12", 12),
+    "busy_poll_microseconds": ("50", 50),
+    "listen": ("unix:/run/sigmax.sock", "unix:/run/sigmax.sock"),
     "device": ("cpu", "cpu"),
     "server_name": ("mine", "mine"),
     "grace_seconds": ("0.5", 0.5),

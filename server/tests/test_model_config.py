@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sigmax_server import model_config
 from sigmax_server._native import read_config
-from sigmax_server.config import ModelSpec
+from sigmax_server.config import Batching, ModelSpec, QueuePolicy
 from sigmax_server.describe import describe
 from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import Found
@@ -121,10 +121,30 @@ def test_labels_of_a_file_name_classes() -> None:
         described("", opened, y=labels)
 
 
-def test_queue_policy() -> None:
-    policy = "default_timeout_microseconds: 1500 allow_timeout_override: true"
-    spec = described(f"dynamic_batching {{ default_queue_policy {{ {policy} }} }}")
-    assert (spec.queue_timeout, spec.allow_timeout_override) == (0.0015, True)
+def test_batching_is_plain_where_nothing_is_said() -> None:
+    assert described("").batching == described("dynamic_batching {}").batching == Batching()
+
+
+def test_batching_and_its_priorities() -> None:
+    text = """
+        max_batch_size: 8
+        dynamic_batching {
+            preferred_batch_size: [ 8, 4 ]
+            max_queue_delay_microseconds: 100
+            priority_levels: 2
+            default_priority_level: 2
+            default_queue_policy { default_timeout_microseconds: 1500 allow_timeout_override: true }
+            priority_queue_policy {
+                key: 1
+                value { timeout_action: DELAY default_timeout_microseconds: 7 max_queue_size: 3 }
+            }
+        }
+    """
+    common = QueuePolicy(default_timeout=0.0015, allow_timeout_override=True)
+    first = QueuePolicy(default_timeout=7e-6, late_is_delayed=True, max_requests=3)
+    assert described(text).batching == Batching(
+        max_delay=1e-4, preferred_sizes=(4, 8), priorities=(first, common), default_priority=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,6 +179,18 @@ def test_queue_policy() -> None:
             'input { name: "x" dims: [ 4 ] }',
             "input 'x': expected dims [-1, 4] because max_batch_size is 0, got [4]",
         ),
+        (
+            "max_batch_size: 8 dynamic_batching { preferred_batch_size: [ 4, 9 ] }",
+            "expected sizes from 1 to max_batch_size, which is 8, got [4, 9]",
+        ),
+        (
+            "dynamic_batching { priority_levels: 2 default_priority_level: 3 }",
+            "default_priority_level: expected levels from 1 to priority_levels, which is 2, got",
+        ),
+        (
+            "dynamic_batching { priority_queue_policy { key: 1 value { } } }",
+            "priority_queue_policy: expected levels from 1 to priority_levels, which is 0, got [1]",
+        ),
         ('input { name: "x" optional: true }', "optional, but the graph has no value of its own"),
     ],
 )
@@ -177,14 +209,10 @@ def test_fields_without_effect_are_listed() -> None:
     text = """
         optimization { priority: PRIORITY_MAX }
         instance_group { kind: KIND_GPU }
-        dynamic_batching {
-            preferred_batch_size: 4
-            default_queue_policy { max_queue_size: 3 default_timeout_microseconds: 4 }
-        }
+        dynamic_batching { preferred_batch_size: 4 preserve_ordering: true }
     """
     assert model_config.unused(json.loads(read_config(text))) == [
         "optimization",
         "instance_group",
-        "dynamic_batching.preferred_batch_size",
-        "dynamic_batching.default_queue_policy.max_queue_size",
+        "dynamic_batching.preserve_ordering",
     ]

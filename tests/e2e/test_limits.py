@@ -166,9 +166,11 @@ def test_what_is_late_is_not_run(serve: Serve, slow_model: Path) -> None:
     patient = [send(classify_request("slow", ZERO), timeout=60) for _ in range(5)]
     hasty = [send(classify_request("slow", ZERO), timeout=0.02) for _ in range(20)]
     last = send(classify_request("slow", ZERO), timeout=60)
-    assert {error.code() for error in outcomes(hasty)} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-    assert outcomes([*patient, last]) == [None] * 6
     # One of them may have come first, and have begun in time.
+    late = [error for error in outcomes(hasty) if error is not None]
+    assert len(late) >= 19
+    assert {error.code() for error in late} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert outcomes([*patient, last]) == [None] * 6
     assert server.metric("sigmax_batch_rows_count", model="slow") <= 7
     with pytest.raises(sigmax.DeadlineExceeded):
         server.client.classify("slow", [0.0], timeout=0.01)

@@ -8,7 +8,7 @@ use crate::engine::{Engine, EngineError};
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
 use crate::model::Model;
-use crate::queue::{Answer, Data, Input, Job, Timings};
+use crate::queue::{Answer, Data, Depth, Input, Job, Timings};
 use crate::tensor::{Rows, Tensor, TensorView};
 
 /// An engine with the buffers its batches are gathered in.
@@ -17,6 +17,7 @@ pub struct Runner {
     engine: Box<dyn Engine>,
     model: Arc<Model>,
     metrics: Arc<ModelMetrics>,
+    depth: Arc<Depth>,
     buffers: Vec<Buffer>,
 }
 
@@ -62,15 +63,20 @@ fn in_place(input: &Option<Input>) -> Option<TensorView<'_>> {
 
 impl Runner {
     /// A runner of this engine.
-    pub fn new(engine: Box<dyn Engine>, model: Arc<Model>, metrics: Arc<ModelMetrics>) -> Self {
+    pub fn new(
+        engine: Box<dyn Engine>,
+        model: Arc<Model>,
+        metrics: Arc<ModelMetrics>,
+        depth: Arc<Depth>,
+    ) -> Self {
         let buffers = model.spec.inputs.iter().map(|_| Buffer::default()).collect();
-        Self { engine, model, metrics, buffers }
+        Self { engine, model, metrics, depth, buffers }
     }
 
     /// Runs these requests as one and answers each. When a batch of several fails, each is run
     /// again alone, so that only the culprit gets an error.
     pub fn run(&mut self, batch: &mut Vec<Job>) {
-        let rows = batch.iter().map(|job| job.rows).sum();
+        let rows = batch.iter().map(|job| job.size.rows).sum();
         let started = Instant::now();
         match self.outputs(batch, rows) {
             Ok((outputs, gathered)) => self.answer(batch, &outputs, rows, started, gathered),
@@ -130,10 +136,11 @@ impl Runner {
             output: ran.elapsed(),
             batch_rows,
         };
+        self.depth.pace.ran(batch_rows, timings.infer);
         self.metrics.batch(&timings);
         for (job, outputs) in batch.drain(..).zip(shares) {
             timings.queue = started.duration_since(job.queued);
-            let _ = job.reply.send(Ok(Answer { outputs, rows: job.rows, timings }));
+            let _ = job.reply.send(Ok(Answer { outputs, rows: job.size.rows, timings }));
         }
     }
 
@@ -162,7 +169,7 @@ fn shares(batch: &[Job], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
         return vec![outputs.to_vec()];
     }
     let mut outputs: Vec<_> = outputs.iter().map(Rows::of).collect();
-    let share = |job: &Job| outputs.iter_mut().map(|rows| rows.next(job.rows)).collect();
+    let share = |job: &Job| outputs.iter_mut().map(|rows| rows.next(job.size.rows)).collect();
     batch.iter().map(share).collect()
 }
 

@@ -1,7 +1,8 @@
 //! The bodies of requests and replies.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,7 +14,9 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use crate::error::{Dialect, Error};
+use crate::memory::{Account, Held};
 use crate::shard::{Life, Pending};
+use crate::unary::PREFIX;
 
 /// A reply's body, and the proof that it is not sent yet.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub struct ReplyBody {
 enum Content {
     Empty,
     Unary { message: Option<Bytes>, trailers: Option<HeaderMap> },
-    Tonic(tonic::body::Body),
+    Tonic(tonic::body::Body, Arc<Account>),
 }
 
 impl ReplyBody {
@@ -42,8 +45,8 @@ impl ReplyBody {
     }
 
     /// Whatever tonic answers.
-    pub fn tonic(body: tonic::body::Body) -> Self {
-        Content::Tonic(body).into()
+    pub fn tonic(body: tonic::body::Body, account: Arc<Account>) -> Self {
+        Content::Tonic(body, account).into()
     }
 }
 
@@ -67,7 +70,11 @@ impl Body for ReplyBody {
                 let data = message.take().map(Frame::data);
                 Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
-            Content::Tonic(body) => Pin::new(body).poll_frame(context),
+            Content::Tonic(body, account) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                let held = |data| account.hold().answer(data);
+                Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(held))))
+            }
         }
     }
 
@@ -75,7 +82,7 @@ impl Body for ReplyBody {
         match &self.content {
             Content::Empty => true,
             Content::Unary { trailers, .. } => trailers.is_none(),
-            Content::Tonic(body) => body.is_end_stream(),
+            Content::Tonic(body, _) => body.is_end_stream(),
         }
     }
 
@@ -83,23 +90,71 @@ impl Body for ReplyBody {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Unary { .. } => SizeHint::default(),
-            Content::Tonic(body) => body.size_hint(),
+            Content::Tonic(body, _) => body.size_hint(),
         }
     }
 }
 
-/// The body of a request to tonic, which breaks off when the server drains: an idle stream must
-/// not hold up the end.
+/// The body of a request to tonic, which breaks off when the server drains, because an idle stream
+/// must not hold up the end, and when there is no room for its messages.
 #[derive(Debug)]
 pub struct RequestBody {
     body: Incoming,
     life: WatchStream<Life>,
+    unfinished: Unfinished,
+    held: Held,
 }
 
 impl RequestBody {
-    /// Breaks off when the server drains.
-    pub fn new(body: Incoming, life: watch::Receiver<Life>) -> Self {
-        Self { body, life: WatchStream::new(life) }
+    /// A body whose messages are the account's.
+    pub fn new(body: Incoming, account: &Arc<Account>, life: watch::Receiver<Life>) -> Self {
+        let (unfinished, held) = (Unfinished::default(), account.hold());
+        Self { body, life: WatchStream::new(life), unfinished, held }
+    }
+
+    /// Holds what has come of a message that is not whole yet.
+    fn hold(&mut self, frame: &[u8]) -> crate::error::Result<()> {
+        self.unfinished.read(frame);
+        self.held.resize(0);
+        if self.unfinished.bytes == 0 {
+            self.held.go_on();
+            return Ok(());
+        }
+        self.held.wait();
+        self.held.grow(self.unfinished.bytes)
+    }
+}
+
+/// The bytes of the message that a stream of frames has begun, by gRPC's framing: a flag, the
+/// length in four bytes, the message.
+#[derive(Debug, Default)]
+struct Unfinished {
+    prefix: [u8; PREFIX],
+    bytes: usize,
+}
+
+impl Unfinished {
+    fn read(&mut self, mut frame: &[u8]) {
+        while !frame.is_empty() {
+            let missing = match self.bytes {
+                begun @ ..PREFIX => PREFIX - begun,
+                begun => PREFIX + self.length() - begun,
+            };
+            let (now, later) = frame.split_at(missing.min(frame.len()));
+            if let Some(place) = self.prefix.get_mut(self.bytes..self.bytes + now.len()) {
+                place.copy_from_slice(now);
+            }
+            self.bytes += now.len();
+            if self.bytes >= PREFIX && self.bytes == PREFIX + self.length() {
+                self.bytes = 0;
+            }
+            frame = later;
+        }
+    }
+
+    fn length(&self) -> usize {
+        let [_, length @ ..] = self.prefix;
+        u32::from_be_bytes(length) as usize
     }
 }
 
@@ -112,6 +167,12 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            if let Some(Ok(data)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref))
+                && let Some(data) = data
+                && let Err(error) = self.hold(data)
+            {
+                return Poll::Ready(Some(Err(error.status(Dialect::Sigmax).into())));
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         while let Poll::Ready(life) = Pin::new(&mut self.life).poll_next(context) {
@@ -129,5 +190,31 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unfinished_is_known_wherever_frames_are_cut() {
+        let messages: Vec<u8> = [0, 1, 700, 3]
+            .iter()
+            .flat_map(|&length| {
+                let prefix = [&[0][..], &(length as u32).to_be_bytes()].concat();
+                [prefix, vec![9; length]].concat()
+            })
+            .collect();
+        for size in [1, 2, 4, 5, 6, 7, 100, 704, 710, messages.len()] {
+            let mut unfinished = Unfinished::default();
+            let mut most = 0;
+            for frame in messages.chunks(size) {
+                unfinished.read(frame);
+                most = most.max(unfinished.bytes);
+            }
+            assert_eq!(unfinished.bytes, 0, "all is whole in frames of {size}");
+            assert!(most < 705, "{most} in frames of {size}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::queue::Full;
 use crate::strings;
 use crate::tensor::DType;
 
@@ -73,16 +74,18 @@ pub enum Error {
     /// The engine failed; the log has the details.
     Fault { model: String },
     /// The model's queue is full.
-    QueueFull { model: String, rows: usize, limit: usize, retry_after: Duration },
+    QueueFull { model: String, full: Full, retry_after: Duration },
     /// It waited for its batch longer than it may.
     QueueTimeout,
     /// The deadline passed before the work was begun.
     DeadlineExceeded,
+    /// The deadline would pass before the work is done, which is so far expected to take so long.
+    TooLate { expected: Duration, left: Duration },
     /// The server takes no more work.
     Draining,
     /// A message over the limit.
     MessageTooLarge { found: usize, limit: usize },
-    /// Too many bytes of unfinished messages over all connections.
+    /// Too many bytes of messages under way.
     NoMemory { limit: usize },
     /// Shared memory is not allowed.
     SharedMemoryDisabled,
@@ -126,7 +129,7 @@ pub enum Error {
     OfRequest { id: String, error: Box<Self> },
 }
 
-/// When to try again what found no room among unfinished messages: they come and go by the moment.
+/// When to try again what found no room among messages under way: they come and go by the moment.
 const MEMORY_RETRY: Duration = Duration::from_millis(100);
 
 /// The result of anything that may fail for a reason the caller is told.
@@ -156,7 +159,7 @@ impl Error {
     }
 
     /// The error without the request's id.
-    fn itself(&self) -> &Self {
+    pub fn itself(&self) -> &Self {
         match self {
             Self::OfRequest { error, .. } => error,
             error => error,
@@ -186,7 +189,7 @@ impl Error {
             Self::QueueFull { .. } | Self::MessageTooLarge { .. } | Self::NoMemory { .. } => {
                 Code::ResourceExhausted
             }
-            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::DeadlineExceeded | Self::TooLate { .. } => Code::DeadlineExceeded,
             Self::Unimplemented { .. } => Code::Unimplemented,
             Self::Fault { .. } | Self::Internal => Code::Internal,
             _ => Code::InvalidArgument,
@@ -227,6 +230,7 @@ impl Error {
             Self::QueueFull { .. } => "QUEUE_FULL",
             Self::QueueTimeout => "QUEUE_TIMEOUT",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::TooLate { .. } => "DEADLINE_TOO_SHORT",
             Self::Draining => "DRAINING",
             Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
             Self::NoMemory { .. } => "MEMORY_BUDGET",
@@ -396,20 +400,23 @@ impl Error {
                 format!("model '{model}' does not take these values; the server's log says more")
             }
             Self::Fault { model } => format!("model '{model}' failed; the server's log says more"),
-            Self::QueueFull { model, rows, limit, .. } => format!(
-                "the queue of model '{model}' holds {rows} rows of at most {limit}; try again later"
+            Self::QueueFull { model, full: Full { unit, found, limit }, .. } => format!(
+                "the queue of model '{model}' holds {found} {unit} of at most {limit}; try again later"
             ),
             Self::QueueTimeout => {
                 "the request has waited for its batch longer than the model's queue policy allows"
                     .into()
             }
             Self::DeadlineExceeded => "the deadline passed before the request was run".into(),
+            Self::TooLate { expected, left } => format!(
+                "an answer is expected to take {expected:.1?}, the deadline leaves {left:.1?}: not run"
+            ),
             Self::Draining => "the server is shutting down and takes no new requests".into(),
             Self::MessageTooLarge { found, limit } => {
                 format!("expected a message of at most {limit} bytes, got {found}")
             }
             Self::NoMemory { limit } => format!(
-                "unfinished messages over all connections hold {limit} bytes, the most allowed; try again later"
+                "expected requests and answers under way to hold at most {limit} bytes together, and those of one connection half of it; try again later"
             ),
             // These are of the Open Inference Protocol alone, and so in Triton's words.
             Self::ControlDisabled => {

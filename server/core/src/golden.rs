@@ -379,7 +379,7 @@ mod tests {
             thresholds: Vec::new(),
             tolerance: 0.25,
             device: "cpu".into(),
-            queue_policy: Default::default(),
+            batching: Default::default(),
             config: Default::default(),
         };
         let sample = Sample { inputs: vec![floats(given)], outputs: vec![floats(expected)] };

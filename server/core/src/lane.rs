@@ -57,14 +57,18 @@ impl Shared {
         let mut batch = Vec::new();
         let mut state = self.lock();
         while !state.closed {
-            state.queue.next_batch(&mut batch, Instant::now());
-            if batch.is_empty() {
+            let now = Instant::now();
+            let until = state.queue.next_batch(&mut batch, now);
+            if !batch.is_empty() {
+                drop(state);
+                runner.run(&mut batch);
+                state = self.lock();
+            } else if let Some(until) = until {
+                let waited = self.changed.wait_timeout(state, until - now);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            } else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
             }
-            drop(state);
-            runner.run(&mut batch);
-            state = self.lock();
         }
     }
 

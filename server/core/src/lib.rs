@@ -19,6 +19,7 @@
 
 mod batch;
 mod body;
+mod busy_poll;
 mod calls;
 mod catalog;
 mod check;
@@ -33,6 +34,7 @@ mod memory;
 mod metrics;
 pub mod model;
 pub mod orders;
+mod pace;
 pub mod proto;
 mod queue;
 mod regions;

@@ -1,11 +1,24 @@
-//! The bound on what unfinished messages may hold, over all connections.
+//! What clients' messages hold: bounded over all connections, bounded for one, and not for ever.
+//!
+//! A message counts from its first byte to the last of its answer. While the client is the one who
+//! is waited for, to send the rest or to take the answer, time is counted as well.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::error::{Error, Result};
 
-/// Bytes that have come but make no whole message yet.
+/// The longest that a client may keep a message half sent or an answer untaken.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Ticks of an account in that time.
+const TICKS: u32 = 4;
+/// More than the ticks after which a wait is found out.
+const SLOTS: usize = 8;
+
+/// The bytes of all messages.
 #[derive(Debug)]
 pub struct Memory {
     used: AtomicUsize,
@@ -18,33 +31,192 @@ impl Memory {
         Arc::new(Self { used: AtomicUsize::new(0), limit })
     }
 
-    /// A share of it, of no bytes yet.
-    pub fn share(self: &Arc<Self>) -> Share {
-        Share { memory: self.clone(), bytes: 0 }
+    /// An account of one more connection.
+    pub fn account(self: &Arc<Self>) -> Arc<Account> {
+        Arc::new(Account {
+            memory: self.clone(),
+            used: AtomicUsize::new(0),
+            now: AtomicU32::new(0),
+            waits: Default::default(),
+        })
+    }
+
+    /// The most that one connection may hold: its flood leaves the others room.
+    pub fn share(&self) -> usize {
+        self.limit / 2
+    }
+
+    /// The most that all may hold.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What all hold now.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
     }
 }
 
-/// What one message holds; given back when dropped.
+/// What one connection's messages hold.
 #[derive(Debug)]
-pub struct Share {
+pub struct Account {
     memory: Arc<Memory>,
-    bytes: usize,
+    used: AtomicUsize,
+    /// In ticks.
+    now: AtomicU32,
+    /// How many messages wait for the client, by the tick in which the wait began.
+    waits: [AtomicU32; SLOTS],
 }
 
-impl Share {
-    /// Holds so many more bytes.
+impl Account {
+    /// Begins to hold a message, of no bytes yet.
+    pub fn hold(self: &Arc<Self>) -> Held {
+        Held { account: self.clone(), bytes: 0, slot: None }
+    }
+
+    /// Whether half of what it may hold is free still.
+    pub fn has_room(&self) -> bool {
+        let memory = &self.memory;
+        self.used.load(Relaxed) < memory.share() / 2 && memory.used() < memory.limit / 2
+    }
+
+    /// Time between ticks.
+    pub const fn tick_time() -> Duration {
+        PATIENCE.checked_div(TICKS).expect("not zero")
+    }
+
+    /// Counts one more tick; whether the client has kept a message waiting for too long.
+    pub fn tick(&self) -> bool {
+        let now = self.now.fetch_add(1, Relaxed) + 1;
+        now > TICKS && self.waits[slot(now - TICKS - 1)].load(Relaxed) > 0
+    }
+}
+
+fn slot(tick: u32) -> usize {
+    tick as usize % SLOTS
+}
+
+/// What one message and its answer hold; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    account: Arc<Account>,
+    bytes: usize,
+    /// Where its wait for the client is counted.
+    slot: Option<usize>,
+}
+
+impl Held {
+    /// Holds so many more bytes, or says that there is no room.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
+        let Account { memory, used, .. } = &*self.account;
         self.bytes += bytes;
-        let limit = self.memory.limit;
-        if self.memory.used.fetch_add(bytes, Relaxed) + bytes > limit {
-            return Err(Error::NoMemory { limit });
+        let own = used.fetch_add(bytes, Relaxed) + bytes;
+        let all = memory.used.fetch_add(bytes, Relaxed) + bytes;
+        if own > memory.share() || all > memory.limit {
+            return Err(Error::NoMemory { limit: memory.limit });
         }
         Ok(())
     }
+
+    /// From now on it is the client who is waited for.
+    pub fn wait(&mut self) {
+        if self.slot.is_none() {
+            let slot = slot(self.account.now.load(Relaxed));
+            self.account.waits[slot].fetch_add(1, Relaxed);
+            self.slot = Some(slot);
+        }
+    }
+
+    /// The client has done its part.
+    pub fn go_on(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.account.waits[slot].fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Holds these bytes only, whatever it held before. What answers is never refused: it is how
+    /// room is made.
+    pub fn resize(&mut self, bytes: usize) {
+        let Account { memory, used, .. } = &*self.account;
+        let difference = bytes.wrapping_sub(self.bytes);
+        used.fetch_add(difference, Relaxed);
+        memory.used.fetch_add(difference, Relaxed);
+        self.bytes = bytes;
+    }
+
+    /// An answer, held until the client has taken it.
+    pub fn answer(mut self, message: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+        self.resize(message.as_ref().len());
+        self.wait();
+        Bytes::from_owner(Answer { message, _held: self })
+    }
 }
 
-impl Drop for Share {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.bytes, Relaxed);
+        self.go_on();
+        self.resize(0);
+    }
+}
+
+/// The memory of an answer.
+struct Answer<T> {
+    message: T,
+    _held: Held,
+}
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Answer<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.message.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_given_back_when_the_answer_has_left() {
+        let memory = Memory::new(1000);
+        let account = memory.account();
+        let mut held = account.hold();
+        held.grow(300).expect("room");
+        assert_eq!(memory.used(), 300);
+        let answer = held.answer(vec![7; 40]);
+        assert_eq!((memory.used(), answer.len()), (40, 40));
+        drop(answer.clone());
+        assert_eq!(memory.used(), 40);
+        drop(answer);
+        assert_eq!((memory.used(), account.used.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn one_connection_leaves_room_for_others() {
+        let memory = Memory::new(1000);
+        let (greedy, modest) = (memory.account(), memory.account());
+        let mut much = greedy.hold();
+        much.grow(500).expect("its share");
+        assert_eq!(greedy.hold().grow(1), Err(Error::NoMemory { limit: 1000 }));
+        let mut rest = modest.hold();
+        rest.grow(500).expect("the rest");
+        assert_eq!(memory.account().hold().grow(1), Err(Error::NoMemory { limit: 1000 }));
+        drop(rest);
+        memory.account().hold().grow(1).expect("room again");
+    }
+
+    #[test]
+    fn who_keeps_a_message_waiting_is_found_out() {
+        let account = Memory::new(1000).account();
+        let ticks = |count: u32| (0..count).filter(|_| account.tick()).count();
+        let mut held = account.hold();
+        assert_eq!(ticks(20), 0, "nobody waits for the client");
+        held.wait();
+        assert_eq!(ticks(TICKS), 0, "not for so long");
+        held.go_on();
+        assert_eq!(ticks(20), 0);
+        let answer = held.answer("taken late");
+        assert_eq!((ticks(TICKS), ticks(1)), (0, 1));
+        drop(answer);
+        assert_eq!(ticks(20), 0);
     }
 }

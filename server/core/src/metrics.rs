@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tonic::Code;
 
+use crate::error::{Dialect, Error};
+use crate::memory::Memory;
 use crate::queue::{Answer, Depth, Timings};
 
 /// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
@@ -149,10 +151,70 @@ pub struct Statistics {
     pub batches: BTreeMap<usize, BatchStatistics>,
 }
 
+/// Why a request is not run though it is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its model's queue has no room.
+    QueueFull,
+    /// It could not be answered in time.
+    TooLate,
+    /// Its deadline has passed.
+    DeadlineExceeded,
+    /// It has waited for too long.
+    QueueTimeout,
+    /// There is no room for its message.
+    NoMemory,
+    /// Its client has given it up.
+    Cancelled,
+}
+
+impl Refusal {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::QueueFull, "queue_full"),
+        (Self::TooLate, "too_late"),
+        (Self::DeadlineExceeded, "deadline_exceeded"),
+        (Self::QueueTimeout, "queue_timeout"),
+        (Self::NoMemory, "no_memory"),
+        (Self::Cancelled, "cancelled"),
+    ];
+
+    /// Of an error, if it is one.
+    pub fn of(error: &Error) -> Option<Self> {
+        Some(match error.itself() {
+            Error::QueueFull { .. } => Self::QueueFull,
+            Error::TooLate { .. } => Self::TooLate,
+            Error::DeadlineExceeded => Self::DeadlineExceeded,
+            Error::QueueTimeout => Self::QueueTimeout,
+            Error::NoMemory { .. } => Self::NoMemory,
+            _ => return None,
+        })
+    }
+}
+
+/// How a request has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// The status code.
+    pub code: Code,
+    /// Why it was not run.
+    pub refusal: Option<Refusal>,
+}
+
+impl Outcome {
+    /// It is answered.
+    pub const OK: Self = Self { code: Code::Ok, refusal: None };
+
+    /// It is not.
+    pub fn of(error: &Error, dialect: Dialect) -> Self {
+        Self { code: error.code(dialect), refusal: Refusal::of(error) }
+    }
+}
+
 /// What one thread has counted of one version of a model.
 #[derive(Debug)]
 pub struct ModelMetrics {
     requests: [Counter; 17],
+    refusals: [Counter; Refusal::ALL.len()],
     latency: Histogram<19>,
     queue: Histogram<19>,
     compute: Histogram<19>,
@@ -170,6 +232,7 @@ impl ModelMetrics {
     fn new() -> Self {
         Self {
             requests: std::array::from_fn(|_| Counter::default()),
+            refusals: Default::default(),
             latency: Histogram::new(&TIME_BOUNDS),
             queue: Histogram::new(&TIME_BOUNDS),
             compute: Histogram::new(&TIME_BOUNDS),
@@ -183,9 +246,17 @@ impl ModelMetrics {
         }
     }
 
-    /// A request has ended with this code, so long after its first byte; `ran` where the network has
-    /// answered it.
-    pub fn request(&self, code: Code, total: Duration, ran: Option<Ran>) {
+    /// A request is not run.
+    pub fn refused(&self, refusal: Refusal) {
+        self.refusals[refusal as usize].add(1);
+    }
+
+    /// A request has ended, so long after its first byte; `ran` where the network has answered it.
+    pub fn request(&self, outcome: Outcome, total: Duration, ran: Option<Ran>) {
+        let Outcome { code, refusal } = outcome;
+        if let Some(refusal) = refusal {
+            self.refused(refusal);
+        }
         self.requests[code as usize].add(1);
         self.latency.record(nanoseconds(total));
         let Some(Ran { rows, parts }) = ran.filter(|_| code == Code::Ok) else {
@@ -265,6 +336,8 @@ pub struct Metrics {
     pub connections: AtomicU64,
     /// Connections refused for being too many.
     pub connections_refused: AtomicU64,
+    /// Connections cut off because their clients kept a message waiting.
+    pub connections_stalled: AtomicU64,
 }
 
 impl Metrics {
@@ -300,8 +373,8 @@ impl Metrics {
     }
 
     /// Everything, in Prometheus' text format 0.0.4. What is not counted here is given: whether
-    /// the server is ready, and the connections open.
-    pub fn text(&self, ready: bool, open: usize) -> String {
+    /// the server is ready, the connections open and the memory of messages.
+    pub fn text(&self, ready: bool, open: usize, memory: &Memory) -> String {
         let mut text = String::new();
         let mut single = |name: &str, kind: &str, help: &str, value: u64| {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
@@ -313,6 +386,13 @@ impl Metrics {
         let refused = self.connections_refused.load(Relaxed);
         let help = "Connections refused for being too many.";
         single("sigmax_connections_refused_total", "counter", help, refused);
+        let stalled = self.connections_stalled.load(Relaxed);
+        let help = "Connections cut off because their clients kept a message waiting.";
+        single("sigmax_connections_stalled_total", "counter", help, stalled);
+        let help = "What requests and answers under way hold.";
+        single("sigmax_message_bytes", "gauge", help, memory.used() as u64);
+        let help = "The most that requests and answers under way may hold.";
+        single("sigmax_message_bytes_limit", "gauge", help, memory.limit() as u64);
 
         let name = "sigmax_queued_rows";
         let _ = writeln!(text, "# HELP {name} Rows waiting for a batch.\n# TYPE {name} gauge");
@@ -321,6 +401,7 @@ impl Metrics {
         }
         let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         requests_text(&mut text, &writers);
+        refusals_text(&mut text, &writers);
         let seconds = 1e9;
         histogram_text(
             &mut text,
@@ -365,6 +446,19 @@ fn requests_text(text: &mut String, writers: &Writers) {
                 let code = code_name(Code::from(code as i32));
                 let _ = writeln!(text, "{name}{{{},code=\"{code}\"}} {count}", labels(key));
             }
+        }
+    }
+}
+
+fn refusals_text(text: &mut String, writers: &Writers) {
+    let name = "sigmax_refused_total";
+    let _ = writeln!(text, "# HELP {name} Requests not run though they were right, by reason.");
+    let _ = writeln!(text, "# TYPE {name} counter");
+    for (key, writers) in writers.iter().filter(|(key, _)| key.1 > 0) {
+        for (refusal, reason) in Refusal::ALL {
+            let count: u64 =
+                writers.iter().map(|writer| writer.refusals[refusal as usize].get()).sum();
+            let _ = writeln!(text, "{name}{{{},reason=\"{reason}\"}} {count}", labels(key));
         }
     }
 }

@@ -47,13 +47,17 @@ impl TensorSpec {
     }
 }
 
-/// How long requests may wait for their batch.
+/// How long requests of one priority may wait for their batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueuePolicy {
     /// The longest; none: for ever.
     pub default_timeout: Option<Duration>,
     /// A request may ask for less.
     pub allow_timeout_override: bool,
+    /// What has waited for longer is run when nothing else of its priority waits; otherwise refused.
+    pub late_is_delayed: bool,
+    /// The most requests that wait; none: any number.
+    pub max_requests: Option<usize>,
 }
 
 impl QueuePolicy {
@@ -61,6 +65,38 @@ impl QueuePolicy {
     pub fn timeout(&self, asked: Option<Duration>) -> Option<Duration> {
         let asked = asked.filter(|_| self.allow_timeout_override);
         self.default_timeout.into_iter().chain(asked).min()
+    }
+}
+
+/// How requests are put together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// The longest that a batch waits for more requests; zero: it does not.
+    pub max_delay: Duration,
+    /// Sizes in rows, rising, that are worth no more waiting; empty: the batch that is full.
+    pub preferred_sizes: Vec<usize>,
+    /// One for each priority, the highest first; at least one.
+    pub priorities: Vec<QueuePolicy>,
+    /// Which of them a request has that asks for none, or for one that there is not.
+    pub default_priority: usize,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self {
+            max_delay: Duration::ZERO,
+            preferred_sizes: Vec::new(),
+            priorities: vec![QueuePolicy::default()],
+            default_priority: 0,
+        }
+    }
+}
+
+impl Batching {
+    /// Which of the priorities a request has that asks for this one; 1 is the highest.
+    pub fn priority(&self, asked: u64) -> usize {
+        let index = usize::try_from(asked).ok().and_then(|asked| asked.checked_sub(1));
+        index.filter(|index| *index < self.priorities.len()).unwrap_or(self.default_priority)
     }
 }
 
@@ -87,8 +123,8 @@ pub struct ModelSpec {
     pub tolerance: f32,
     /// What runs it, such as "cpu".
     pub device: String,
-    /// How long requests may wait.
-    pub queue_policy: QueuePolicy,
+    /// How requests are put together.
+    pub batching: Batching,
     /// All of this in Triton's form.
     pub config: ModelConfig,
 }
@@ -118,6 +154,10 @@ pub struct Model {
 impl Model {
     /// The most rows that requests may form a batch of; 0 where every request runs alone.
     pub fn batch_rows(&self) -> usize {
-        if self.report.rows_independent { self.report.preferred_batch_size } else { 0 }
+        if !self.report.rows_independent {
+            return 0;
+        }
+        let stated = self.spec.batching.preferred_sizes.last();
+        stated.copied().unwrap_or(self.report.preferred_batch_size)
     }
 }

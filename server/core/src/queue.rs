@@ -9,6 +9,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
+use crate::model::{Batching, QueuePolicy};
+use crate::pace::Pace;
 use crate::regions::Slice;
 use crate::tensor::{DType, Tensor};
 
@@ -59,8 +61,8 @@ impl Data {
 pub struct Job {
     /// In the model's order; none where an optional one is left out.
     pub inputs: Vec<Option<Input>>,
-    /// At least 1.
-    pub rows: usize,
+    /// What it takes of the queue.
+    pub size: Size,
     /// When the answer is of no more use.
     pub deadline: Option<Instant>,
     /// When it has waited for too long.
@@ -69,6 +71,17 @@ pub struct Job {
     pub queued: Instant,
     /// Who waits for the answer; closed where nobody does any more.
     pub reply: oneshot::Sender<Result<Answer>>,
+}
+
+/// What a request takes of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// At least 1.
+    pub rows: usize,
+    /// Of all inputs.
+    pub bytes: usize,
+    /// Index of its priority.
+    pub priority: usize,
 }
 
 /// What the engine gave for one request.
@@ -104,109 +117,233 @@ impl Timings {
     }
 }
 
-/// Rows waiting for one model, over all its queues.
+/// What waits for one model, over all its queues: bounded in rows, in bytes, and by priority in
+/// requests.
 #[derive(Debug)]
 pub struct Depth {
-    rows: AtomicUsize,
+    rows: Bound,
+    bytes: Bound,
+    requests: Vec<Bound>,
+    /// How long what waits will take.
+    pub pace: Pace,
+}
+
+#[derive(Debug)]
+struct Bound {
+    unit: &'static str,
+    count: AtomicUsize,
     limit: usize,
 }
 
-impl Depth {
-    /// Room for so many rows.
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { rows: AtomicUsize::new(0), limit })
+/// A queue that has no room: how much of what waits, of at most how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Of what: rows, bytes or requests.
+    pub unit: &'static str,
+    /// As much as waits.
+    pub found: usize,
+    /// As may wait.
+    pub limit: usize,
+}
+
+impl Bound {
+    fn new(unit: &'static str, limit: usize) -> Self {
+        Self { unit, count: AtomicUsize::new(0), limit }
     }
 
-    /// Takes room for these rows, or says how many wait.
-    pub fn enter(&self, rows: usize) -> Result<(), usize> {
-        let before = self.rows.fetch_add(rows, Relaxed);
-        if before + rows > self.limit {
-            self.leave(rows);
-            return Err(before);
+    fn enter(&self, count: usize) -> Result<(), Full> {
+        let found = self.count.fetch_add(count, Relaxed);
+        if found.saturating_add(count) > self.limit {
+            self.leave(count);
+            return Err(Full { unit: self.unit, found, limit: self.limit });
+        }
+        Ok(())
+    }
+
+    fn leave(&self, count: usize) {
+        self.count.fetch_sub(count, Relaxed);
+    }
+}
+
+impl Depth {
+    /// Room for so many rows and bytes, and for so many requests of each priority.
+    pub fn new(rows: usize, bytes: usize, batching: &Batching, pace: Pace) -> Arc<Self> {
+        let requests = |policy: &QueuePolicy| {
+            Bound::new("requests", policy.max_requests.unwrap_or(usize::MAX))
+        };
+        Arc::new(Self {
+            rows: Bound::new("rows", rows),
+            bytes: Bound::new("bytes", bytes),
+            requests: batching.priorities.iter().map(requests).collect(),
+            pace,
+        })
+    }
+
+    /// Takes room, or says what there is too much of.
+    pub fn enter(&self, size: Size) -> Result<(), Full> {
+        self.rows.enter(size.rows)?;
+        if let Err(full) = self.bytes.enter(size.bytes) {
+            self.rows.leave(size.rows);
+            return Err(full);
+        }
+        if let Err(full) = self.requests[size.priority].enter(1) {
+            self.rows.leave(size.rows);
+            self.bytes.leave(size.bytes);
+            return Err(full);
         }
         Ok(())
     }
 
     /// The rows that wait.
     pub fn rows(&self) -> usize {
-        self.rows.load(Relaxed)
+        self.rows.count.load(Relaxed)
     }
 
-    /// The most rows that may wait.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
-    fn leave(&self, rows: usize) {
-        self.rows.fetch_sub(rows, Relaxed);
+    fn leave(&self, size: Size) {
+        self.rows.leave(size.rows);
+        self.bytes.leave(size.bytes);
+        self.requests[size.priority].leave(1);
     }
 }
 
-/// Requests for one model, first in, first out. Whoever pushes has entered the depth.
+/// Requests in the order in which they run: by priority, then as they came.
 #[derive(Debug)]
 pub struct Queue {
-    jobs: VecDeque<Job>,
+    priorities: Vec<Priority>,
+    rows: usize,
     depth: Arc<Depth>,
+    /// The most rows that requests form a batch of; 0: each runs alone.
     batch_rows: usize,
+    max_delay: Duration,
+    preferred_sizes: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Priority {
+    jobs: VecDeque<Job>,
+    /// They have waited for too long, and are run when nothing else of this priority waits.
+    late: VecDeque<Job>,
+    late_is_delayed: bool,
 }
 
 impl Queue {
-    /// An empty one, whose batches grow to at most `batch_rows` rows; a request that is larger
-    /// by itself runs alone, as every one does where it is 0.
-    pub fn new(depth: Arc<Depth>, batch_rows: usize) -> Self {
-        Self { jobs: VecDeque::new(), depth, batch_rows }
-    }
-
-    /// Add a request.
-    pub fn push(&mut self, job: Job) {
-        self.jobs.push_back(job);
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
-    }
-
-    /// Moves the next requests to run together into `batch`: whole requests, in order, of the same
-    /// shape but for their rows. Cancelled ones are dropped, expired ones answered.
-    pub fn next_batch(&mut self, batch: &mut Vec<Job>, now: Instant) {
-        let mut rows = 0;
-        while let Some(next) = self.jobs.front() {
-            let unwanted = unwanted(next, now);
-            if unwanted.is_none()
-                && let Some(first) = batch.first()
-                && (rows + next.rows > self.batch_rows || !same_row_shape(first, next))
-            {
-                return;
-            }
-            let Some(job) = self.jobs.pop_front() else {
-                return;
-            };
-            self.depth.leave(job.rows);
-            match unwanted {
-                None => {
-                    rows += job.rows;
-                    batch.push(job);
-                }
-                Some(error) => drop(job.reply.send(Err(error))),
-            }
+    /// An empty one.
+    pub fn new(depth: Arc<Depth>, batch_rows: usize, batching: &Batching) -> Self {
+        let priority = |policy: &QueuePolicy| Priority {
+            jobs: VecDeque::new(),
+            late: VecDeque::new(),
+            late_is_delayed: policy.late_is_delayed,
+        };
+        Self {
+            priorities: batching.priorities.iter().map(priority).collect(),
+            rows: 0,
+            depth,
+            batch_rows,
+            max_delay: batching.max_delay,
+            preferred_sizes: batching.preferred_sizes.clone(),
         }
+    }
+
+    /// Adds a request for which the depth has room.
+    pub fn push(&mut self, job: Job) {
+        self.rows += job.size.rows;
+        self.priorities[job.size.priority].jobs.push_back(job);
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Moves the next batch into `batch`, which is empty. Requests that nobody waits for any more, or
+    /// that could not be answered in time, are answered here and not run. Where `batch` stays empty
+    /// though requests wait: until when they wait for others.
+    pub fn next_batch(&mut self, batch: &mut Vec<Job>, now: Instant) -> Option<Instant> {
+        if let Some(until) = self.waits_until(now) {
+            return Some(until);
+        }
+        let most = self.size();
+        let mut rows = 0;
+        while let Some((priority, is_late)) = self.first() {
+            let Priority { jobs, late, late_is_delayed } = &mut self.priorities[priority];
+            let from = if is_late { &mut *late } else { &mut *jobs };
+            let next = from.front()?;
+            let unwanted = unwanted(next, now, &self.depth.pace);
+            if unwanted == Some(Error::QueueTimeout) && (*late_is_delayed || is_late) {
+                if !is_late {
+                    late.extend(jobs.pop_front());
+                    continue;
+                }
+            } else if let Some(error) = unwanted {
+                let job = from.pop_front()?;
+                self.rows -= job.size.rows;
+                self.depth.leave(job.size);
+                drop(job.reply.send(Err(error)));
+                continue;
+            }
+            if let Some(first) = batch.first()
+                && (rows + next.size.rows > most || !same_row_shape(first, next))
+            {
+                break;
+            }
+            let job = from.pop_front()?;
+            rows += job.size.rows;
+            self.rows -= job.size.rows;
+            self.depth.leave(job.size);
+            batch.push(job);
+        }
+        None
+    }
+
+    /// Where the request is that runs next: its priority, and whether it is late.
+    fn first(&self) -> Option<(usize, bool)> {
+        self.priorities.iter().enumerate().find_map(|(index, priority)| {
+            match (priority.jobs.is_empty(), priority.late.is_empty()) {
+                (false, _) => Some((index, false)),
+                (true, false) => Some((index, true)),
+                (true, true) => None,
+            }
+        })
+    }
+
+    /// The rows at which the next batch stops to grow: a preferred size, where as many wait.
+    fn size(&self) -> usize {
+        let reached = self.preferred_sizes.iter().rfind(|size| **size <= self.rows);
+        reached.copied().unwrap_or(self.batch_rows).min(self.batch_rows)
+    }
+
+    /// Until when what waits is held back for others to join: no longer than the first has waited
+    /// for the longest delay, and so that everyone can still be answered in time.
+    fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let enough = self.preferred_sizes.first().copied().unwrap_or(self.batch_rows);
+        if self.max_delay.is_zero() || self.rows == 0 || self.rows >= enough {
+            return None;
+        }
+        let latest = |job: &Job| {
+            let answered = job.deadline.and_then(|time| time.checked_sub(self.depth.pace.run(enough)));
+            let times = [Some(job.queued + self.max_delay), answered, job.expiry];
+            times.into_iter().flatten().min()
+        };
+        let waiting = self.priorities.iter().flat_map(|each| each.jobs.iter().chain(&each.late));
+        waiting.filter_map(latest).min().filter(|until| *until > now)
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.jobs.drain(..).for_each(|job| self.depth.leave(job.rows));
+        for Priority { jobs, late, .. } in &mut self.priorities {
+            jobs.drain(..).chain(late.drain(..)).for_each(|job| self.depth.leave(job.size));
+        }
     }
 }
 
 /// Why a request need not be run, if so.
-fn unwanted(job: &Job, now: Instant) -> Option<Error> {
-    let is_over = |time: Option<Instant>| time.is_some_and(|time| time <= now);
-    if job.reply.is_closed() || is_over(job.deadline) {
+fn unwanted(job: &Job, now: Instant, pace: &Pace) -> Option<Error> {
+    let is_too_late = |deadline| deadline <= now + pace.run(job.size.rows);
+    if job.reply.is_closed() || job.deadline.is_some_and(is_too_late) {
         return Some(Error::DeadlineExceeded);
     }
-    is_over(job.expiry).then_some(Error::QueueTimeout)
+    job.expiry.is_some_and(|time| time <= now).then_some(Error::QueueTimeout)
 }
 
 fn same_row_shape(a: &Job, b: &Job) -> bool {
@@ -227,24 +364,38 @@ mod tests {
         let input = Input { dtype: DType::Uint8, shape: vec![rows, columns], data };
         let (reply, answer) = oneshot::channel();
         let (inputs, queued) = (vec![Some(input)], Instant::now());
-        (Job { inputs, rows, deadline, expiry: None, queued, reply }, answer)
+        let size = Size { rows, bytes: rows * columns, priority: 0 };
+        (Job { inputs, size, deadline, expiry: None, queued, reply }, answer)
+    }
+
+    fn depth(rows: usize, bytes: usize, batching: &Batching) -> Arc<Depth> {
+        Depth::new(rows, bytes, batching, Pace::unknown())
+    }
+
+    fn queue(jobs: Vec<Job>, batch_rows: usize, batching: &Batching) -> Queue {
+        let depth = depth(1_000_000, 1_000_000, batching);
+        let mut queue = Queue::new(depth.clone(), batch_rows, batching);
+        for job in jobs {
+            depth.enter(job.size).expect("room");
+            queue.push(job);
+        }
+        queue
     }
 
     /// The rows of each batch that these jobs form, in order.
     fn batches(jobs: Vec<Job>, batch_rows: usize) -> Vec<Vec<usize>> {
-        let depth = Depth::new(1_000_000);
-        let mut queue = Queue::new(depth.clone(), batch_rows);
-        for job in jobs {
-            depth.enter(job.rows).expect("room");
-            queue.push(job);
-        }
+        batches_of(jobs, batch_rows, &Batching::default())
+    }
+
+    fn batches_of(jobs: Vec<Job>, batch_rows: usize, batching: &Batching) -> Vec<Vec<usize>> {
+        let mut queue = queue(jobs, batch_rows, batching);
         let mut batches = Vec::new();
         while !queue.is_empty() {
             let mut batch = Vec::new();
-            queue.next_batch(&mut batch, Instant::now());
-            batches.push(batch.iter().map(|job| job.rows).collect());
+            assert_eq!(queue.next_batch(&mut batch, Instant::now()), None);
+            batches.push(batch.iter().map(|job| job.size.rows).collect());
         }
-        assert_eq!(depth.rows(), 0, "all room is given back");
+        assert_eq!(queue.depth.rows(), 0, "all room is given back");
         batches
     }
 
@@ -311,11 +462,89 @@ mod tests {
     }
 
     #[test]
-    fn the_depth_refuses_what_is_over_its_limit_and_says_how_much_waits() {
-        let depth = Depth::new(10);
-        assert_eq!(depth.enter(7), Ok(()));
-        assert_eq!(depth.enter(4), Err(7));
-        assert_eq!(depth.enter(3), Ok(()));
-        assert_eq!(depth.rows(), 10);
+    fn the_depth_refuses_what_is_over_a_limit_and_says_how_much_waits() {
+        let batching = Batching {
+            priorities: vec![QueuePolicy { max_requests: Some(3), ..Default::default() }],
+            ..Default::default()
+        };
+        let depth = depth(10, 100, &batching);
+        let size = |rows, bytes| Size { rows, bytes, priority: 0 };
+        assert_eq!(depth.enter(size(7, 10)), Ok(()));
+        let full = |unit, found, limit| Err(Full { unit, found, limit });
+        assert_eq!(depth.enter(size(4, 10)), full("rows", 7, 10));
+        assert_eq!(depth.enter(size(1, 91)), full("bytes", 10, 100));
+        assert_eq!(depth.enter(size(1, 10)), Ok(()));
+        assert_eq!(depth.enter(size(1, 10)), Ok(()));
+        assert_eq!(depth.enter(size(1, 10)), full("requests", 3, 3));
+        assert_eq!((depth.rows(), depth.bytes.count.load(Relaxed)), (9, 30));
+    }
+
+    #[test]
+    fn a_higher_priority_runs_first_and_batches_mix_priorities() {
+        let batching = Batching { priorities: vec![QueuePolicy::default(); 3], ..Default::default() };
+        let (mut jobs, _replies) = of_rows(&[1, 2, 3, 4]);
+        for (job, priority) in jobs.iter_mut().zip([2, 1, 0, 2]) {
+            job.size.priority = priority;
+        }
+        assert_eq!(batches_of(jobs, 5, &batching), [vec![3, 2], vec![1, 4]]);
+    }
+
+    #[test]
+    fn what_is_late_is_delayed_behind_its_priority_where_the_policy_says_so() {
+        let policy = QueuePolicy { late_is_delayed: true, ..Default::default() };
+        let batching = Batching { priorities: vec![policy; 2], ..Default::default() };
+        let (mut jobs, _replies) = of_rows(&[1, 2, 3, 4]);
+        jobs[0].expiry = Some(Instant::now());
+        jobs[3].size.priority = 1;
+        assert_eq!(batches_of(jobs, 1, &batching), [[2], [3], [1], [4]]);
+    }
+
+    #[test]
+    fn a_batch_waits_for_more_until_it_is_full_or_the_first_has_waited_long_enough() {
+        let delay = Duration::from_secs(60);
+        let batching = Batching { max_delay: delay, ..Default::default() };
+        let (jobs, _replies) = of_rows(&[1, 2]);
+        let first = jobs[0].queued;
+        let mut queue = queue(jobs, 8, &batching);
+        let mut batch = Vec::new();
+        assert_eq!(queue.next_batch(&mut batch, first), Some(first + delay));
+        assert!(batch.is_empty());
+        assert_eq!(queue.next_batch(&mut batch, first + delay), None);
+        assert_eq!(batch.len(), 2);
+        let (jobs, _replies) = of_rows(&[5, 3, 1]);
+        let mut queue = super::tests::queue(jobs, 8, &batching);
+        batch.clear();
+        assert_eq!(queue.next_batch(&mut batch, first), None, "it is full");
+        assert_eq!(batch.len(), 2);
+    }
+
+    #[test]
+    fn no_batch_waits_beyond_the_tightest_deadline_in_it() {
+        let batching = Batching { max_delay: Duration::from_secs(60), ..Default::default() };
+        let (mut jobs, _replies) = of_rows(&[1, 2, 1]);
+        let now = jobs[0].queued;
+        jobs[1].deadline = Some(now + Duration::from_secs(2));
+        jobs[2].expiry = Some(now + Duration::from_secs(1));
+        let mut queue = queue(jobs, 8, &batching);
+        assert_eq!(queue.next_batch(&mut Vec::new(), now), Some(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn batches_are_of_a_preferred_size_where_enough_rows_wait() {
+        let batching = Batching { preferred_sizes: vec![4, 8], ..Default::default() };
+        let sizes = |jobs: usize| {
+            let (jobs, _replies) = of_rows(&vec![1; jobs]);
+            batches_of(jobs, 8, &batching).iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(3), [3]);
+        assert_eq!(sizes(5), [4, 1]);
+        assert_eq!(sizes(21), [8, 8, 4, 1]);
+        let patient = Batching { max_delay: Duration::from_secs(60), ..batching };
+        let (jobs, _replies) = of_rows(&[1; 5]);
+        let mut queue = queue(jobs, 8, &patient);
+        let mut batch = Vec::new();
+        assert_eq!(queue.next_batch(&mut batch, Instant::now()), None);
+        assert_eq!(batch.len(), 4);
+        assert!(queue.next_batch(&mut Vec::new(), Instant::now()).is_some(), "one is not enough");
     }
 }

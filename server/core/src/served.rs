@@ -1,21 +1,23 @@
 //! A model as one shard serves it: takes checked requests, and runs those of a turn as one batch.
 
 use std::cell::RefCell;
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::time::timeout_at;
 
 use crate::batch::Runner;
 use crate::check::Checked;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lane::Lanes;
-use crate::metrics::ModelMetrics;
+use crate::metrics::{ModelMetrics, Refusal};
 use crate::model::Model;
-use crate::queue::{Answer, Depth, Job, Queue};
+use crate::queue::{Answer, Depth, Full, Job, Queue, Size};
 
 /// Where a model runs.
 #[derive(Debug)]
@@ -70,9 +72,9 @@ impl Served {
         let way = match runs {
             Runs::InLanes(lanes) => Way::Lanes(lanes),
             Runs::Here(engine) => {
-                let queue = RefCell::new(Queue::new(depth.clone(), model.batch_rows()));
-                let turn = Rc::new(Turn { queue, filled: Notify::new() });
-                let runner = Runner::new(engine, model.clone(), metrics.clone());
+                let queue = Queue::new(depth.clone(), model.batch_rows(), &model.spec.batching);
+                let turn = Rc::new(Turn { queue: RefCell::new(queue), filled: Notify::new() });
+                let runner = Runner::new(engine, model.clone(), metrics.clone(), depth.clone());
                 let batches = spawn_local(batches(turn.clone(), runner));
                 Way::Turn(turn, batches.abort_handle())
             }
@@ -81,23 +83,19 @@ impl Served {
     }
 
     /// Queues a request; its answer comes when its batch has run.
-    /// `patience` is the longest that it asks to wait for that.
-    pub async fn run(
-        &self,
-        request: Checked,
-        deadline: Option<Instant>,
-        patience: Option<Duration>,
-    ) -> Result<Answer> {
+    pub async fn run(&self, request: Checked, wish: Wish) -> Result<Answer> {
         let queued = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= queued) {
-            return Err(Error::DeadlineExceeded);
-        }
         let Checked { inputs, rows } = request;
-        self.depth.enter(rows).map_err(|waiting| self.queue_full(waiting))?;
+        let batching = &self.model.spec.batching;
+        let priority = batching.priority(wish.priority);
+        let bytes = inputs.iter().flatten().map(|input| input.data.len()).sum();
+        let size = Size { rows, bytes, priority };
+        self.in_time(size, queued, wish.deadline)?;
+        self.depth.enter(size).map_err(|full| self.queue_full(full))?;
         let (reply, answer) = oneshot::channel();
-        let patience = self.model.spec.queue_policy.timeout(patience);
+        let patience = batching.priorities[priority].timeout(wish.patience);
         let expiry = patience.and_then(|patience| queued.checked_add(patience));
-        let job = Job { inputs, rows, deadline, expiry, queued, reply };
+        let job = Job { inputs, size, deadline: wish.deadline, expiry, queued, reply };
         match &self.way {
             Way::Lanes(lanes) => lanes.push(job),
             Way::Turn(turn, _) => {
@@ -105,18 +103,53 @@ impl Served {
                 turn.filled.notify_one();
             }
         }
-        answer.await.unwrap_or(Err(Error::Internal))
+        let waiting = Waiting(&self.metrics);
+        let answer = answer.await.unwrap_or(Err(Error::Internal));
+        mem::forget(waiting);
+        answer
     }
 
-    /// With the time that the rows that wait will take, by the measured run times.
-    fn queue_full(&self, rows: usize) -> Error {
-        let microseconds = match self.model.report.microseconds_per_batch.last() {
-            Some((batch, time)) => time / *batch as f64 * rows as f64,
-            None => 0.0,
-        };
-        let retry_after = Duration::from_micros(microseconds as u64).max(Duration::from_millis(1));
-        let model = self.model.spec.name.clone();
-        Error::QueueFull { model, rows, limit: self.depth.limit(), retry_after }
+    /// Refuses what cannot be answered in time. The least time of a run is held against the
+    /// deadline, and where others wait, the time that they will take, too.
+    fn in_time(&self, size: Size, now: Instant, deadline: Option<Instant>) -> Result<()> {
+        let Some(deadline) = deadline else { return Ok(()) };
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() {
+            return Err(Error::DeadlineExceeded);
+        }
+        let pace = &self.depth.pace;
+        let expected = pace.queue(self.depth.rows()) + pace.run(size.rows);
+        match expected > left {
+            true => Err(Error::TooLate { expected, left }),
+            false => Ok(()),
+        }
+    }
+
+    /// With the time that what waits will take.
+    fn queue_full(&self, full: Full) -> Error {
+        let wait = self.depth.pace.queue(self.depth.rows());
+        let retry_after = wait.max(Duration::from_millis(1));
+        Error::QueueFull { model: self.model.spec.name.clone(), full, retry_after }
+    }
+}
+
+/// How a request wants to be treated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// When its answer is of no more use.
+    pub deadline: Option<Instant>,
+    /// The longest that it wants to wait for its batch.
+    pub patience: Option<Duration>,
+    /// Of 1 and more, the highest first; 0: as the model has it.
+    pub priority: u64,
+}
+
+/// A request that waits for its answer; dropped when its client gives it up.
+struct Waiting<'a>(&'a ModelMetrics);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.refused(Refusal::Cancelled);
     }
 }
 
@@ -129,9 +162,11 @@ async fn batches(turn: Rc<Turn>, mut runner: Runner) {
             // Once around the loop: every request that the sockets have delivered joins, and
             // the answers of the batch before leave.
             yield_now().await;
-            turn.queue.borrow_mut().next_batch(&mut batch, Instant::now());
+            let until = turn.queue.borrow_mut().next_batch(&mut batch, Instant::now());
             if !batch.is_empty() {
                 runner.run(&mut batch);
+            } else if let Some(until) = until {
+                let _ = timeout_at(until.into(), turn.filled.notified()).await;
             }
         }
     }
@@ -146,6 +181,7 @@ mod tests {
     use crate::engine::{Engine, Source};
     use crate::metrics::Metrics;
     use crate::model::{ModelSpec, Report};
+    use crate::pace::Pace;
     use crate::queue::{Data, Input};
     use crate::tensor::DType;
 
@@ -161,7 +197,7 @@ mod tests {
             thresholds: vec![],
             tolerance: 0.0,
             device: "cpu".into(),
-            queue_policy: Default::default(),
+            batching: Default::default(),
             config: Default::default(),
         };
         let report = Report {
@@ -172,7 +208,9 @@ mod tests {
         };
         let metrics = Metrics::default().writer("fake", 1);
         let engine: Box<dyn Engine> = Box::new(fake.clone());
-        Served::new(Arc::new(Model { spec, report }), Runs::Here(engine), Depth::new(100), metrics)
+        let model = Arc::new(Model { spec, report });
+        let depth = Depth::new(100, 1000, &model.spec.batching, Pace::new(&model, 1));
+        Served::new(model, Runs::Here(engine), depth, metrics)
     }
 
     fn request(value: f32) -> Checked {
@@ -190,7 +228,7 @@ mod tests {
             let tasks: Vec<_> = (0..requests)
                 .map(|number| {
                     let served = served.clone();
-                    spawn_local(async move { served.run(request(number as f32), None, None).await })
+                    spawn_local(async move { served.run(request(number as f32), Wish::default()).await })
                 })
                 .collect();
             for (number, task) in tasks.into_iter().enumerate() {

@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::mpsc::{self as blocking, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,21 +17,18 @@ use crate::catalog::{Catalog, State};
 use crate::engine::Source;
 use crate::golden::{self, Sample};
 use crate::lane::Lanes;
-use crate::listen::{self, Control};
+use crate::listen::{self, Control, Listeners, UnixSocket};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::model::{Model, ModelSpec, Report};
 use crate::orders::{Order, Orders};
+use crate::pace::Pace;
 use crate::queue::{Depth, Queue};
 use crate::regions::Regions;
 use crate::served::Runs;
 use crate::shard::{self, Handle, Install, Life, Remove, Shared};
-use crate::unary::{self, Limits};
+use crate::unary;
 use crate::warmup;
-
-/// What unfinished messages may hold over all connections, in bytes, where no single one may be
-/// longer.
-const UNFINISHED_BYTES: usize = 256 << 20;
 
 /// How a server is to run.
 #[derive(Clone, Debug)]
@@ -39,6 +37,8 @@ pub struct ServerConfig {
     pub host: String,
     /// 0: any free one.
     pub grpc_port: u16,
+    /// Where to listen for gRPC as well: the path of a Unix domain socket.
+    pub unix_socket: Option<PathBuf>,
     /// 0: any free one.
     pub http_port: u16,
     /// Threads that answer requests; at least 1.
@@ -55,6 +55,10 @@ pub struct ServerConfig {
     pub allow_model_upload: bool,
     /// Open connections at once.
     pub max_connections: usize,
+    /// What all messages and answers may hold together, in bytes; the longest message is half of it.
+    pub memory_budget: usize,
+    /// The longest that an idle shard looks for a request before it sleeps.
+    pub busy_poll: Duration,
     /// The name in ServerMetadata.
     pub server_name: String,
     /// The version in ServerMetadata.
@@ -83,16 +87,19 @@ impl Server {
     pub fn start(config: ServerConfig) -> io::Result<Self> {
         let grpc = listen::bind(&config.host, config.grpc_port)?;
         let http = listen::bind(&config.host, config.http_port)?;
+        let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
-        // Room for one message of any legal size, at least.
-        let memory = Memory::new(UNFINISHED_BYTES.max(config.max_message_bytes + unary::PREFIX));
+        let memory = Memory::new(config.memory_budget);
         let (orders, inbox) = Orders::new(config.allow_model_upload);
         let shared = Arc::new(Shared {
             orders: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
             regions: Regions::new(config.shared_memory),
-            limits: Limits { message: config.max_message_bytes, memory },
+            // Room for one message of any legal size, at least.
+            message_limit: config.max_message_bytes.min(memory.share() - unary::PREFIX),
+            memory,
+            busy_poll: config.busy_poll,
             server_name: config.server_name.clone(),
             server_version: config.server_version.clone(),
         });
@@ -108,7 +115,7 @@ impl Server {
             grpc_address,
             http_address,
         };
-        server.start_threads(&config, end, grpc, http)?;
+        server.start_threads(&config, end, Listeners { grpc, unix, http })?;
         Ok(server)
     }
 
@@ -116,8 +123,7 @@ impl Server {
         &mut self,
         config: &ServerConfig,
         end: blocking::Sender<Infallible>,
-        grpc: TcpListener,
-        http: TcpListener,
+        listeners: Listeners,
     ) -> io::Result<()> {
         let mut threads = Vec::new();
         for number in 0..config.shards {
@@ -132,7 +138,7 @@ impl Server {
             max_connections: config.max_connections,
             life: self.life.subscribe(),
         };
-        threads.push(listen::start(control, grpc, http)?);
+        threads.push(listen::start(control, listeners)?);
         self.threads = Mutex::new(threads);
         Ok(())
     }
@@ -199,16 +205,20 @@ impl Server {
         }
         // Statistics begin anew with every load.
         self.shared.metrics.forget(&model.spec.name, model.spec.version);
-        let depth = Depth::new(self.queue_rows);
+        // One model's queue leaves the others room.
+        let bytes = self.shared.memory.share();
+        let pace = Pace::new(&model, self.shards.len());
+        let depth = Depth::new(self.queue_rows, bytes, &model.spec.batching, pace);
         let runs: Vec<_> = match report.heavy {
             false => engines.into_iter().map(Runs::Here).collect(),
             true => {
                 let runner = |engine| {
                     let metrics = self.shared.metrics.writer(&model.spec.name, model.spec.version);
-                    Runner::new(engine, model.clone(), metrics)
+                    Runner::new(engine, model.clone(), metrics, depth.clone())
                 };
                 let runners = engines.into_iter().map(runner).collect();
-                let queue = Queue::new(depth.clone(), model.batch_rows());
+                let batching = &model.spec.batching;
+                let queue = Queue::new(depth.clone(), model.batch_rows(), batching);
                 let lanes = Lanes::start(queue, runners, &model.spec.name)
                     .map_err(|error| format!("cannot start its threads: {error}"))?;
                 self.shards.iter().map(|_| Runs::InLanes(lanes.clone())).collect()

@@ -4,14 +4,14 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpStream;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc as blocking;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -21,26 +21,29 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_local};
-use tonic::Code;
 use tonic::service::Routes;
 use tower_service::Service;
 
 use crate::batch::panic_text;
 use crate::body::{ReplyBody, RequestBody};
+use crate::busy_poll::BusyPoll;
 use crate::calls::Calls;
 use crate::catalog::{Catalog, parse_version};
 use crate::error::{Dialect, Error, Result};
-use crate::metrics::{Metrics, ModelMetrics, Ran};
+use crate::listen::Socket;
+use crate::memory::{self, Account, Memory};
+use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
 use crate::model::Model;
 use crate::orders::Orders;
 use crate::queue::{Answer, Depth};
 use crate::regions::Regions;
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
-use crate::unary::{self, Call, Limits, Received, Refused};
+use crate::unary::{self, Call, Received, Refused, Room};
 
 /// Frames of this size are advertised, so that a tensor comes in few of them.
 const FRAME_BYTES: u32 = 1 << 20;
@@ -58,8 +61,12 @@ pub struct Shared {
     pub catalog: Catalog,
     /// What was counted.
     pub metrics: Metrics,
-    /// What bounds a message.
-    pub limits: Limits,
+    /// The longest message, in bytes.
+    pub message_limit: usize,
+    /// All messages together.
+    pub memory: Arc<Memory>,
+    /// The longest that an idle shard looks for a request before it sleeps.
+    pub busy_poll: Duration,
     /// Memory that clients share.
     pub regions: Regions,
     /// Where orders about models go, where clients may give any.
@@ -79,7 +86,7 @@ pub struct Handle {
 }
 
 enum Command {
-    Connect(TcpStream),
+    Connect(Socket),
     Install(Install),
     Remove(Remove),
     Work(Box<dyn FnOnce(Rc<Shard>) + Send>),
@@ -121,9 +128,9 @@ impl Handle {
     }
 
     /// Gives it a connection.
-    pub fn connect(&self, stream: TcpStream) {
+    pub fn connect(&self, socket: Socket) {
         self.connections.fetch_add(1, Relaxed);
-        let _ = self.commands.send(Command::Connect(stream));
+        let _ = self.commands.send(Command::Connect(socket));
     }
 
     /// Has it serve a model.
@@ -208,6 +215,7 @@ pub struct Shard {
     /// Counts requests that named no model there is.
     unknown: Arc<ModelMetrics>,
     routes: Routes,
+    busy_poll: BusyPoll,
 }
 
 /// What hyper is given: every failure is an answer, too.
@@ -229,11 +237,13 @@ impl Trace {
 
 async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut connections = JoinSet::new();
+    let polling = shard.clone();
+    spawn_local(async move { polling.busy_poll.run().await });
     loop {
         tokio::select! {
             Some(command) = inbox.recv() => match command {
-                Command::Connect(stream) => {
-                    connections.spawn_local(connection(shard.clone(), stream));
+                Command::Connect(socket) => {
+                    connections.spawn_local(connection(shard.clone(), socket));
                 }
                 Command::Install(install) => shard.install(install),
                 Command::Remove(remove) => shard.remove(remove),
@@ -253,15 +263,31 @@ async fn until(mut life: watch::Receiver<Life>, is_time: impl Fn(Life) -> bool) 
 }
 
 /// Serves a connection to its end.
-async fn connection(shard: Rc<Shard>, stream: TcpStream) {
+async fn connection(shard: Rc<Shard>, socket: Socket) {
     let _closed = Closed(shard.handle.connections.clone());
-    let stream = match tokio::net::TcpStream::from_std(stream) {
-        Ok(stream) => stream,
-        Err(error) => return tracing::warn!(%error, "a connection could not be taken over"),
+    let served = match socket {
+        Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => serve(shard, stream).await,
+            Err(error) => Err(error.into()),
+        },
+        Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
+            Ok(stream) => serve(shard, stream).await,
+            Err(error) => Err(error.into()),
+        },
     };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+async fn serve<S>(shard: Rc<Shard>, stream: S) -> Result<(), Box<dyn std::error::Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let account = shard.shared.memory.account();
     let service = {
-        let shard = shard.clone();
-        service_fn(move |request| shard.clone().answer(request))
+        let (shard, account) = (shard.clone(), account.clone());
+        service_fn(move |request| shard.clone().answer(account.clone(), request))
     };
     let calls = Calls::default();
     let connection = http2::Builder::new(calls.clone())
@@ -273,7 +299,7 @@ async fn connection(shard: Rc<Shard>, stream: TcpStream) {
         .serve_connection(TokioIo::new(stream), service);
     let life = shard.life.clone();
     let to_its_end = async {
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = pin!(connection);
         tokio::select! {
             biased;
             result = connection.as_mut() => return result,
@@ -282,8 +308,21 @@ async fn connection(shard: Rc<Shard>, stream: TcpStream) {
         connection.as_mut().graceful_shutdown();
         connection.await
     };
-    if let Err(error) = calls.run(to_its_end).await {
-        tracing::debug!(%error, "a connection broke");
+    tokio::select! {
+        biased;
+        result = calls.run(to_its_end) => Ok(result?),
+        () = stalled(&account) => {
+            shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
+            let seconds = memory::PATIENCE.as_secs();
+            Err(format!("its client kept a message waiting for over {seconds} s").into())
+        }
+    }
+}
+
+/// Waits until a client has kept a message waiting for too long.
+async fn stalled(account: &Account) {
+    while !account.tick() {
+        tokio::time::sleep(Account::tick_time()).await;
     }
 }
 
@@ -317,7 +356,8 @@ impl Shard {
     fn new(shared: Arc<Shared>, handle: Handle, life: watch::Receiver<Life>) -> Self {
         let unknown = shared.metrics.writer("", 0);
         let routes = service::routes(&shared, &handle);
-        Self { shared, handle, life, models: RefCell::default(), unknown, routes }
+        let busy_poll = BusyPoll::new(shared.busy_poll);
+        Self { shared, handle, life, models: RefCell::default(), unknown, routes, busy_poll }
     }
 
     fn install(&self, Install { model, runs, depth, done }: Install) {
@@ -358,25 +398,30 @@ impl Shard {
 
     /// Answers a call: the two hot ones here, all others by tonic. Each in a box of its own size,
     /// without the request's head, because small boxes are cheap.
-    fn answer(self: Rc<Self>, request: Request<Incoming>) -> LocalBoxFuture<'static, Reply> {
+    fn answer(
+        self: Rc<Self>,
+        account: Arc<Account>,
+        request: Request<Incoming>,
+    ) -> LocalBoxFuture<'static, Reply> {
         let pending = Pending::new(&self.handle.pending);
         match request.uri().path() {
             classify::PATH => {
                 let head = unary::head(&request, Instant::now());
                 let body = request.into_body();
-                Box::pin(self.hot(head, body, pending, Dialect::Sigmax, classify::answer))
+                Box::pin(self.hot(account, head, body, pending, Dialect::Sigmax, classify::answer))
             }
             infer::PATH => {
                 let head = unary::head(&request, Instant::now());
                 let body = request.into_body();
-                Box::pin(self.hot(head, body, pending, Dialect::Inference, infer::answer))
+                Box::pin(self.hot(account, head, body, pending, Dialect::Inference, infer::answer))
             }
-            _ => Box::pin(self.cold(request, pending)),
+            _ => Box::pin(self.cold(account, request, pending)),
         }
     }
 
     async fn hot(
         self: Rc<Self>,
+        account: Arc<Account>,
         head: Result<Call, Refused>,
         body: Incoming,
         pending: Pending,
@@ -384,24 +429,31 @@ impl Shard {
         handle: impl AsyncFnOnce(&Self, Received, Call, &Trace) -> Result<BytesMut>,
     ) -> Reply {
         let arrived = head.as_ref().map_or_else(|_| Instant::now(), |call| call.arrived);
+        self.busy_poll.request(arrived);
         let trace = Trace::default();
         let handle = |message, call| handle(&self, message, call, &trace);
-        let limits = &self.shared.limits;
-        let (mut response, code) = unary::answer(head, body, dialect, limits, handle).await;
-        self.count(&trace, code, arrived);
+        let room = Room { message: self.shared.message_limit, account: &account };
+        let (mut response, outcome) = unary::answer(head, body, dialect, room, handle).await;
+        self.count(&trace, outcome, arrived);
         response.body_mut().pending = Some(pending);
         Ok(response)
     }
 
-    async fn cold(self: Rc<Self>, request: Request<Incoming>, pending: Pending) -> Reply {
+    async fn cold(
+        self: Rc<Self>,
+        account: Arc<Account>,
+        mut request: Request<Incoming>,
+        pending: Pending,
+    ) -> Reply {
         let draining = self.life.clone();
-        let request = request.map(|body| RequestBody::new(body, draining));
+        request.extensions_mut().insert(account.clone());
+        let request = request.map(|body| RequestBody::new(body, &account, draining));
         let call = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
         let response = call.await.unwrap_or_else(|panic| {
             tracing::error!("a request {}", panic_text(&*panic));
             Ok(Error::Internal.status(Dialect::Sigmax).into_http())
         });
-        let mut response = response?.map(ReplyBody::tonic);
+        let mut response = response?.map(|body| ReplyBody::tonic(body, account));
         response.body_mut().pending = Some(pending);
         Ok(response)
     }
@@ -417,14 +469,17 @@ impl Shard {
         let trace = Trace::default();
         let result = answer(self, request, call, &trace).await;
         let result = result.and_then(unary::within_limit);
-        let code = result.as_ref().map_or_else(|error| error.code(dialect), |_| Code::Ok);
-        self.count(&trace, code, call.arrived);
+        let failed = |error| Outcome::of(error, dialect);
+        let outcome = result.as_ref().map_or_else(failed, |_| Outcome::OK);
+        self.count(&trace, outcome, call.arrived);
         result.map(BytesMut::freeze)
     }
 
-    /// Counts a request that is answered with this code.
-    fn count(&self, trace: &Trace, code: Code, arrived: Instant) {
+    /// Counts a request that has ended.
+    fn count(&self, trace: &Trace, outcome: Outcome, arrived: Instant) {
         let metrics = trace.served.get().map_or(&self.unknown, |served| &served.metrics);
-        metrics.request(code, arrived.elapsed(), trace.ran.get());
+        let now = Instant::now();
+        metrics.request(outcome, now.duration_since(arrived), trace.ran.get());
+        self.busy_poll.answered(now);
     }
 }

@@ -386,7 +386,7 @@ mod tests {
             thresholds: Vec::new(),
             tolerance: 0.0,
             device: "cpu".into(),
-            queue_policy: Default::default(),
+            batching: Default::default(),
             config: Default::default(),
         }
     }

@@ -9,7 +9,7 @@ use sigmax_core::config;
 use sigmax_core::engine::Source;
 use sigmax_core::engine::onnx::OnnxFile;
 use sigmax_core::golden::Sample;
-use sigmax_core::model::{ModelSpec, QueuePolicy, Task, TensorSpec};
+use sigmax_core::model::{Batching, ModelSpec, QueuePolicy, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
 use crate::model::{OpenedModel, Report};
@@ -108,6 +108,9 @@ struct Config {
     queue_rows: usize,
     max_message_bytes: usize,
     max_connections: usize,
+    memory_budget: usize,
+    busy_poll_microseconds: u64,
+    listen: String,
     shared_memory: bool,
     model_control: String,
     allow_model_upload: bool,
@@ -126,6 +129,9 @@ impl From<Config> for ServerConfig {
             queue_rows: config.queue_rows,
             max_message_bytes: config.max_message_bytes,
             max_connections: config.max_connections,
+            memory_budget: config.memory_budget,
+            busy_poll: Duration::from_micros(config.busy_poll_microseconds),
+            unix_socket: config.listen.strip_prefix("unix:").map(PathBuf::from),
             shared_memory: config.shared_memory,
             model_control: config.model_control == "explicit",
             allow_model_upload: config.allow_model_upload,
@@ -149,9 +155,61 @@ struct Spec {
     thresholds: Vec<f32>,
     tolerance: f32,
     golden: Vec<PathBuf>,
-    queue_timeout: Option<f64>,
-    allow_timeout_override: bool,
+    batching: Together,
     config: String,
+}
+
+/// The attributes of how requests are put together.
+#[derive(FromPyObject)]
+struct Together {
+    max_delay: f64,
+    preferred_sizes: Vec<usize>,
+    priorities: Vec<Waits>,
+    default_priority: usize,
+}
+
+/// The attributes of how requests of one priority wait.
+#[derive(FromPyObject)]
+struct Waits {
+    default_timeout: Option<f64>,
+    allow_timeout_override: bool,
+    late_is_delayed: bool,
+    max_requests: Option<usize>,
+}
+
+impl TryFrom<Together> for Batching {
+    type Error = String;
+
+    fn try_from(together: Together) -> Result<Self, String> {
+        Ok(Self {
+            max_delay: duration("max_delay", together.max_delay)?,
+            preferred_sizes: together.preferred_sizes,
+            priorities: together
+                .priorities
+                .into_iter()
+                .map(QueuePolicy::try_from)
+                .collect::<Result<_, _>>()?,
+            default_priority: together.default_priority,
+        })
+    }
+}
+
+impl TryFrom<Waits> for QueuePolicy {
+    type Error = String;
+
+    fn try_from(waits: Waits) -> Result<Self, String> {
+        let timeout = waits.default_timeout.map(|seconds| duration("default_timeout", seconds));
+        Ok(Self {
+            default_timeout: timeout.transpose()?,
+            allow_timeout_override: waits.allow_timeout_override,
+            late_is_delayed: waits.late_is_delayed,
+            max_requests: waits.max_requests,
+        })
+    }
+}
+
+fn duration(name: &str, seconds: f64) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("{name}: {error}"))
 }
 
 /// What is said of an input or output beyond its graph.
@@ -190,7 +248,6 @@ impl Spec {
 
     /// The description with what the graph says, in the graph's order.
     fn complete(self, file: &OnnxFile, task: Option<Task>) -> Result<ModelSpec, String> {
-        let timeout = self.queue_timeout.map(Duration::try_from_secs_f64).transpose();
         let complete = |described: Vec<Described>, graph: &[TensorSpec]| {
             let tensors: Vec<_> =
                 described.into_iter().filter_map(|each| each.complete(graph)).collect();
@@ -213,10 +270,7 @@ impl Spec {
             thresholds: self.thresholds,
             tolerance: self.tolerance,
             device: "cpu".into(),
-            queue_policy: QueuePolicy {
-                default_timeout: timeout.map_err(|error| format!("queue_timeout: {error}"))?,
-                allow_timeout_override: self.allow_timeout_override,
-            },
+            batching: self.batching.try_into()?,
             config: config::from_json(&self.config)?,
         })
     }

@@ -5,12 +5,13 @@ so nothing further on has to.
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from sigmax_server import __version__
-from sigmax_server.cores import usable_cores
+from sigmax_server.machine import usable_cores, usable_memory
 
 if TYPE_CHECKING:
     from sigmax_server._native import DType, Task
@@ -91,12 +92,20 @@ def _switch(text: str) -> bool:
 SWITCH = Kind("true|false", "true or false", _switch, lambda value: isinstance(value, bool))
 _PORT = _whole("PORT", 0, 65535)
 _COUNT = _whole("N", 1, 2**31 - 1)
+_MICROSECONDS = _whole("N", 0, 10**6)
+_BYTES = _whole("N", 2**20, 2**50)
 _TEXT = Kind("TEXT", "printable text", str, lambda value: value != "" and value.isprintable())
 _DEVICE = Kind(
     "auto|cpu",
     "auto or cpu (this release runs models on the CPU only)",
     str,
     lambda value: value in ("auto", "cpu"),
+)
+_LISTEN = Kind(
+    "unix:PATH",
+    "unix: and the path of a Unix domain socket, of 1 to 107 bytes",
+    str,
+    lambda value: value == "" or (value[:5] == "unix:" and 1 <= len(os.fsencode(value)) - 5 <= 107),
 )
 _SECONDS = Kind(
     "SECONDS",
@@ -132,6 +141,10 @@ class ServerConfig:
         default=8000,
         metadata=_says(_PORT, "port for /metrics, /healthz and /readyz; 0: any free one"),
     )
+    listen: str = field(
+        default="",
+        metadata=_says(_LISTEN, "listen for gRPC here as well, for clients on this machine"),
+    )
     shards: int = field(
         default_factory=usable_cores,
         metadata=_says(
@@ -157,12 +170,30 @@ class ServerConfig:
         default=64 * 2**20,
         metadata=_says(_COUNT, "largest request message, also when decompressed", "bytes"),
     )
+    memory_budget: int = field(
+        default_factory=lambda: min(usable_memory() // 4, 4 * 2**30),
+        metadata=_says(
+            _BYTES,
+            "most that requests and answers under way hold together; one connection, and so one "
+            "message, at most half of it",
+            "bytes",
+            default="a quarter of the usable memory, by machine and control group, at most 4 GiB",
+        ),
+    )
     max_connections: int = field(
         default=4096,
         metadata=_says(
             _COUNT,
             "most open gRPC connections; each may have 1024 requests in flight",
             "connections",
+        ),
+    )
+    busy_poll_microseconds: int = field(
+        default=0,
+        metadata=_says(
+            _MICROSECONDS,
+            "longest that an idle shard looks for the next request before it sleeps",
+            "microseconds",
         ),
     )
     device: str = field(
@@ -268,6 +299,41 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueuePolicy:
+    """How requests of one priority wait for their batch.
+
+    Attributes:
+        default_timeout: most seconds; None: for ever.
+        allow_timeout_override: a request may ask to wait less.
+        late_is_delayed: what has waited longer runs when nothing else of its priority waits;
+            otherwise it is refused.
+        max_requests: most that wait; None: any number.
+    """
+
+    default_timeout: float | None = None
+    allow_timeout_override: bool = False
+    late_is_delayed: bool = False
+    max_requests: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How requests are put together.
+
+    Attributes:
+        max_delay: most seconds that a batch waits for more requests.
+        preferred_sizes: rows that are worth no more waiting, rising; empty: a full batch.
+        priorities: a policy for each, the highest first.
+        default_priority: which of them a request has that asks for none there is.
+    """
+
+    max_delay: float = 0.0
+    preferred_sizes: tuple[int, ...] = ()
+    priorities: tuple[QueuePolicy, ...] = (QueuePolicy(),)
+    default_priority: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """How one version of one model is served.
 
@@ -283,8 +349,7 @@ class ModelSpec:
         thresholds: binary: one; multi-label: one a class; otherwise none. Each in [0, 1].
         tolerance: most that an output may differ from its golden sample, absolute.
         golden: folders of golden samples.
-        queue_timeout: most seconds that a request waits for its batch; None: for ever.
-        allow_timeout_override: a request may ask to wait less.
+        batching: how requests are put together.
 
     Raises:
         ValueError: a field has a value it cannot have.
@@ -301,8 +366,7 @@ class ModelSpec:
     thresholds: tuple[float, ...] = ()
     tolerance: float = 1e-5
     golden: tuple[str, ...] = ()
-    queue_timeout: float | None = None
-    allow_timeout_override: bool = False
+    batching: Batching = Batching()
 
     def __post_init__(self) -> None:
         _expect(self.name != "" and self.name.isprintable(), "a printable name", self.name)

@@ -49,7 +49,6 @@ def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
     classes = _classes(task, outputs[0], most_rows > 0) if task else None
     _check_labels(task, labels, classes, outputs[0])
     meanings = _meanings(stated, inputs)
-    queue_timeout, allow_timeout_override = model_config.queue_policy(config)
     inputs = tuple(replace(each, meaning=meanings.get(each.name, "")) for each in inputs)
     named = {outputs[0].name: labels, **found.labels}
     outputs = tuple(replace(each, labels=named.get(each.name, ())) for each in outputs)
@@ -67,8 +66,7 @@ def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
             thresholds=_thresholds(stated, task, classes or len(labels)),
             tolerance=_tolerance(stated),
             golden=tuple(str(folder) for folder in found.golden),
-            queue_timeout=queue_timeout,
-            allow_timeout_override=allow_timeout_override,
+            batching=model_config.batching(config, most_rows),
         )
     except ValueError as error:
         raise ContradictionError(str(error)) from None

@@ -31,6 +31,7 @@ def load(server: Server, found: Found, config: ServerConfig) -> Served | Failed:
         "cpu",
         report.heavy,
         report.rows_independent,
+        report.preferred_batch_size,
     )
 
 

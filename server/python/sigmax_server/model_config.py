@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sigmax_server._native import NativeError, canonical_config, read_config
-from sigmax_server.config import TensorSpec
+from sigmax_server.config import Batching, QueuePolicy, TensorSpec
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
 
 Config = Mapping[str, Any]
@@ -43,7 +43,6 @@ _UNUSED = (
     "response_cache",
     "model_metrics",
 )
-_USED_OF_QUEUES = ("default_timeout_microseconds", "allow_timeout_override")
 
 
 def read(file: Path, name: str) -> Config:
@@ -102,16 +101,11 @@ def _check(config: Config, name: str) -> None:
 
 def unused(config: Config) -> list[str]:
     """List the fields that are set and steer nothing here."""
-    batching = config.get("dynamic_batching", {})
-    queues = batching.get("default_queue_policy", {})
+    # Answers of different requests have no order that could be preserved.
+    ordered = config.get("dynamic_batching", {}).get("preserve_ordering")
     return [
         *(field for field in _UNUSED if config.get(field)),
-        *(f"dynamic_batching.{field}" for field in batching if field != "default_queue_policy"),
-        *(
-            f"dynamic_batching.default_queue_policy.{field}"
-            for field in queues
-            if field not in _USED_OF_QUEUES
-        ),
+        *(["dynamic_batching.preserve_ordering"] if ordered else []),
     ]
 
 
@@ -193,12 +187,51 @@ def complete(
     )
 
 
-def queue_policy(config: Config) -> tuple[float | None, bool]:
-    """Return the most seconds that a request waits, None for ever; whether it may ask for less."""
-    policy = config.get("dynamic_batching", {}).get("default_queue_policy", {})
+def batching(config: Config, max_batch_size: int) -> Batching:
+    """Return how requests are put together.
+
+    Raises:
+        ContradictionError: a preferred size is no size of a batch, or a priority is none of the
+            levels.
+    """
+    stated = config.get("dynamic_batching", {})
+    sizes = sorted(stated.get("preferred_batch_size", ()))
+    if sizes and not 0 < sizes[0] <= sizes[-1] <= max_batch_size:
+        _refuse(
+            f"dynamic_batching.preferred_batch_size: expected sizes from 1 to max_batch_size, "
+            f"which is {max_batch_size}, got {sizes}"
+        )
+    levels = stated.get("priority_levels", 0)
+    default = stated.get("default_priority_level", 0)
+    own = {int(level): policy for level, policy in stated.get("priority_queue_policy", {}).items()}
+    for field, given in (
+        ("default_priority_level", [default] if levels or default else []),
+        ("priority_queue_policy", list(own)),
+    ):
+        if any(not 0 < level <= levels for level in given):
+            _refuse(
+                f"dynamic_batching.{field}: expected levels from 1 to priority_levels, which is "
+                f"{levels}, got {given}"
+            )
+    common = stated.get("default_queue_policy", {})
+    return Batching(
+        max_delay=stated.get("max_queue_delay_microseconds", 0) / 1e6,
+        preferred_sizes=tuple(sizes),
+        priorities=tuple(
+            _queue_policy(own.get(level, common)) for level in range(1, max(levels, 1) + 1)
+        ),
+        default_priority=max(default, 1) - 1,
+    )
+
+
+def _queue_policy(policy: Config) -> QueuePolicy:
     microseconds = policy.get("default_timeout_microseconds", 0)
-    timeout = microseconds / 1e6 if microseconds else None
-    return timeout, policy.get("allow_timeout_override", False)
+    return QueuePolicy(
+        default_timeout=microseconds / 1e6 if microseconds else None,
+        allow_timeout_override=policy.get("allow_timeout_override", False),
+        late_is_delayed=policy.get("timeout_action") == "DELAY",
+        max_requests=policy.get("max_queue_size") or None,
+    )
 
 
 def _side(

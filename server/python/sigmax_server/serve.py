@@ -43,6 +43,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
     outcomes = _load_all(server, models, config)
     if outcomes is None:
         return _stop(server, config.grace_seconds)
+    print(_uses(config))
     print(table(outcomes))
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if failures and config.exit_on_error:
@@ -94,6 +95,15 @@ def _warn(models: Iterable[Found], config: ServerConfig) -> None:
     for found in models:
         if fields := model_config.unused(found.config):
             _say(f"warning: {found.source}/config.pbtxt: without effect: {', '.join(fields)}")
+
+
+def _uses(config: ServerConfig) -> str:
+    """What it takes of the machine."""
+    one = min(config.max_message_bytes, config.memory_budget // 2) / 2**20
+    return (
+        f"uses: shards {config.shards} of {os.cpu_count()} cores, "
+        f"{config.memory_budget / 2**20:.0f} MiB for requests and answers of at most {one:.0f} MiB"
+    )
 
 
 def _state(server: Server, models: int, failures: int) -> str:

@@ -15,6 +15,7 @@ class Served:
     device: str
     heavy: bool
     rows_independent: bool
+    preferred_batch_size: int
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Failed:
     reason: str
 
 
-_HEADER = ("MODEL", "VERSION", "INPUTS", "TASK", "DEVICE", "WEIGHT", "ROWS INDEPENDENT")
+_HEADER = ("MODEL", "VERSION", "INPUTS", "TASK", "DEVICE", "WEIGHT", "INDEPENDENT", "BATCH")
 
 
 def table(outcomes: Sequence[Served | Failed]) -> str:
@@ -53,4 +54,5 @@ def _cells(model: Served) -> tuple[str, ...]:
         model.device,
         "heavy" if model.heavy else "light",
         "yes" if model.rows_independent else "no",
+        str(model.preferred_batch_size) if model.rows_independent else "none",
     )

@@ -129,7 +129,7 @@ mod tests {
             thresholds: vec![],
             tolerance: 0.0,
             device: "cpu".into(),
-            queue_policy: Default::default(),
+            batching: Default::default(),
             config: Default::default(),
         }
     }

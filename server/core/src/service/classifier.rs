@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::catalog::{State, newest_ready};
 use crate::error::Dialect;
+use crate::memory::Held;
 use crate::model::{self, TensorSpec};
 use crate::proto::sigmax::classifier_service_server::ClassifierService;
 use crate::proto::sigmax::classify_stream_response::Result as Outcome;
@@ -42,8 +43,8 @@ impl ClassifierService for Classifier {
         request: Request<Streaming<ClassifyStreamRequest>>,
     ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
         let shard = self.shard.clone();
-        let answer = move |request| Box::pin(one(shard.clone(), request));
-        Ok(stream::start(request.into_inner(), FuturesUnordered::new(), answer))
+        let answer = move |one, held| Box::pin(answer_one(shard.clone(), one, held));
+        stream::start(request, FuturesUnordered::new(), answer)
     }
 
     async fn list_models(
@@ -75,13 +76,15 @@ impl ClassifierService for Classifier {
 }
 
 /// A request that fails is answered by its error, and the stream goes on.
-async fn one(
+async fn answer_one(
     shard: Handle,
     request: ClassifyStreamRequest,
+    held: Held,
 ) -> Result<ClassifyStreamResponse, Status> {
     let ClassifyStreamRequest { id, request } = request;
     let request = request.unwrap_or_default();
     let work = async move |shard: Rc<Shard>| {
+        let _held = held;
         shard.answer_one(request, Dialect::Sigmax, classify::answer_one).await
     };
     let result = match shard.run(work).await.flatten() {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::{ModelSpec, Task, TensorSpec};
 use crate::proto::sigmax::{self, ClassifyRequest, tensor::Data};
 use crate::queue;
-use crate::served::Served;
+use crate::served::{Served, Wish};
 use crate::service::{dtype_of_wire, reply};
 use crate::shard::{Shard, Trace};
 use crate::strings;
@@ -41,7 +41,7 @@ pub async fn answer(
     trace: &Trace,
 ) -> Result<BytesMut> {
     let (served, options, checked) = prepare(shard, message.decode()?, trace)?;
-    let answer = served.run(checked, call.deadline, None).await?;
+    let answer = served.run(checked, wish(call)).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, PREFIX)
 }
@@ -54,9 +54,13 @@ pub async fn answer_one(
     trace: &Trace,
 ) -> Result<BytesMut> {
     let (served, options, checked) = prepare(shard, request, trace)?;
-    let answer = served.run(checked, call.deadline, None).await?;
+    let answer = served.run(checked, wish(call)).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, 0)
+}
+
+fn wish(call: Call) -> Wish {
+    Wish { deadline: call.deadline, ..Default::default() }
 }
 
 /// Finds the model and holds the request against it. Apart from the answers, so that these do not

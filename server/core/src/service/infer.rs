@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::LazyLock;
-use std::time::Duration;
 use std::{iter, mem};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -18,8 +17,8 @@ use crate::proto::inference::model_infer_request::{InferInputTensor, InferReques
 use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
 use crate::queue::{Answer, Data};
 use crate::regions::{Regions, Slice};
-use crate::served::Served;
-use crate::service::parameters::{bad, queue_timeout, wrong_type};
+use crate::served::{Served, Wish};
+use crate::service::parameters::{bad, wish, wrong_type};
 use crate::service::{classification, contents, shared_memory};
 use crate::shard::{Shard, Trace};
 use crate::tensor::{DType, Tensor};
@@ -51,8 +50,6 @@ struct Wanted {
 struct Pending {
     served: Rc<Served>,
     outputs: Vec<Wanted>,
-    /// The longest that it asks to wait for its batch.
-    patience: Option<Duration>,
     id: String,
 }
 
@@ -81,8 +78,8 @@ pub async fn answer(
     call: Call,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked) = prepare(shard, message.decode()?, trace)?;
-    let result = pending.served.run(checked, call.deadline, pending.patience).await;
+    let (pending, checked, wish) = prepare(shard, message.decode()?, call, trace)?;
+    let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &[0; PREFIX])
 }
 
@@ -93,8 +90,8 @@ pub async fn answer_one(
     call: Call,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked) = prepare(shard, request, trace)?;
-    let result = pending.served.run(checked, call.deadline, pending.patience).await;
+    let (pending, checked, wish) = prepare(shard, request, call, trace)?;
+    let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &LAST)
 }
 
@@ -107,16 +104,18 @@ pub fn empty(id: String) -> Bytes {
 fn prepare(
     shard: &Shard,
     mut request: ModelInferRequest,
+    call: Call,
     trace: &Trace,
-) -> Result<(Pending, Checked)> {
+) -> Result<(Pending, Checked, Wish)> {
     let id = mem::take(&mut request.id);
     let served = match shard.find(&request.model_name, &request.model_version, trace) {
         Ok(served) => served,
         Err(error) => return Err(error.of_request(id)),
     };
     match checked(shard, &served.model.spec, request) {
-        Ok((outputs, patience, checked)) => {
-            Ok((Pending { served, outputs, patience, id }, checked))
+        Ok((outputs, checked, wish)) => {
+            let wish = Wish { deadline: call.deadline, ..wish };
+            Ok((Pending { served, outputs, id }, checked, wish))
         }
         Err(error) => Err(error.of_request(id)),
     }
@@ -127,8 +126,8 @@ fn checked(
     shard: &Shard,
     spec: &ModelSpec,
     request: ModelInferRequest,
-) -> Result<(Vec<Wanted>, Option<Duration>, Checked)> {
-    let patience = queue_timeout(&request.parameters)?;
+) -> Result<(Vec<Wanted>, Checked, Wish)> {
+    let wish = wish(&request.parameters)?;
     unique(request.inputs.iter().map(|input| &*input.name))
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
     unique(request.outputs.iter().map(|output| &*output.name))
@@ -137,7 +136,7 @@ fn checked(
     let given = given(spec, regions, request.inputs, request.raw_input_contents)?;
     let outputs = wanted(spec, regions, request.outputs)?;
     let checked = check(spec, given, |_, data| Ok(data))?;
-    Ok((outputs, patience, checked))
+    Ok((outputs, checked, wish))
 }
 
 impl Pending {
@@ -334,7 +333,7 @@ mod tests {
             thresholds: vec![],
             tolerance: 0.0,
             device: "cpu".into(),
-            queue_policy: Default::default(),
+            batching: Default::default(),
             config: Default::default(),
         };
         let tensor = |shape: &[usize], byte: u8| {

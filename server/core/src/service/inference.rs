@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::catalog::{State, parse_version};
 use crate::error::{Dialect, Error};
+use crate::memory::Held;
 use crate::model::TensorSpec;
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::proto::inference::model_metadata_response::TensorMetadata;
@@ -235,8 +236,8 @@ impl GrpcInferenceService for Inference {
         let shard = self.shard.clone();
         let errors_end_it =
             request.metadata().get("triton_grpc_error").is_some_and(|value| value == "true");
-        let answer = move |request| Box::pin(one(shard.clone(), request, errors_end_it));
-        Ok(stream::start(request.into_inner(), FuturesOrdered::new(), answer))
+        let answer = move |one, held| Box::pin(answer_one(shard.clone(), one, held, errors_end_it));
+        stream::start(request, FuturesOrdered::new(), answer)
     }
 }
 
@@ -246,13 +247,15 @@ fn answered<T>(result: crate::error::Result<T>) -> Result<Response<T>, Status> {
 
 /// A request that fails is answered by its error, and the stream goes on, unless the client wants
 /// it to end.
-async fn one(
+async fn answer_one(
     shard: Handle,
     request: ModelInferRequest,
+    held: Held,
     errors_end_it: bool,
 ) -> Result<ModelStreamInferResponse, Status> {
     let id = request.id.clone();
     let work = async move |shard: Rc<Shard>| {
+        let _held = held;
         shard.answer_one(request, Dialect::Inference, infer::answer_one).await
     };
     match shard.run(work).await.flatten() {

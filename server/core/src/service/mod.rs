@@ -32,7 +32,7 @@ pub fn routes(shared: &Arc<Shared>, handle: &Handle) -> Routes {
     let classifier = classifier::Classifier::new(shared.clone(), handle.clone());
     let inference = inference::Inference::new(shared.clone(), handle.clone());
     let health = health::Health::new(shared.clone());
-    let limit = shared.limits.message;
+    let limit = shared.message_limit;
     let mut routes = Routes::builder();
     routes
         .add_service(

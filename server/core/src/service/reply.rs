@@ -230,7 +230,7 @@ mod tests {
             thresholds: thresholds.to_vec(),
             tolerance: 0.0,
             device: "cpu".into(),
-            queue_policy: Default::default(),
+            batching: Default::default(),
             config: Default::default(),
         }
     }

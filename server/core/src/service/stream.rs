@@ -1,49 +1,64 @@
 //! A stream of requests, each answered by one answer.
 
+use std::sync::Arc;
+
 use futures_util::stream::{Stream, StreamExt};
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
-use tonic::{Code, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use crate::error::{Dialect, Error};
+use crate::memory::{Account, Held};
 
 /// Requests of one stream that run at once; the next is read when one is answered.
 const AT_ONCE: usize = 1024;
 
 /// Starts to answer a stream. `running` is empty still and says in which order answers leave.
+/// `answer` keeps what a request holds until it has been run.
 pub fn start<Q, A, F, R>(
-    requests: Streaming<Q>,
+    request: Request<Streaming<Q>>,
     running: R,
-    answer: impl Fn(Q) -> F + Send + 'static,
-) -> Response<BoxStream<A>>
+    answer: impl Fn(Q, Held) -> F + Send + 'static,
+) -> Result<Response<BoxStream<A>>, Status>
 where
-    Q: Send + 'static,
+    Q: Message + 'static,
     A: Send + 'static,
     F: Future<Output = Result<A, Status>> + Send + 'static,
     R: Stream<Item = Result<A, Status>> + Extend<F> + Unpin + Send + 'static,
 {
     let (answers, replies) = mpsc::channel(AT_ONCE);
-    tokio::spawn(run(requests, running, answers, answer));
-    Response::new(Box::pin(ReceiverStream::new(replies)))
+    let account = request.extensions().get::<Arc<Account>>().cloned();
+    let account = account.ok_or_else(|| Error::Internal.status(Dialect::Sigmax))?;
+    tokio::spawn(run(request.into_inner(), account, running, answers, answer));
+    Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
 }
 
 /// Runs the requests side by side, until the client has half-closed and all are answered, an answer
 /// is an error, or the client is gone.
 async fn run<Q, A, F, R>(
     mut requests: Streaming<Q>,
+    account: Arc<Account>,
     mut running: R,
     answers: mpsc::Sender<Result<A, Status>>,
-    answer: impl Fn(Q) -> F,
+    answer: impl Fn(Q, Held) -> F,
 ) where
+    Q: Message,
     R: Stream<Item = Result<A, Status>> + Extend<F> + Unpin,
 {
     let mut at_once = 0;
     let mut end = None;
     while end.is_none() || at_once > 0 {
+        // One runs whatever the others hold; more only where there is room for them.
+        let more = at_once == 0 || (at_once < AT_ONCE && account.has_room());
         tokio::select! {
-            request = requests.message(), if end.is_none() && at_once < AT_ONCE => {
+            request = requests.message(), if end.is_none() && more => {
                 match request {
                     Ok(Some(request)) => {
-                        running.extend([answer(request)]);
+                        let mut held = account.hold();
+                        held.resize(request.encoded_len());
+                        running.extend([answer(request, held)]);
                         at_once += 1;
                     }
                     Ok(None) => end = Some(Ok(())),

@@ -20,7 +20,8 @@ use tonic::Code;
 use crate::batch::panic_text;
 use crate::body::ReplyBody;
 use crate::error::{Dialect, Error, Result};
-use crate::memory::Memory;
+use crate::memory::{Account, Held};
+use crate::metrics::Outcome;
 
 /// Compressed flag and length, before every message.
 pub const PREFIX: usize = 5;
@@ -31,15 +32,6 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-
-/// What bounds a message.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The longest message, in bytes.
-    pub message: usize,
-    /// All unfinished messages together.
-    pub memory: Arc<Memory>,
-}
 
 /// When a call began, and when its answer is of no more use.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +102,15 @@ pub fn head<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> 
     Ok(Call { arrived, deadline, encoding })
 }
 
+/// What a call's messages may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Room<'a> {
+    /// The longest message, in bytes.
+    pub message: usize,
+    /// What the connection holds.
+    pub account: &'a Arc<Account>,
+}
+
 /// Answers one call: reads its one message, has it handled, and frames the reply, which the
 /// handler leaves `PREFIX` bytes for. Never fails: every failure is an answer. Also says how it
 /// went, for the metrics.
@@ -117,23 +118,24 @@ pub async fn answer<B, H, F>(
     head: Result<Call, Refused>,
     body: B,
     dialect: Dialect,
-    limits: &Limits,
+    room: Room<'_>,
     handle: H,
-) -> (Response<ReplyBody>, Code)
+) -> (Response<ReplyBody>, Outcome)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     H: FnOnce(Received, Call) -> F,
     F: Future<Output = Result<BytesMut>>,
 {
+    let mut held = room.account.hold();
     let result = match head {
         Err(Refused::NotGrpc) => {
             let mut response = Response::new(ReplyBody::empty());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            return (response, Code::Unknown);
+            return (response, Outcome { code: Code::Unknown, refusal: None });
         }
         Err(Refused::Call(error)) => Err(*error),
         // A panic ends this call alone.
-        Ok(call) => AssertUnwindSafe(work(call, body, limits, handle))
+        Ok(call) => AssertUnwindSafe(work(call, body, room.message, &mut held, handle))
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| {
@@ -142,26 +144,32 @@ where
             }),
     };
     match result.and_then(within_limit) {
-        Ok(message) => (succeeded(frame(message)), Code::Ok),
-        Err(error) => (failed(&error, dialect), error.code(dialect)),
+        Ok(message) => (succeeded(held.answer(frame(message))), Outcome::OK),
+        Err(error) => (failed(&error, dialect), Outcome::of(&error, dialect)),
     }
 }
 
-async fn work<B, H, F>(call: Call, body: B, limits: &Limits, handle: H) -> Result<BytesMut>
+async fn work<B, H, F>(
+    call: Call,
+    body: B,
+    limit: usize,
+    held: &mut Held,
+    handle: H,
+) -> Result<BytesMut>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     H: FnOnce(Received, Call) -> F,
     F: Future<Output = Result<BytesMut>>,
 {
+    let read = read(body, call.encoding, limit, held);
     let message = match call.deadline {
         // Makes a timer only where the message is not there yet.
-        Some(deadline) => {
-            tokio::time::timeout_at(deadline.into(), read(body, call.encoding, limits))
-                .await
-                .unwrap_or(Err(Error::DeadlineExceeded))?
-        }
-        None => read(body, call.encoding, limits).await?,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), read)
+            .await
+            .unwrap_or(Err(Error::DeadlineExceeded))?,
+        None => read.await?,
     };
+    held.go_on();
     handle(message, call).await
 }
 
@@ -203,25 +211,37 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
 
 /// Reads the call's one message. Its memory grows with the bytes that came, never with the length
 /// announced.
-async fn read<B>(mut body: B, encoding: Encoding, limits: &Limits) -> Result<Received>
+async fn read<B>(
+    mut body: B,
+    encoding: Encoding,
+    limit: usize,
+    held: &mut Held,
+) -> Result<Received>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let mut received = Received::default();
-    let mut share = None;
     let mut compressed = false;
     let mut whole = None;
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                held.wait();
+                body.frame().await
+            }
+        };
+        let Some(frame) = frame else { break };
         let Ok(frame) = frame else {
             return Err(Error::Malformed { detail: "the call was broken off".into() });
         };
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let came = data.len();
+        held.grow(data.len())?;
         received.push(data);
         if whole.is_none() && received.remaining() >= PREFIX {
-            let (is_compressed, length) = received.prefix(limits.message)?;
+            let (is_compressed, length) = received.prefix(limit)?;
             compressed = is_compressed;
             whole = Some(PREFIX + length);
         }
@@ -232,12 +252,16 @@ where
         if body.is_end_stream() {
             break;
         }
-        share.get_or_insert_with(|| limits.memory.share()).grow(came)?;
     }
     match whole {
         Some(whole) if received.remaining() == whole => {
             received.advance(PREFIX);
-            if compressed { received.decompressed(encoding, limits.message) } else { Ok(received) }
+            if !compressed {
+                return Ok(received);
+            }
+            let message = received.decompressed(encoding, limit)?;
+            held.grow(message.remaining())?;
+            Ok(message)
         }
         Some(whole) => Err(Error::Malformed {
             detail: format!(
@@ -373,11 +397,11 @@ pub fn within_limit(reply: BytesMut) -> Result<BytesMut> {
 }
 
 /// Fills in the prefix of a message.
-fn frame(mut message: BytesMut) -> Bytes {
+fn frame(mut message: BytesMut) -> BytesMut {
     let length = (message.len() - PREFIX) as u32;
     message[..PREFIX].copy_from_slice(&[0; PREFIX]);
     message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-    message.freeze()
+    message
 }
 
 fn succeeded(message: Bytes) -> Response<ReplyBody> {

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tonic::{Code, Status};
 
-use super::{Limits, PREFIX, answer};
+use super::{PREFIX, Room, answer};
 use crate::body::ReplyBody;
 use crate::error::{Dialect, Error};
 use crate::memory::Memory;
@@ -19,7 +19,7 @@ const LIMIT: usize = 1000;
 
 /// A call whose body comes in these frames; echoed after a check that its deadline is right.
 async fn call(headers: &[(&'static str, &str)], frames: Vec<Bytes>) -> Response<ReplyBody> {
-    call_with(Memory::new(LIMIT), headers, stream::iter(frames)).await
+    call_with(Memory::new(10 * LIMIT), headers, stream::iter(frames)).await
 }
 
 async fn call_with(
@@ -33,7 +33,7 @@ async fn call_with(
     for (name, value) in headers {
         request.headers_mut().append(*name, value.parse().expect("valid"));
     }
-    let limits = Limits { message: LIMIT, memory };
+    let room = Room { message: LIMIT, account: &memory.account() };
     let echo = |mut message: super::Received, _| async move {
         if message.remaining() == 5 && message.chunk() == b"panic" {
             panic!("as asked");
@@ -43,7 +43,7 @@ async fn call_with(
         Ok(reply)
     };
     let head = super::head(&request, Instant::now());
-    answer(head, request.into_body(), Dialect::Sigmax, &limits, echo).await.0
+    answer(head, request.into_body(), Dialect::Sigmax, room, echo).await.0
 }
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
@@ -161,7 +161,7 @@ async fn the_announced_length_is_checked_first() {
 
 #[tokio::test]
 async fn unfinished_messages_are_bounded_together() {
-    let memory = Memory::new(8);
+    let memory = Memory::new(16); // one connection may hold half
     let frames = || stream::iter(vec![framed(b"123456").slice(..9), framed(b"x")]);
     let response = call_with(memory.clone(), &GRPC, frames()).await;
     assert_eq!(reply(response).await.1.code(), Code::ResourceExhausted);

@@ -38,6 +38,9 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         queue_rows: 1000,
         max_message_bytes: 1 << 20,
         max_connections: 100,
+        memory_budget: 64 << 20,
+        busy_poll: Duration::ZERO,
+        unix_socket: None,
         shared_memory: false,
         model_control: false,
         allow_model_upload: false,
@@ -58,7 +61,7 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         thresholds: vec![],
         tolerance: 0.0,
         device: "cpu".into(),
-        queue_policy: Default::default(),
+        batching: Default::default(),
         config: Default::default(),
     };
     server.declare("fake", 1);

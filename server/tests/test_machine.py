@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from sigmax_server.cores import usable_cores
+from sigmax_server.machine import usable_cores, usable_memory
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +94,31 @@ def test_version_1_mounted_under_the_controllers_short_name(tmp_path: Path) -> N
         },
     )
     assert usable_cores(root) == 3
+
+
+GIBIBYTE = 2**30
+MEMINFO = {"proc/meminfo": "MemTotal:        8388608 kB\nMemFree: 1 kB\n"}
+
+
+def test_without_control_groups_the_machine_has_the_memory(tmp_path: Path) -> None:
+    assert usable_memory(machine(tmp_path, MEMINFO)) == 8 * GIBIBYTE
+
+
+def test_the_smallest_memory_on_the_way_up_decides(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "0::/pod/box\n",
+        "sys/fs/cgroup/pod/box/memory.max": "max\n",
+        "sys/fs/cgroup/pod/memory.max": f"{GIBIBYTE}\n",
+        "sys/fs/cgroup/memory.max": f"{2 * GIBIBYTE}\n",
+    }
+    assert usable_memory(machine(tmp_path, MEMINFO | files)) == GIBIBYTE
+
+
+def test_version_1_says_that_memory_is_unlimited_by_a_large_number(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "3:memory:/box\n2:cpu:/other\n",
+        "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "9223372036854771712\n",
+    }
+    assert usable_memory(machine(tmp_path, MEMINFO | files)) == 8 * GIBIBYTE
+    files["sys/fs/cgroup/memory/box/memory.limit_in_bytes"] = "134217728\n"
+    assert usable_memory(machine(tmp_path, MEMINFO | files)) == 2**27

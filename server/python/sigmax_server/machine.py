@@ -1,4 +1,4 @@
-"""How many cores this process may really use."""
+"""How much of the machine this process may really use."""
 
 import os
 from collections.abc import Iterator
@@ -21,20 +21,41 @@ def usable_cores(root: Path = Path("/")) -> int:
     return max(1, min([affinity, *(int(quota) for quota in _quotas(root))]))
 
 
+def usable_memory(root: Path = Path("/")) -> int:
+    """Return the memory that the machine and the control groups leave to this process, in bytes.
+
+    Args:
+        root: where the `proc` and `sys` file systems are found.
+    """
+    kibibytes = _read(root / "proc/meminfo").partition("MemTotal:")[2].split()[0]
+    limits = (
+        int(text)
+        for folder in _folders(root, "memory")
+        for file in ("memory.max", "memory.limit_in_bytes")
+        if (text := _read(folder / file).strip()).isdecimal()  # not "max" or absent
+    )
+    return min([int(kibibytes) * 1024, *limits])
+
+
 def _quotas(root: Path) -> Iterator[float]:
-    """Every limit, in cores, on the way from this process's control group up to the root."""
+    """Every limit, in cores."""
+    for folder in _folders(root, "cpu"):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        yield from _quota(quota, period)
+        quota = _read(folder / "cpu.cfs_quota_us")
+        yield from _quota(quota, _read(folder / "cpu.cfs_period_us"))
+
+
+def _folders(root: Path, controller: str) -> Iterator[Path]:
+    """Every folder on the way from this process's control group up to the root."""
     groups = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         if not controllers:  # version 2: one tree, all controllers
-            for folder in _upwards(groups, group):
-                quota, _, period = _read(folder / "cpu.max").partition(" ")
-                yield from _limit(quota, period)
-        elif "cpu" in controllers.split(","):  # version 1: a tree for these controllers
-            for tree in {groups / controllers, groups / "cpu"}:
-                for folder in _upwards(tree, group):
-                    quota = _read(folder / "cpu.cfs_quota_us")
-                    yield from _limit(quota, _read(folder / "cpu.cfs_period_us"))
+            yield from _upwards(groups, group)
+        elif controller in controllers.split(","):  # version 1: a tree for these controllers
+            for tree in {groups / controllers, groups / controller}:
+                yield from _upwards(tree, group)
 
 
 def _upwards(tree: Path, group: str) -> Iterator[Path]:
@@ -47,7 +68,7 @@ def _upwards(tree: Path, group: str) -> Iterator[Path]:
         yield folder
 
 
-def _limit(quota: str, period: str) -> Iterator[float]:
+def _quota(quota: str, period: str) -> Iterator[float]:
     if quota.strip().isdecimal() and period.strip().isdecimal():  # not "max", "-1" or absent
         yield int(quota) / int(period)
 

@@ -1,0 +1,122 @@
+//! How long a model takes: timed at warm-up, corrected by every run since.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::model::Model;
+
+/// How much of what a run shows is taken over.
+const LEARNING: f32 = 0.125;
+/// Runs longer than this many times the warm-up's are accidents, and teach no more than this.
+const SLOWEST: f32 = 16.0;
+
+/// The run times of one model on all of its engines.
+#[derive(Debug)]
+pub struct Pace {
+    /// (rows, microseconds of one run), rising; may be empty.
+    timings: Vec<(usize, f64)>,
+    /// Rows of the batches that a long queue forms; at least 1.
+    batch_rows: usize,
+    /// How many batches run at once.
+    engines: usize,
+    /// How many times longer runs take than at warm-up, as the bits of a float.
+    slowness: AtomicU32,
+}
+
+impl Pace {
+    /// What warming up has shown.
+    pub fn new(model: &Model, engines: usize) -> Self {
+        Self {
+            timings: model.report.microseconds_per_batch.clone(),
+            batch_rows: model.batch_rows().max(1),
+            engines,
+            slowness: AtomicU32::new(1.0f32.to_bits()),
+        }
+    }
+
+    /// Of a model that nothing is known of.
+    #[cfg(test)]
+    pub fn unknown() -> Self {
+        let slowness = AtomicU32::new(1.0f32.to_bits());
+        Self { timings: Vec::new(), batch_rows: 1, engines: 1, slowness }
+    }
+
+    /// The least that a run of so many rows takes; nothing where that is not known.
+    pub fn run(&self, rows: usize) -> Duration {
+        Duration::from_nanos((self.microseconds(rows) * 1e3) as u64)
+    }
+
+    /// How long it takes to run so many rows that wait.
+    pub fn queue(&self, rows: usize) -> Duration {
+        let batches = rows as f64 / self.batch_rows as f64 / self.engines as f64;
+        let slowness = f64::from(f32::from_bits(self.slowness.load(Relaxed)));
+        let nanoseconds = self.microseconds(self.batch_rows) * slowness * batches * 1e3;
+        Duration::from_nanos(nanoseconds as u64)
+    }
+
+    /// Learns from a run.
+    pub fn ran(&self, rows: usize, time: Duration) {
+        let expected = self.microseconds(rows) as f32;
+        if expected > 0.0 {
+            let found = (time.as_secs_f32() * 1e6 / expected).min(SLOWEST);
+            let known = f32::from_bits(self.slowness.load(Relaxed));
+            // Of two threads that write at once one is not heard, which does no harm.
+            self.slowness.store((known + LEARNING * (found - known)).to_bits(), Relaxed);
+        }
+    }
+
+    /// By the timings beside this size, and beyond the largest in proportion to the rows.
+    fn microseconds(&self, rows: usize) -> f64 {
+        let above = self.timings.partition_point(|(size, _)| *size < rows);
+        match (above.checked_sub(1).map(|below| self.timings[below]), self.timings.get(above)) {
+            (_, Some((size, time))) if *size == rows => *time,
+            (Some((less, before)), Some((more, after))) => {
+                let part = (rows - less) as f64 / (more - less) as f64;
+                before + part * (after - before)
+            }
+            (Some((most, time)), None) => time / most as f64 * rows as f64,
+            (None, Some((_, time))) => *time,
+            (None, None) => 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(engines: usize) -> Pace {
+        let timings = vec![(1, 100.0), (2, 120.0), (4, 200.0)];
+        Pace { timings, batch_rows: 4, engines, ..Pace::unknown() }
+    }
+
+    #[test]
+    fn a_run_takes_what_the_warm_up_took() {
+        let microseconds = [1, 2, 3, 4, 8].map(|rows| pace(1).run(rows).as_micros());
+        assert_eq!(microseconds, [100, 120, 160, 200, 400]);
+    }
+
+    #[test]
+    fn a_queue_is_run_in_full_batches_on_all_engines() {
+        assert_eq!(pace(1).queue(40), Duration::from_millis(2));
+        assert_eq!(pace(2).queue(40), Duration::from_millis(1));
+        assert_eq!(pace(1).queue(0), Duration::ZERO);
+    }
+
+    #[test]
+    fn runs_correct_the_warm_up_both_ways() {
+        let pace = pace(1);
+        (0..100).for_each(|_| pace.ran(4, Duration::from_micros(600)));
+        assert!((5.9..6.1).contains(&(pace.queue(40).as_secs_f64() * 1e3)), "{pace:?}");
+        (0..100).for_each(|_| pace.ran(1, Duration::from_micros(50)));
+        assert!((0.9..1.1).contains(&(pace.queue(40).as_secs_f64() * 1e3)), "{pace:?}");
+        assert_eq!(pace.run(4), Duration::from_micros(200), "of the least there is no more to learn");
+    }
+
+    #[test]
+    fn what_was_never_timed_is_not_foretold() {
+        let pace = Pace::unknown();
+        pace.ran(1, Duration::from_secs(1));
+        assert_eq!((pace.run(1), pace.queue(1000)), (Duration::ZERO, Duration::ZERO));
+    }
+}
