@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sigmax_core::engine::{Engine, EngineError, Source};
@@ -74,7 +75,7 @@ fn spec(noop: &Noop) -> ModelSpec {
         thresholds: vec![],
         tolerance: 0.0,
         device: "cpu".into(),
-        queue_policy: Default::default(),
+        batching: Default::default(),
         config: Default::default(),
     }
 }
@@ -85,11 +86,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::start(ServerConfig {
         host: host.into(),
         grpc_port: port.parse()?,
+        unix_socket: None,
         http_port: 0,
         shards: 1,
         queue_rows: 16 * ROWS,
         max_message_bytes: 64 << 20,
         max_connections: 10_000,
+        memory_budget: 1 << 30,
+        busy_poll: Duration::ZERO,
         shared_memory: false,
         model_control: false,
         allow_model_upload: false,
