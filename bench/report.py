@@ -86,7 +86,7 @@ def _cells(measured: Measured | None) -> list[str]:
 
 def setting() -> dict[str, str]:
     """The machine, the versions and the commit that figures belong to."""
-    commit = _git("rev-parse", "--short=12", "HEAD")
+    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
     changed = " with changes" if _git("status", "--porcelain", "--untracked-files=no") else ""
     cores = f"{os.cpu_count()} cores"
     return {
@@ -114,4 +114,4 @@ def processor() -> str:
 
 def _git(*words: str) -> str:
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip()
