@@ -84,15 +84,25 @@ def model_infer(server: Server, model: Model, count: int) -> Question:
         grpc.RpcError: The server answered with an error.
     """
     rows = model.rows(count)
-    request = inference_pb2.ModelInferRequest(
-        model_name=model.name, raw_input_contents=[rows.tobytes()]
-    )
-    request.inputs.add(name=model.input.name, datatype=model.datatype, shape=rows.shape)
+    request = _infer_request(model, rows)
     with grpc.insecure_channel(server.address) as channel:
         stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = stub.ModelInfer(request, timeout=10)
     _check(server, model, rows, answer.raw_output_contents[0])
     return Question(MODEL_INFER, _framed(request), _framed(answer))
+
+
+def model_infer_of_anyone(model: Model, count: int) -> Question:
+    """ModelInfer of so many rows, for a peer that does not know what is right."""
+    return Question(MODEL_INFER, _framed(_infer_request(model, model.rows(count))), None)
+
+
+def _infer_request(model: Model, rows: Rows) -> Any:
+    request = inference_pb2.ModelInferRequest(
+        model_name=model.name, raw_input_contents=[rows.tobytes()]
+    )
+    request.inputs.add(name=model.input.name, datatype=model.datatype, shape=rows.shape)
+    return request
 
 
 @contextmanager
