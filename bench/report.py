@@ -14,6 +14,8 @@ from bench.measure import Measured
 from bench.servers import ROOT
 
 RESULTS = ROOT / "bench/results"
+# A spread above this tells of the machine, not of the contender.
+DISTURBED = 0.2
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def _cells(measured: Measured | None) -> list[str]:
     spread = (measured.most - measured.least) / it.per_second
     times = [f"{value:,.0f}" if value else "" for value in (it.mean_us, it.p50_us, it.p99_us)]
     cpu = f"{it.cpu_us:,.1f}" if it.cpu_us else ""
-    return [f"{it.per_second:,.0f}", f"{spread:.0%}", *times, cpu]
+    mark = "**" if spread > DISTURBED else ""
+    return [f"{it.per_second:,.0f}", f"{mark}{spread:.0%}{mark}", *times, cpu]
 
 
 def setting() -> dict[str, str]:
