@@ -22,10 +22,11 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup build proto lint type test test-fast fuzz demo bench perf-analyzer docker docker-gpu clean tools engine
+.PHONY: help setup build proto lint type test test-fast fuzz demo bench bench-compare soak \
+	perf-analyzer docker docker-gpu clean tools engine
 
 help: ## Show this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
 setup: $(UV) ## Make .venv and fetch every dependency, as locked.
 	@$(UV) sync --locked --quiet --inexact --no-install-workspace
@@ -68,8 +69,14 @@ fuzz: build ## Send mutated requests for some minutes.
 demo: build ## Train, export, serve and ask every network, and report.
 	@$(BIN)/python demo/demo.py
 
-bench: build ## Measure the server beside a grpcio server, on this machine.
-	@$(BIN)/python -m bench
+bench: build ## Measure every regime beside its peers, on this machine; REGIMES="small latency" some.
+	@$(BIN)/python -m bench $(REGIMES)
+
+bench-compare: build ## Measure BASE=commit beside this tree, in the same run.
+	@$(BIN)/python -m bench.compare $(or $(BASE),$(error say with what: BASE=commit)) $(REGIMES)
+
+soak: build ## Ask for SECONDS (an hour) and see that memory, files and times stay flat.
+	@$(BIN)/python -m bench.soak $(or $(SECONDS),3600)
 
 perf-analyzer: build ## Run Triton's own perf_analyzer against the server, in every mode.
 	@$(BIN)/python -m bench.perf_analyzer

@@ -1,144 +1,169 @@
-"""Load from h2load, and what it measured."""
+"""Load from `server/core/examples/load.rs`, and what it measured."""
 
-import re
-import shutil
-import statistics
+import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from bench.measure import Contender, Run, Settings
 from bench.questions import Question
-from bench.servers import BUILD, Server
+from bench.servers import EXAMPLES, Server, pinned
 
-# h2load prints at most three of a number's digits after the point, in the unit that suits.
-MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6}
-
-
-@dataclass(frozen=True)
-class Flight:
-    """How many requests are under way: `connections` times `streams`."""
-
-    connections: int
-    streams: int
-
-    @property
-    def requests(self) -> int:
-        """How many that is."""
-        return self.connections * self.streams
+# gRPC's status codes that a server under load answers with.
+CODES = {4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED", 14: "UNAVAILABLE"}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one server did with one kind of request.
+class Load:
+    """One kind of request, sent over and over: closed with `streams`, open with `rate`.
 
     Attributes:
-        per_second: Requests answered a second; the median of the repeats.
-        mean_us: Mean time of a request, in microseconds; the median of the repeats.
-        p50_us: Half of the requests took no longer, in microseconds.
-        p99_us: 99 of 100 took no longer.
-        cpu_us: CPU time of the server a request, in microseconds; the median of the repeats.
-        repeats: Requests a second of each repeat.
+        question: What is sent.
+        connections: Its own.
+        streams: Requests under way on each connection; the next begins when one is answered.
+        rate: Requests a second, in a Poisson process, answered or not.
+        deadline_ms: Of every request, in milliseconds from when it is due; none: for ever.
     """
 
-    per_second: float
-    mean_us: float
-    p50_us: float
-    p99_us: float
-    cpu_us: float
-    repeats: list[float]
+    question: Question
+    connections: int = 1
+    streams: int | None = None
+    rate: float | None = None
+    deadline_ms: float | None = None
 
 
 @dataclass(frozen=True)
-class _Run:
-    requests: int
-    per_second: float
-    mean_us: float
-    cpu_us: float
+class Times:
+    """In microseconds, from when requests were due."""
+
+    mean: float
+    p50: float
+    p99: float
+    p999: float
+    most: float
 
 
-def available() -> bool:
-    """Whether h2load is installed."""
-    return shutil.which("h2load") is not None
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a load.
 
-
-def warm_up(server: Server, question: Question, flight: Flight, core: int) -> None:
-    """Ask for a second, and look at nothing but that it works."""
-    _ask(server, question, flight, core, seconds=1)
-
-
-def repeat(server: Server, question: Question, flight: Flight, core: int, seconds: int) -> _Run:
-    """Ask for so many seconds from one core."""
-    return _ask(server, question, flight, core, seconds)
-
-
-def percentiles(
-    server: Server, question: Question, flight: Flight, core: int, seconds: int
-) -> tuple[float, float]:
-    """The median and the 99th percentile of a request's time, in microseconds.
-
-    From a run of its own: h2load writes a line for every request, which costs it a little.
+    Attributes:
+        seconds: How long it lasted.
+        offered: Requests that were due.
+        sent: Of them, those that found room on a connection in time.
+        right: Answered, with the right bytes where those are known.
+        good: Of them, those within the deadline.
+        refused: How many, by the name of gRPC's status code.
+        lost: Not answered at all, or broken off.
+        times: Of right answers.
+        lag: 99 of 100 were sent at most so many microseconds late: all streams were taken, or
+            the driver was too slow.
     """
-    log = BUILD / "requests.tsv"
-    log.unlink(missing_ok=True)
-    _ask(server, question, flight, core, seconds, f"--log-file={log}")
-    times = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
-    return times[len(times) // 2], times[len(times) * 99 // 100]
+
+    seconds: float
+    offered: int
+    sent: int
+    right: int
+    good: int
+    refused: dict[str, int]
+    lost: int
+    times: Times | None
+    lag: float
+
+    def clean(self) -> "Outcome":
+        """This, where every request that was sent was answered rightly.
+
+        Raises:
+            RuntimeError: Some were not.
+        """
+        if not self.sent == self.right > 0:
+            raise RuntimeError(f"some requests were not answered: {self}")
+        return self
+
+    def run(self, cpu_seconds: float | None = None) -> Run:
+        """Its figures as one repeat's; without the server's CPU time where others had it too."""
+        assert self.times is not None
+        cpu = None if cpu_seconds is None else cpu_seconds / self.right * 1e6
+        each = (self.times.mean, self.times.p50, self.times.p99, cpu)
+        return Run(self.right / self.seconds, *each)
 
 
-def summary(runs: list[_Run], p50_us: float, p99_us: float) -> Measured:
-    """The medians of the repeats, beside the percentiles."""
-    return Measured(
-        per_second=statistics.median(run.per_second for run in runs),
-        mean_us=statistics.median(run.mean_us for run in runs),
-        p50_us=p50_us,
-        p99_us=p99_us,
-        cpu_us=statistics.median(run.cpu_us for run in runs),
-        repeats=[run.per_second for run in runs],
+def send(server: Server, loads: Sequence[Load], cores: set[int], seconds: float) -> list[Outcome]:
+    """Send all these loads at once from these cores, for so many seconds.
+
+    Raises:
+        RuntimeError: An answer was not what it must be.
+    """
+    with TemporaryDirectory() as folder:
+        entries = [_entry(load, Path(folder), number) for number, load in enumerate(loads)]
+        plan = Path(folder) / "plan.json"
+        plan.write_text(
+            json.dumps({"address": server.address, "seconds": seconds, "loads": entries})
+        )
+        command = pinned(cores, [str(EXAMPLES / "load"), str(plan)])
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [_outcome(report) for report in json.loads(printed)["loads"]]
+
+
+def closed(
+    name: str,
+    server: Server,
+    question: Question,
+    settings: Settings,
+    connections: int = 4,
+    streams: int = 16,
+) -> Contender:
+    """A server that is asked with so many requests under way: 64 unless told otherwise."""
+    load = Load(question, connections, streams)
+    return contender(name, server, [load], settings)
+
+
+def contender(name: str, server: Server, loads: Sequence[Load], settings: Settings) -> Contender:
+    """A server under these loads at once; the first is the one whose figures are told."""
+
+    def run(seconds: float) -> Run:
+        before = server.cpu_seconds()
+        first, *others = send(server, loads, settings.load, seconds)
+        cpu = server.cpu_seconds() - before
+        for other in others:
+            other.clean()
+        return first.clean().run(None if others else cpu)
+
+    return Contender(name, run)
+
+
+def _entry(load: Load, folder: Path, number: int) -> dict[str, Any]:
+    request, answer = folder / f"request-{number}", folder / f"answer-{number}"
+    request.write_bytes(load.question.request)
+    if load.question.answer is not None:
+        answer.write_bytes(load.question.answer)
+    return {
+        "name": str(number),
+        "path": load.question.path,
+        "request": str(request),
+        "answer": None if load.question.answer is None else str(answer),
+        "connections": load.connections,
+        "streams": load.streams,
+        "rate": load.rate,
+        "deadline_ms": load.deadline_ms,
+    }
+
+
+def _outcome(report: dict[str, Any]) -> Outcome:
+    if report["wrong"]:
+        raise RuntimeError(f"{report['wrong']:,} of {report['sent']:,} answers are wrong")
+    refused = report["refused"].items()
+    return Outcome(
+        seconds=report["seconds"],
+        offered=report["offered"],
+        sent=report["sent"],
+        right=report["right"],
+        good=report["good"],
+        refused={CODES.get(int(code), f"code {code}"): count for code, count in refused},
+        lost=report["unanswered"] + report["broken"],
+        times=Times(**report["times"]) if report["times"] else None,
+        lag=report["lags"]["p99"] if report["lags"] else 0,
     )
-
-
-def _ask(
-    server: Server, question: Question, flight: Flight, core: int, seconds: int, *extra: str
-) -> _Run:
-    body: Path = BUILD / "body"
-    body.write_bytes(question.framed)
-    command = ["taskset", "--cpu-list", str(core), "h2load", *extra]
-    command += ["-c", str(flight.connections), "-m", str(flight.streams), "-D", str(seconds)]
-    command += ["-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
-    before = server.cpu_seconds()
-    report = subprocess.run(
-        [*command, f"http://{server.address}{question.path}"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    cpu = server.cpu_seconds() - before
-    requests, succeeded = map(
-        int, _found(r"(\d+) done, (\d+) succeeded, 0 failed, 0 errored", report)
-    )
-    if not requests == succeeded > 0:
-        raise RuntimeError(f"{server.name} failed some requests:\n{report}")
-    _check_sizes(question, requests, report)
-    value, unit = _found(r"time for request: +\S+ +\S+ +([\d.]+)(us|ms|s) ", report)
-    return _Run(
-        requests=requests,
-        per_second=float(_found(r"finished in \S+, ([\d.]+) req/s", report)[0]),
-        mean_us=float(value) * MICROSECONDS[unit],
-        cpu_us=cpu / requests * 1e6,
-    )
-
-
-def _check_sizes(question: Question, requests: int, report: str) -> None:
-    """Every answer is as long as one that was looked at: an error has no body at all."""
-    # Answers under way at the end are not among the requests, though their bytes are counted.
-    received = int(_found(r"\((\d+)\) data", report)[0])
-    least = requests * (question.answer_bytes - question.answer_slack)
-    if received < least:
-        raise RuntimeError(f"expected at least {least:,} bytes of answers, got {received:,}")
-
-
-def _found(pattern: str, report: str) -> tuple[str, ...]:
-    match = re.search(pattern, report)
-    if match is None:
-        raise RuntimeError(f"h2load's report has no {pattern!r}:\n{report}")
-    return match.groups()

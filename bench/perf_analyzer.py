@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import servers
+from bench import models, servers
 from bench.servers import BUILD, ROOT
 
 REQUIREMENTS = ROOT / "tests/foreign/python/perf_analyzer.txt"
@@ -30,15 +30,12 @@ def main() -> None:
     if ctypes.util.find_library("b64") is None:
         sys.exit("perf_analyzer needs libb64; on Debian: apt-get install libb64-0d")
     binary, environment = installed(BUILD / "perf_analyzer")
-    repository = BUILD / "models"
-    if not (repository / MODEL).exists():
-        sigmax = Path(sys.executable).parent / "sigmax"
-        subprocess.run([sigmax, "train", MODEL, "--repository", repository], check=True)
+    repository = models.repository(MODEL)
     cores = os.sched_getaffinity(0)
     print("| mode | exit code | requests/s | server: requests | server: queue us, compute us |")
     print("| :-- | --: | --: | --: | --: |")
     failed = False
-    with servers.sigmax(repository, {min(cores)}) as server:
+    with servers.sigmax([repository], {min(cores)}, "--shared-memory") as server:
         for mode, flags in MODES.items():
             command = [str(binary), "-m", MODEL, "-i", "grpc", "-u", server.address, "-p", "1000"]
             command += ["-r", "5", "-s", "50", "--concurrency-range", "4", *flags]

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy.typing as npt
 import onnxruntime  # type: ignore[import-untyped]
 from sigmax.v1 import classifier_pb2, classifier_pb2_grpc
 
+from bench import models
+from bench.peers.in_process import values
 from bench.servers import ROOT, Server
 
 sys.path.append(str(ROOT / "proto/inference"))
@@ -21,7 +23,12 @@ inference_pb2: Any
 inference_pb2_grpc: Any
 inference_pb2, inference_pb2_grpc = grpc.protos_and_services("grpc_service.proto")
 
-Rows = npt.NDArray[np.float32]
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+CLASSIFY = "/sigmax.v1.ClassifierService/Classify"
+
+DATATYPES = {"tensor(float)": "FP32", "tensor(uint8)": "UINT8"}
+
+Rows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -29,40 +36,41 @@ class Question:
     """One request, ready to be sent.
 
     Attributes:
-        call: The RPC's name.
         path: The RPC's HTTP path.
-        framed: The message behind gRPC's five bytes: no compression, its length.
-        answer_bytes: Length of the answer, framed in the same way.
-        answer_slack: By how many bytes an answer's length may differ from that: the timings in
-            it take more or fewer.
+        request: The message behind gRPC's five bytes: no compression, its length.
+        answer: What every answer must be, framed in the same way; none where it holds timings,
+            or where any will do.
     """
 
-    call: str
     path: str
-    framed: bytes
-    answer_bytes: int
-    answer_slack: int
+    request: bytes
+    answer: bytes | None
+
+    def with_any_answer(self) -> "Question":
+        """The same request to a peer that does not know what is right."""
+        return replace(self, answer=None)
 
 
 class Model:
-    """The model file that both servers hold, asked in process: what the answers must be."""
+    """A model file that servers hold, asked in process: what the answers must be."""
 
-    def __init__(self, file: Path, name: str) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
+        self.repository = models.repository(name)
+        self.file = models.file(name)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(
-            file, options, providers=["CPUExecutionProvider"]
+            self.file, options, providers=["CPUExecutionProvider"]
         )
         (self.input,) = self.session.get_inputs()
-        self.rows_wide = int(self.input.shape[1])
+        self.datatype = DATATYPES[self.input.type]
 
     def rows(self, count: int) -> Rows:
-        """So many rows, [count, width], the same ones every time."""
-        values = np.random.default_rng(count).normal(size=(count, self.rows_wide))
-        return values.astype(np.float32)
+        """So many rows, the same ones every time."""
+        return values(self.input, count)
 
-    def answer(self, rows: Rows) -> Rows:
+    def answer(self, rows: Rows) -> npt.NDArray[np.float32]:
         """The probabilities, [count, classes]."""
         (probabilities,) = self.session.run(None, {self.input.name: rows})
         return np.asarray(probabilities, np.float32)
@@ -76,16 +84,25 @@ def model_infer(server: Server, model: Model, count: int) -> Question:
         grpc.RpcError: The server answered with an error.
     """
     rows = model.rows(count)
-    request = inference_pb2.ModelInferRequest(
-        model_name=model.name, raw_input_contents=[rows.tobytes()]
-    )
-    request.inputs.add(name=model.input.name, datatype="FP32", shape=rows.shape)
+    request = _infer_request(model, rows)
     with grpc.insecure_channel(server.address) as channel:
         stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = stub.ModelInfer(request, timeout=10)
     _check(server, model, rows, answer.raw_output_contents[0])
-    path = "/inference.GRPCInferenceService/ModelInfer"
-    return _question("ModelInfer", path, request, answer, slack=0)
+    return Question(MODEL_INFER, _framed(request), _framed(answer))
+
+
+def model_infer_of_anyone(model: Model, count: int) -> Question:
+    """ModelInfer of so many rows, for a peer that does not know what is right."""
+    return Question(MODEL_INFER, _framed(_infer_request(model, model.rows(count))), None)
+
+
+def _infer_request(model: Model, rows: Rows) -> Any:
+    request = inference_pb2.ModelInferRequest(
+        model_name=model.name, raw_input_contents=[rows.tobytes()]
+    )
+    request.inputs.add(name=model.input.name, datatype=model.datatype, shape=rows.shape)
+    return request
 
 
 @contextmanager
@@ -103,7 +120,7 @@ def model_infer_shared(server: Server, model: Model, count: int) -> Iterator[Que
     file.write_bytes(rows.tobytes() + bytes(answer_size))
     try:
         request = inference_pb2.ModelInferRequest(model_name=model.name)
-        given = request.inputs.add(name=model.input.name, datatype="FP32", shape=rows.shape)
+        given = request.inputs.add(name=model.input.name, datatype=model.datatype, shape=rows.shape)
         wanted = request.outputs.add(name=output.name)
         for tensor, begin, size in ((given, 0, rows.nbytes), (wanted, rows.nbytes, answer_size)):
             tensor.parameters["shared_memory_region"].string_param = file.name
@@ -117,8 +134,7 @@ def model_infer_shared(server: Server, model: Model, count: int) -> Iterator[Que
             stub.SystemSharedMemoryRegister(register, timeout=10)
             answer = stub.ModelInfer(request, timeout=10)
         _check(server, model, rows, file.read_bytes()[rows.nbytes :])
-        path = "/inference.GRPCInferenceService/ModelInfer"
-        yield _question("ModelInfer, shared memory", path, request, answer, slack=0)
+        yield Question(MODEL_INFER, _framed(request), _framed(answer))
         with grpc.insecure_channel(server.address) as channel:
             stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
             unregister = inference_pb2.SystemSharedMemoryUnregisterRequest(name=file.name)
@@ -144,8 +160,7 @@ def classify(server: Server, model: Model, count: int) -> Question:
     by_class = [sorted(row.classes, key=lambda scored: scored.index) for row in answer.rows]
     scores = [[scored.probability for scored in row] for row in by_class]
     _check(server, model, rows, np.array(scores, np.float32).tobytes())
-    path = "/sigmax.v1.ClassifierService/Classify"
-    return _question("Classify", path, request, answer, slack=12)
+    return Question(CLASSIFY, _framed(request), None)
 
 
 def _check(server: Server, model: Model, rows: Rows, raw: bytes) -> None:
@@ -153,7 +168,6 @@ def _check(server: Server, model: Model, rows: Rows, raw: bytes) -> None:
         raise RuntimeError(f"{server.name} answers {len(rows)} rows unlike ONNX Runtime itself")
 
 
-def _question(call: str, path: str, request: Any, answer: Any, slack: int) -> Question:
-    message = request.SerializeToString()
-    framed = b"\0" + len(message).to_bytes(4, "big") + message
-    return Question(call, path, framed, 5 + answer.ByteSize(), slack)
+def _framed(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return b"\0" + len(data).to_bytes(4, "big") + data

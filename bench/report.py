@@ -1,81 +1,120 @@
-"""The numbers as a Markdown table and as JSON."""
+"""The figures as a Markdown table and as JSON, with where and of what they were measured."""
 
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
-from bench.load import Measured
+from bench.measure import Measured
 from bench.servers import ROOT
 
 RESULTS = ROOT / "bench/results"
+# A spread above this tells of the machine, not of the contender.
+DISTURBED = 0.2
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table: a server and an RPC, the rows a request, how many under way."""
+class Goal:
+    """A figure that is to be at least, or else at most, so much.
 
-    server: str
-    call: str
-    rows: int
-    in_flight: int
-    measured: Measured
+    Attributes:
+        text: What it counts, such as "times grpcio".
+        value: What was measured.
+        bound: What it is held against.
+        most: The bound is the most that it may be, not the least.
+    """
+
+    text: str
+    value: float
+    bound: float
+    most: bool = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is."""
+        return self.value <= self.bound if self.most else self.value >= self.bound
+
+    def __str__(self) -> str:
+        side = "at most" if self.most else "at least"
+        verdict = "reached" if self.reached else "**missed**"
+        return f"{self.value:.3g} {self.text} ({side} {self.bound:g}: {verdict})"
 
 
 @dataclass(frozen=True)
-class Start:
-    """What starting costs: the median time until ready, and the memory then and after load."""
+class Line:
+    """One line of the table: a contender of a regime.
 
-    ready_seconds: float
-    ready_bytes: int
-    loaded_bytes: int
+    Attributes:
+        regime: What is measured.
+        contender: Whom.
+        measured: Its figures, where they are those of a load.
+        goals: What it is to reach.
+        notes: What else there is to say.
+    """
+
+    regime: str
+    contender: str
+    measured: Measured | None = None
+    goals: list[Goal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def table(rows: list[Row], start: Start, limits: dict[int, float]) -> str:
-    """Everything as Markdown."""
-    base = {
-        (row.rows, row.in_flight): row.measured.per_second for row in rows if row.server == "grpcio"
+HEADS = ["regime", "contender", "requests/s", "spread", "mean us", "p50 us", "p99 us", "CPU us"]
+
+
+def table(lines: Sequence[Line]) -> str:
+    """The lines as Markdown."""
+    rows = [[*HEADS, "against its goals"], [":--", ":--", *["--:"] * 6, ":--"]]
+    for line in lines:
+        said = "; ".join([*map(str, line.goals), *line.notes])
+        rows.append([line.regime, line.contender, *_cells(line.measured), said])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cells(measured: Measured | None) -> list[str]:
+    if measured is None:
+        return [""] * 6
+    it = measured.median
+    spread = (measured.most - measured.least) / it.per_second
+    times = [f"{value:,.0f}" if value else "" for value in (it.mean_us, it.p50_us, it.p99_us)]
+    cpu = f"{it.cpu_us:,.1f}" if it.cpu_us else ""
+    mark = "**" if spread > DISTURBED else ""
+    return [f"{it.per_second:,.0f}", f"{mark}{spread:.0%}{mark}", *times, cpu]
+
+
+def setting() -> dict[str, str]:
+    """The machine, the versions and the commit that figures belong to."""
+    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
+    changed = " with changes" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    cores = f"{os.cpu_count()} cores"
+    return {
+        "machine": f"{processor()}, {cores}, Linux {platform.release()}",
+        "versions": f"onnxruntime {version('onnxruntime')}, grpcio {version('grpcio')}, "
+        f"Python {platform.python_version()}",
+        "commit": commit + changed,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    heads = ["rows", "in flight", "server", "call", "requests/s", "times grpcio"]
-    heads += ["mean us", "p50 us", "p99 us", "server CPU us"]
-    lines = [heads, ["--:", "--:", ":--", ":--", *["--:"] * 6]]
-    for row in rows:
-        it = row.measured
-        times = it.per_second / base[row.rows, row.in_flight]
-        cells = [f"{row.rows:,}", f"{row.in_flight}", row.server, row.call]
-        cells += [f"{it.per_second:,.0f}", f"{times:.1f}", f"{it.mean_us:,.0f}"]
-        lines.append([*cells, f"{it.p50_us:,.0f}", f"{it.p99_us:,.0f}", f"{it.cpu_us:,.1f}"])
-    for count, limit in limits.items():
-        cells = [f"{count:,}", "1", "none", "ONNX Runtime in process"]
-        cells += [f"{limit:,.0f}", f"{limit / base[count, 1]:.1f}", f"{1e6 / limit:,.0f}"]
-        lines.append([*cells, "", "", ""])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    ready, loaded = start.ready_bytes / 2**20, start.loaded_bytes / 2**20
-    return f"""{text}
-
-`sigmax serve` is ready {start.ready_seconds:.3f} s after the start of the command.
-It holds {ready:.0f} MiB then, and {loaded:.0f} MiB after this load."""
 
 
-def write(rows: list[Row], start: Start, limits: dict[int, float]) -> None:
-    """Keep the numbers, with where they were measured, as JSON."""
-    now = datetime.now(UTC)
+def write(lines: Sequence[Line], where: dict[str, str]) -> Path:
+    """Keep the figures as JSON; returns the file."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    machine = {"system": platform.platform(), "processor": processor(), "cores": os.cpu_count()}
-    result = {
-        "measured": now.isoformat(timespec="seconds"),
-        "machine": machine,
-        "load_average": os.getloadavg(),
-        "rows": [asdict(row) for row in rows],
-        "start": asdict(start),
-        "in_process_runs_per_second": limits,
-    }
-    path = RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    said = [asdict(line) | {"reached": [goal.reached for goal in line.goals]} for line in lines]
+    path = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.write_text(json.dumps(where | {"lines": said}, indent=2) + "\n")
+    return path
 
 
 def processor() -> str:
     """The processor's name."""
     return Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()

@@ -1,17 +1,21 @@
 """Server processes: started on chosen cores, watched through /proc, ended."""
 
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build/bench"
+EXAMPLES = ROOT / "server/target/release/examples"
+SIGMAX = Path(sys.executable).parent / "sigmax"
+READY = re.compile(r"ready: gRPC (?P<grpc>[^\s,]+),.* HTTP (?P<http>[^;,]+)")
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,15 @@ class Server:
 
     Attributes:
         name: For people, such as "grpcio".
-        address: Host and port of its gRPC service.
+        address: HOST:PORT or unix:PATH of its gRPC service.
+        http: Host and port of its metrics, where it has any.
         pid: Its process.
         ready_seconds: From the start of the command to the line that says it is ready.
     """
 
     name: str
     address: str
+    http: str
     pid: int
     ready_seconds: float
 
@@ -41,49 +47,94 @@ class Server:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
+    def open_files(self) -> int:
+        """File descriptors it holds now, its connections among them."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208 - a count needs no paths
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    def metric(self, name: str, model: str) -> float:
+        """A metric of one model, summed over what else it is told apart by."""
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=10) as reply:
+            text = reply.read().decode()
+        values = re.findall(rf'^{name}{{[^}}]*model="{model}"[^}}]*}} (\S+)$', text, re.MULTILINE)
+        return sum(map(float, values))
+
+    def at(self, address: str) -> "Server":
+        """The same server, asked at another of its addresses."""
+        return replace(self, address=address)
+
+
+def takes(flag: str) -> bool:
+    """Whether this `sigmax serve` has such a flag."""
+    command = [str(SIGMAX), "serve", "--help"]
+    return flag in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def build_examples() -> None:
+    """Build the no-op server, the bare echo and the load driver: `server/core/examples`."""
+    command = ["cargo", "build", "--quiet", "--release", "--locked", "--examples"]
+    manifest = ["--manifest-path", str(ROOT / "server/Cargo.toml"), "--package", "sigmax-core"]
+    subprocess.run([*command, *manifest], check=True)
 
 
 @contextmanager
-def sigmax(repository: Path, cores: set[int]) -> Iterator[Server]:
-    """`sigmax serve` of this repository on these cores, while the context lasts."""
-    port = free_port()
-    command = [f"{Path(sys.executable).parent}/sigmax", "serve", str(repository)]
-    command += ["--grpc-port", str(port), "--http-port", str(free_port()), "--shared-memory"]
-    with _running("sigmax", command, f"127.0.0.1:{port}", cores) as server:
+def sigmax(
+    repositories: Sequence[Path],
+    cores: set[int],
+    *flags: str,
+    name: str = "sigmax",
+    command: Path = SIGMAX,
+) -> Iterator[Server]:
+    """`sigmax serve` of these repositories on these cores, while the context lasts."""
+    ports = ["--grpc-port=0", "--http-port=0"]
+    words = [str(command), "serve", *map(str, repositories), *ports, *flags]
+    with _running(name, words, cores) as server:
+        yield server
+
+
+@contextmanager
+def noop(cores: set[int]) -> Iterator[Server]:
+    """The same server around a network that does no work, while the context lasts."""
+    with _running("no-op engine", [str(EXAMPLES / "noop")], cores) as server:
+        yield server
+
+
+@contextmanager
+def echo(cores: set[int], reply_bytes: int, address: str = "127.0.0.1:0") -> Iterator[Server]:
+    """The bare echo, which answers with so many bytes, while the context lasts."""
+    command = [str(EXAMPLES / "echo"), str(reply_bytes), address]
+    with _running("bare echo", command, cores) as server:
         yield server
 
 
 @contextmanager
 def grpcio(model: Path, cores: set[int]) -> Iterator[Server]:
     """The hand-written server of this model file on these cores, while the context lasts."""
-    port = free_port()
-    command = [sys.executable, "bench/peers/grpcio_server.py", str(model), str(port)]
-    with _running("grpcio", command, f"127.0.0.1:{port}", cores) as server:
+    command = [sys.executable, "bench/peers/grpcio_server.py", str(model)]
+    with _running("grpcio", command, cores) as server:
         yield server
 
 
 @contextmanager
-def _running(name: str, command: list[str], address: str, cores: set[int]) -> Iterator[Server]:
+def _running(name: str, command: list[str], cores: set[int]) -> Iterator[Server]:
     BUILD.mkdir(parents=True, exist_ok=True)
-    pinned = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), *command]
     log = BUILD / f"{name}.log"
     started = time.perf_counter()
     with log.open("w") as errors:
         process = subprocess.Popen(
-            pinned, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
+            pinned(cores, command), cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
         )
     with process:
         try:
             assert process.stdout is not None
-            if not any(line.startswith("ready") for line in process.stdout):
+            ready = next(filter(None, map(READY.match, process.stdout)), None)
+            if ready is None:
                 raise RuntimeError(f"{name} ended before it was ready: {log.read_text()}")
-            yield Server(name, address, process.pid, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            yield Server(name, ready["grpc"], ready["http"], process.pid, seconds)
         finally:
             process.terminate()
+
+
+def pinned(cores: set[int], command: list[str]) -> list[str]:
+    """The command, kept on these cores."""
+    return ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), *command]

@@ -2,7 +2,7 @@
 
 It answers `inference.GRPCInferenceService/ModelInfer` for one FP32 model and checks nothing:
 
-    python bench/peers/grpcio_server.py MODEL.onnx PORT
+    python bench/peers/grpcio_server.py MODEL.onnx
 """
 
 import sys
@@ -49,16 +49,16 @@ def answer_with(model: str) -> Callable[[Any, grpc.ServicerContext], Any]:
 
 def main() -> None:
     """Serve until the process is ended."""
-    model, port = sys.argv[1:]
+    (model,) = sys.argv[1:]
 
     class Service(services.GRPCInferenceServiceServicer):  # type: ignore[misc]
         ModelInfer = staticmethod(answer_with(model))
 
     server = grpc.server(ThreadPoolExecutor(THREADS))
     services.add_GRPCInferenceServiceServicer_to_server(Service(), server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    print("ready", flush=True)
+    print(f"ready: gRPC 127.0.0.1:{port}, HTTP none;", flush=True)
     server.wait_for_termination()
 
 

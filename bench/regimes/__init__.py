@@ -1,0 +1,29 @@
+"""The regimes: each file measures one, with its peers and its goals, in the same minute."""
+
+from collections.abc import Callable, Mapping
+
+from bench.measure import Settings
+from bench.regimes import (
+    connections,
+    cores,
+    heavy,
+    large,
+    latency,
+    mixed,
+    overload,
+    small,
+    start,
+)
+from bench.report import Line
+
+ALL: Mapping[str, Callable[[Settings], list[Line]]] = {
+    "start": start.measure,
+    "small": small.measure,
+    "latency": latency.measure,
+    "large": large.measure,
+    "cores": cores.measure,
+    "connections": connections.measure,
+    "heavy": heavy.measure,
+    "mixed": mixed.measure,
+    "overload": overload.measure,
+}

@@ -1,0 +1,83 @@
+"""Models that are heavier than a turn of the loop, and what they do to a light one beside them."""
+
+from collections.abc import Callable
+
+from bench import load, questions, servers
+from bench.load import Load
+from bench.measure import Settings, in_process, in_turn
+from bench.questions import Model
+from bench.report import Goal, Line
+from bench.servers import Server
+
+# Of the light model, a second: far below what it can answer.
+LIGHT_RATE = 2000
+
+
+def measure(settings: Settings) -> list[Line]:
+    """`digits`, and a network of about 10 MB."""
+    names = ("digits", "wide")
+    return [line for name in names for line in _alone(name, settings) + _beside(name, settings)]
+
+
+def _alone(name: str, settings: Settings) -> list[Line]:
+    """Its throughput, against ONNX Runtime in process at the batch size that forms."""
+    model = Model(name)
+    with (
+        servers.sigmax([model.repository], settings.server) as ours,
+        servers.noop(settings.server) as noop,
+    ):
+        question = questions.model_infer(ours, model, 1)
+        nothing = questions.model_infer_of_anyone(Model("sequential"), 1)
+        asked = load.closed("sigmax", ours, question, settings)
+        rows = _batch_rows(ours, model, lambda: asked.run(1))
+        contenders = [
+            asked,
+            load.closed("no-op engine", noop, nothing, settings),
+            in_process(model.file, round(rows), settings),
+        ]
+        measured, idle, limit = in_turn(contenders, settings)
+    ours_s, idle_s = measured.median.per_second, idle.median.per_second
+    limit_s = limit.median.per_second * round(rows)
+    # One core that does both: what the rows take, and what requests for nothing take.
+    both_s = 1 / (1 / limit_s + 1 / idle_s)
+    goal = Goal("of ONNX Runtime in process", ours_s / limit_s, 0.9)
+    both = f"{ours_s / both_s:.2f} of in process and no-op engine after each other"
+    regime = f"{name}, 1 row, 64 in flight"
+    return [
+        Line(regime, "sigmax", measured, [goal], [f"{rows:.1f} rows a batch", both]),
+        Line(regime, "no-op engine", idle),
+        Line(regime, f"in process, {round(rows)} rows", limit, [], [f"{limit_s:,.0f} rows/s"]),
+    ]
+
+
+def _batch_rows(server: Server, model: Model, ask: Callable[[], object]) -> float:
+    """The rows of a batch, on average over what is asked."""
+    names = ("sigmax_batch_rows_sum", "sigmax_batch_rows_count")
+    before = [server.metric(name, model.name) for name in names]
+    ask()
+    rows, batches = (
+        server.metric(name, model.name) - earlier
+        for name, earlier in zip(names, before, strict=True)
+    )
+    return rows / batches
+
+
+def _beside(name: str, settings: Settings) -> list[Line]:
+    """The times of the light model, with and without 64 requests of the heavy one in flight."""
+    heavy, light = Model(name), Model("sequential")
+    with servers.sigmax([heavy.repository, light.repository], settings.server) as ours:
+        steady = Load(questions.model_infer(ours, light, 1), connections=4, rate=LIGHT_RATE)
+        flood = Load(questions.model_infer(ours, heavy, 1), connections=4, streams=16)
+        contenders = [
+            load.contender("sequential alone", ours, [steady], settings),
+            load.contender(f"sequential beside {name}", ours, [steady, flood], settings),
+        ]
+        alone, beside = in_turn(contenders, settings)
+    assert alone.median.p99_us is not None
+    assert beside.median.p99_us is not None
+    goal = Goal("times the p99 alone", beside.median.p99_us / alone.median.p99_us, 2, most=True)
+    regime = f"{LIGHT_RATE:,}/s of sequential beside {name}"
+    return [
+        Line(regime, contenders[0].name, alone),
+        Line(regime, contenders[1].name, beside, [goal]),
+    ]

@@ -1,0 +1,65 @@
+"""More requests than can be answered: how many are still answered in time."""
+
+from bench import load, questions, servers
+from bench.load import Load, Outcome
+from bench.measure import Measured, Settings, in_turn
+from bench.questions import Model
+from bench.report import Goal, Line
+from bench.servers import Server
+
+MODEL = "wide"
+# A request. Refusing one costs as much as receiving it, so where it holds one row, whose answer
+# costs little more, the core is soon busy with refusing.
+ROWS = (16, 1)
+DEADLINE_MS = 50
+TIMES = (0.5, 0.9, 1.0, 1.2, 2, 5)
+CONNECTIONS = 8
+
+
+def measure(settings: Settings) -> list[Line]:
+    """Capacity first, by 64 requests in flight; then loads that do not wait for answers."""
+    model = Model(MODEL)
+    with servers.sigmax([model.repository], settings.server) as ours:
+        return [line for rows in ROWS for line in _overload(ours, model, rows, settings)]
+
+
+def _overload(server: Server, model: Model, rows: int, settings: Settings) -> list[Line]:
+    size = "1 row" if rows == 1 else f"{rows} rows"
+    regime = f"{MODEL}, {size}, deadline {DEADLINE_MS} ms"
+    question = questions.model_infer(server, model, rows)
+    closed = load.closed("64 in flight", server, question, settings)
+    (capacity,) = in_turn([closed], settings)
+    lines = [Line(regime, "capacity: 64 in flight", capacity)]
+    for times in TIMES:
+        rate = times * capacity.median.per_second
+        offered = Load(question, CONNECTIONS, rate=rate, deadline_ms=DEADLINE_MS)
+        before, memory = server.cpu_seconds(), server.resident_bytes()
+        # Long enough for queues to fill.
+        (outcome,) = load.send(server, [offered], settings.load, 2 * settings.seconds)
+        cpu, memory = server.cpu_seconds() - before, server.resident_bytes() - memory
+        good = outcome.good / outcome.seconds
+        share = good / (capacity.median.per_second * min(times, 1))
+        goals = [Goal("of what can be, in time", share, 0.9)]
+        notes = [f"{good:,.0f}/s in time", *_fates(outcome), f"memory {memory / 2**20:+.0f} MiB"]
+        measured = _measured(outcome, cpu)
+        lines.append(Line(regime, f"{times:g} times capacity", measured, goals, notes))
+    return lines
+
+
+def _measured(outcome: Outcome, cpu_seconds: float) -> Measured | None:
+    """Its figures, where anything was answered at all."""
+    if not outcome.right:
+        return None
+    run = outcome.run(cpu_seconds)
+    return Measured(run, run.per_second, run.per_second)
+
+
+def _fates(outcome: Outcome) -> list[str]:
+    """What became of the others, as shares of what was offered."""
+    fates = {
+        "late": outcome.right - outcome.good,
+        **outcome.refused,
+        "not sent": outcome.offered - outcome.sent,
+        "lost": outcome.lost,
+    }
+    return [f"{count / outcome.offered:.1%} {fate}" for fate, count in fates.items() if count]

@@ -1,0 +1,113 @@
+//! The server around a network that does no work: what all but the network costs.
+//!
+//!     noop [HOST:PORT]
+//!
+//! It serves `sequential` (FP32 rows of 10 to FP32 rows of 5) on one shard, and prints the line
+//! that `sigmax serve` prints when it is ready. Port 0, the default, is any free one.
+#![allow(clippy::print_stdout, reason = "that is how it says that it is ready")]
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sigmax_core::engine::{Engine, EngineError, Source};
+use sigmax_core::model::{ModelSpec, Task, TensorSpec};
+use sigmax_core::server::{Server, ServerConfig};
+use sigmax_core::tensor::{DType, Tensor, TensorView};
+
+const CLASSES: usize = 5;
+const ROWS: usize = 1024;
+
+/// Answers every row with the same probabilities.
+#[derive(Clone, Debug)]
+struct Noop {
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    /// The answer to as many rows as there can be.
+    answer: Bytes,
+}
+
+impl Noop {
+    fn new() -> Self {
+        let row = [0.1_f32, 0.2, 0.4, 0.2, 0.1].map(f32::to_le_bytes);
+        Self {
+            inputs: vec![TensorSpec::new("features", DType::Fp32, &[-1, 10])],
+            outputs: vec![TensorSpec::new("probabilities", DType::Fp32, &[-1, CLASSES as i64])],
+            answer: row.concat().repeat(ROWS).into(),
+        }
+    }
+}
+
+impl Source for Noop {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    fn engine(&mut self) -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Engine for Noop {
+    fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
+        let [Some(TensorView { shape: &[rows, _], .. })] = *inputs else {
+            return Err(EngineError::Fault(format!("expected one matrix, got {inputs:?}")));
+        };
+        let data = self.answer.slice(..rows * CLASSES * size_of::<f32>());
+        Ok(vec![Tensor { dtype: DType::Fp32, shape: vec![rows, CLASSES], data }])
+    }
+}
+
+fn spec(noop: &Noop) -> ModelSpec {
+    ModelSpec {
+        name: "sequential".into(),
+        version: 1,
+        inputs: noop.inputs.clone(),
+        outputs: noop.outputs.clone(),
+        max_batch_size: ROWS,
+        task: Some(Task::Multiclass),
+        labels: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
+        thresholds: vec![],
+        tolerance: 0.0,
+        device: "cpu".into(),
+        batching: Default::default(),
+        config: Default::default(),
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:0".into());
+    let (host, port) = address.rsplit_once(':').ok_or("expected HOST:PORT")?;
+    let server = Server::start(ServerConfig {
+        host: host.into(),
+        grpc_port: port.parse()?,
+        unix_socket: None,
+        http_port: 0,
+        shards: 1,
+        queue_rows: 16 * ROWS,
+        max_message_bytes: 64 << 20,
+        max_connections: 10_000,
+        memory_budget: 1 << 30,
+        busy_poll: Duration::ZERO,
+        shared_memory: false,
+        model_control: false,
+        allow_model_upload: false,
+        server_name: "noop".into(),
+        server_version: "0".into(),
+        strict_readiness: true,
+    })?;
+    let noop = Noop::new();
+    let spec = spec(&noop);
+    server.declare(&spec.name, spec.version);
+    server.load(Box::new(noop), spec, vec![])?;
+    server.finish_loading();
+    println!("ready: gRPC {}, HTTP {};", server.grpc_address(), server.http_address());
+    loop {
+        thread::park();
+    }
+}
