@@ -93,6 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         max_message_bytes: 64 << 20,
         max_connections: 10_000,
         memory_budget: 1 << 30,
+        stall_time: Duration::from_secs(60),
         busy_poll: Duration::ZERO,
         shared_memory: false,
         model_control: false,

@@ -153,7 +153,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Runs what waits, one batch a turn of the loop.
+/// A turn goes on with the next batch up to this time: answers that leave together wake their client
+/// once.
+const TURN: Duration = Duration::from_micros(200);
+
+/// Runs what waits, a turn of the loop at a time.
 async fn batches(turn: Rc<Turn>, mut runner: Runner) {
     let mut batch = Vec::new();
     loop {
@@ -162,10 +166,18 @@ async fn batches(turn: Rc<Turn>, mut runner: Runner) {
             // Once around the loop: every request that the sockets have delivered joins, and
             // the answers of the batch before leave.
             yield_now().await;
-            let until = turn.queue.borrow_mut().next_batch(&mut batch, Instant::now());
-            if !batch.is_empty() {
+            let begun = Instant::now();
+            let until = loop {
+                let until = turn.queue.borrow_mut().next_batch(&mut batch, Instant::now());
+                if batch.is_empty() {
+                    break until;
+                }
                 runner.run(&mut batch);
-            } else if let Some(until) = until {
+                if begun.elapsed() > TURN {
+                    break None;
+                }
+            };
+            if let Some(until) = until {
                 let _ = timeout_at(until.into(), turn.filled.notified()).await;
             }
         }
