@@ -10,6 +10,10 @@ const LEARNING: f32 = 0.125;
 /// Runs longer than this many times the warm-up's are accidents, and teach no more than this.
 const SLOWEST: f32 = 16.0;
 
+/// How much longer than foretold an answer may take that is promised in time: what the server does
+/// not see of its way takes time as well.
+const CAUTION: f64 = 1.2;
+
 /// The run times of one model on all of its engines.
 #[derive(Debug)]
 pub struct Pace {
@@ -48,7 +52,20 @@ impl Pace {
 
     /// How long it takes to run so many rows that wait.
     pub fn queue(&self, rows: usize) -> Duration {
-        let batches = rows as f64 / self.batch_rows as f64 / self.engines as f64;
+        self.batches(rows as f64 / self.batch_rows as f64)
+    }
+
+    /// How long a request waits for its answer behind so many rows: they, the batch that runs
+    /// meanwhile and its own. Nothing of that where nothing waits.
+    pub fn behind(&self, rows: usize) -> Duration {
+        match rows {
+            0 => Duration::ZERO,
+            _ => self.batches(rows as f64 / self.batch_rows as f64 + 2.0).mul_f64(CAUTION),
+        }
+    }
+
+    fn batches(&self, batches: f64) -> Duration {
+        let batches = batches / self.engines as f64;
         let slowness = f64::from(f32::from_bits(self.slowness.load(Relaxed)));
         let nanoseconds = self.microseconds(self.batch_rows) * slowness * batches * 1e3;
         Duration::from_nanos(nanoseconds as u64)
@@ -101,6 +118,12 @@ mod tests {
         assert_eq!(pace(1).queue(40), Duration::from_millis(2));
         assert_eq!(pace(2).queue(40), Duration::from_millis(1));
         assert_eq!(pace(1).queue(0), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_batch_that_runs_and_its_own_too() {
+        assert_eq!(pace(1).behind(0), Duration::ZERO);
+        assert_eq!(pace(1).behind(32), Duration::from_micros(2400));
     }
 
     #[test]

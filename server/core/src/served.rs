@@ -118,7 +118,7 @@ impl Served {
             return Err(Error::DeadlineExceeded);
         }
         let pace = &self.depth.pace;
-        let expected = pace.queue(self.depth.rows()) + pace.run(size.rows);
+        let expected = pace.behind(self.depth.rows()) + pace.run(size.rows);
         match expected > left {
             true => Err(Error::TooLate { expected, left }),
             false => Ok(()),
