@@ -11,6 +11,7 @@ from bench.regimes import (
     latency,
     mixed,
     overload,
+    polling,
     small,
     start,
 )
@@ -20,6 +21,7 @@ ALL: Mapping[str, Callable[[Settings], list[Line]]] = {
     "start": start.measure,
     "small": small.measure,
     "latency": latency.measure,
+    "polling": polling.measure,
     "large": large.measure,
     "cores": cores.measure,
     "connections": connections.measure,

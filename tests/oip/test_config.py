@@ -27,11 +27,6 @@ def metadata(server: Server, model: str, version: str = "") -> Any:
     return triton(server).ModelMetadata(request, timeout=60)
 
 
-def configured(folder: Path, name: str, model: Any, text: str) -> None:
-    files.save(model, folder, name)
-    (folder / name / "config.pbtxt").write_text(text)
-
-
 def test_traps_5_9_the_configuration_agrees_with_the_metadata(server: Server) -> None:
     found = config(server, "simple")
     assert (found.name, found.platform, found.max_batch_size) == (
@@ -67,7 +62,7 @@ def test_an_unknown_model_has_no_configuration(server: Server) -> None:
 
 
 def test_what_the_file_says_is_served(tmp_path: Path, serve: Serve) -> None:
-    configured(
+    files.configured(
         tmp_path,
         "simple",
         files.simple(),
@@ -97,7 +92,7 @@ def test_what_the_file_says_is_served(tmp_path: Path, serve: Serve) -> None:
 
 def test_several_versions_are_served_side_by_side(tmp_path: Path, serve: Serve) -> None:
     text = "version_policy { all { } } optimization { priority: PRIORITY_MAX }"
-    configured(tmp_path, "m", files.sigmoid(), text)
+    files.configured(tmp_path, "m", files.sigmoid(), text)
     files.save(files.softmax(), tmp_path, "m", version=10)
     server = serve(tmp_path)
     # Said of the model, not of each version.
@@ -118,7 +113,7 @@ def test_several_versions_are_served_side_by_side(tmp_path: Path, serve: Serve) 
 def test_a_configuration_that_contradicts_the_graph_is_a_load_error(
     tmp_path: Path, serve: Serve
 ) -> None:
-    configured(tmp_path, "m", files.sigmoid(), 'input { name: "x" data_type: TYPE_INT64 }')
+    files.configured(tmp_path, "m", files.sigmoid(), 'input { name: "x" data_type: TYPE_INT64 }')
     server = serve(tmp_path)
     assert "TYPE_INT64, but the graph has 'x' FP32[-1, 1]" in server.line("m")
     found = refusal(lambda: infer(server, "m", Tensor.of("x", [[0]])))
@@ -132,7 +127,7 @@ def test_a_scalar_is_configured_and_answered_by_an_axis_of_one(
         f'{side} {{ name: "{name}" dims: [ 1 ] }}'
         for side, name in (("input", "x"), ("output", "y"))
     )
-    configured(tmp_path, "scalar", files.scalar(), sizes)
+    files.configured(tmp_path, "scalar", files.scalar(), sizes)
     server = serve(tmp_path)
     [answer] = infer(server, "scalar", Tensor.of("x", [2.5]))
     assert (answer.shape, answer.array.tolist()) == ((1,), [5.0])
@@ -143,7 +138,7 @@ def with_default(tmp_path: Path, serve: Serve) -> Server:
     text = """
         input [ { name: "x" dims: [ -1 ] }, { name: "bias" dims: [ 1 ] optional: true } ]
     """
-    configured(tmp_path, "with-default", files.with_default(), text)
+    files.configured(tmp_path, "with-default", files.with_default(), text)
     return serve(tmp_path)
 
 
@@ -174,7 +169,7 @@ def test_a_request_waits_no_longer_than_its_queue_policy_allows(
 ) -> None:
     policy = f"default_timeout_microseconds: 60000000 allow_timeout_override: {override}"
     text = f"dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
-    configured(tmp_path, "slow", files.slow(300), text)
+    files.configured(tmp_path, "slow", files.slow(300), text)
     server = serve(tmp_path, "--shards=1")
     x = Tensor.of("x", np.zeros((1, 1)))
     running = triton(server).ModelInfer.future(infer_request("slow", x), timeout=60)

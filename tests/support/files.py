@@ -353,6 +353,12 @@ def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) 
     return path
 
 
+def configured(repository: Path, name: str, model: onnx.ModelProto, text: str) -> None:
+    """Save a model with this `config.pbtxt`."""
+    save(model, repository, name)
+    (repository / name / "config.pbtxt").write_text(text)
+
+
 def save_golden(model_file: Path, given: np.ndarray, expected: np.ndarray) -> None:
     """Write a golden sample of input x and output p beside a model's file."""
     folder = model_file.parent / "test_data_set_0"

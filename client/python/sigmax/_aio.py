@@ -32,7 +32,8 @@ class AsyncClient:
     Make it inside the loop that uses it; close it, or use `async with`.
 
     Args:
-        address: Host and port, such as "localhost:8001". Nothing is sent before the first call.
+        address: Host and port, such as "localhost:8001", or "unix:PATH". Nothing is sent before
+            the first call.
         timeout: Seconds one call may take, all its tries together; `math.inf` for no deadline.
         retries: How many failures of a call are tried again.
     """
@@ -42,7 +43,7 @@ class AsyncClient:
     ) -> None:
         self._timeout = timeout
         self._retries = retries
-        self._channel = grpc.aio.insecure_channel(address, options=_channel.OPTIONS)
+        self._channel = grpc.aio.insecure_channel(address, options=_channel.options(address))
         self._stub = ClassifierServiceStub(self._channel)
         self._watch = self._channel.unary_stream(
             _channel.WATCH_METHOD, _channel.WATCH_REQUEST, _channel.WATCH_RESPONSE

@@ -1,12 +1,13 @@
 """What both clients open a channel with, and the one RPC of a service that is not ours."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from sigmax._errors import DeadlineExceeded, SigmaxError, Unavailable
 
-OPTIONS: Final = (
+_OPTIONS: Final = (
     # The server has the limit; gRPC's own of 4 MiB would cut answers it allows.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -17,6 +18,15 @@ OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+
+
+def options(address: str) -> Sequence[tuple[str, int | str]]:
+    """The options of a channel to this address."""
+    if address.startswith("unix:"):
+        # gRPC would send the path, which is no authority that HTTP knows.
+        return (*_OPTIONS, ("grpc.default_authority", "localhost"))
+    return _OPTIONS
+
 
 # grpc.health.v1.Health/Watch takes a message whose field 1 is a string and gives messages whose
 # field 1 is an enum. The well-known wrappers have the same bytes, so no stubs of another

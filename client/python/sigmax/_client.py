@@ -31,7 +31,8 @@ class Client:
     and `Overloaded` after the time the server names.
 
     Args:
-        address: Host and port, such as "localhost:8001". Nothing is sent before the first call.
+        address: Host and port, such as "localhost:8001", or "unix:PATH". Nothing is sent before
+            the first call.
         timeout: Seconds one call may take, all its tries together; `math.inf` for no deadline.
         retries: How many failures of a call are tried again.
     """
@@ -41,7 +42,7 @@ class Client:
     ) -> None:
         self._timeout = timeout
         self._retries = retries
-        self._channel = grpc.insecure_channel(address, options=_channel.OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=_channel.options(address))
         self._stub = ClassifierServiceStub(self._channel)
         self._watch = self._channel.unary_stream(
             _channel.WATCH_METHOD, _channel.WATCH_REQUEST, _channel.WATCH_RESPONSE

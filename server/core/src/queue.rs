@@ -319,9 +319,12 @@ impl Queue {
         if self.max_delay.is_zero() || self.rows == 0 || self.rows >= enough {
             return None;
         }
+        let run = self.depth.pace.run(enough);
         let latest = |job: &Job| {
-            let answered =
-                job.deadline.and_then(|time| time.checked_sub(self.depth.pace.run(enough)));
+            // A fifth of its time is for the answer's way.
+            let answered = job.deadline.map(|time| {
+                job.queued + (time.saturating_duration_since(job.queued) * 4 / 5).saturating_sub(run)
+            });
             let times = [Some(job.queued + self.max_delay), answered, job.expiry];
             times.into_iter().flatten().min()
         };
@@ -525,10 +528,11 @@ mod tests {
         let batching = Batching { max_delay: Duration::from_secs(60), ..Default::default() };
         let (mut jobs, _replies) = of_rows(&[1, 2, 1]);
         let now = jobs[0].queued;
-        jobs[1].deadline = Some(now + Duration::from_secs(2));
-        jobs[2].expiry = Some(now + Duration::from_secs(1));
+        jobs[1].deadline = Some(jobs[1].queued + Duration::from_secs(5));
+        jobs[2].expiry = Some(now + Duration::from_secs(10));
+        let last = jobs[1].queued + Duration::from_secs(4);
         let mut queue = queue(jobs, 8, &batching);
-        assert_eq!(queue.next_batch(&mut Vec::new(), now), Some(now + Duration::from_secs(1)));
+        assert_eq!(queue.next_batch(&mut Vec::new(), now), Some(last));
     }
 
     #[test]
