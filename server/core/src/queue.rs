@@ -323,7 +323,8 @@ impl Queue {
         let latest = |job: &Job| {
             // A fifth of its time is for the answer's way.
             let answered = job.deadline.map(|time| {
-                job.queued + (time.saturating_duration_since(job.queued) * 4 / 5).saturating_sub(run)
+                job.queued
+                    + (time.saturating_duration_since(job.queued) * 4 / 5).saturating_sub(run)
             });
             let times = [Some(job.queued + self.max_delay), answered, job.expiry];
             times.into_iter().flatten().min()
