@@ -89,7 +89,7 @@ def test_five_times_what_can_be_answered(tmp_path: Path, serve: Serve) -> None:
 
     async def load() -> list[tuple[int, Any]]:
         async with grpc.aio.insecure_channel(server.grpc) as channel:
-            call = channel.unary_unary(PATH)
+            call: Any = channel.unary_unary(PATH)
             requests = [infer_request("slow", value).SerializeToString() for value in values]
 
             async def one(number: int) -> tuple[int, Any]:
@@ -99,7 +99,8 @@ def test_five_times_what_can_be_answered(tmp_path: Path, serve: Serve) -> None:
                     return number, error.code()
 
             now = asyncio.get_running_loop().time
-            tasks, begun = [], now()
+            tasks: list[asyncio.Task[tuple[int, Any]]] = []
+            begun = now()
             while (number := len(tasks)) < rate * seconds:
                 tasks.append(asyncio.create_task(one(number % len(values))))
                 if number % 100 == 0:

@@ -21,10 +21,9 @@ def serving(tmp_path: Path, serve: Serve, model: Any, batching: str, rows: int =
     return serve(tmp_path, "--shards=1")
 
 
-def send(server: Server, tensor: Tensor, timeout: float = 60, **options: Any) -> grpc.Future:
+def send(server: Server, tensor: Tensor, timeout: float = 60, **options: Any) -> Any:
     request = infer_request("m", tensor, **options)
-    call: grpc.Future = triton(server).ModelInfer.future(request, timeout=timeout)
-    return call
+    return triton(server).ModelInfer.future(request, timeout=timeout)
 
 
 def until_queued(server: Server, rows: int) -> None:
