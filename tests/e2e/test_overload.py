@@ -125,14 +125,15 @@ def test_five_times_what_can_be_answered(tmp_path: Path, serve: Serve) -> None:
 def test_ten_thousand_clients_that_vanish_in_the_middle(examples: Path, serve: Serve) -> None:
     server = serve(examples)
     half = sent(infer_request("softmax", Tensor.of("x", np.zeros((500, 5)))), part=0.5)
-    is_well(server)
-    before = resident(server)
-    for _ in range(10_000):
-        with connected(server) as client:
-            client.sendall(half)
-    until(server, 1, "sigmax_open_connections")
-    is_well(server)
-    assert resident(server) < before + 32 * 2**20
+    memory = []
+    for _ in range(2):
+        for _ in range(5_000):
+            with connected(server) as client:
+                client.sendall(half)
+        until(server, 1, "sigmax_open_connections")
+        is_well(server)
+        memory.append(resident(server))
+    assert memory[1] < memory[0] + 32 * 2**20
 
 
 @pytest.mark.slow

@@ -33,9 +33,9 @@ def until_queued(server: Server, rows: int) -> None:
 
 def test_a_higher_priority_overtakes(tmp_path: Path, serve: Serve) -> None:
     levels = "priority_levels: 2 default_priority_level: 2"
-    server = serving(tmp_path, serve, files.slow(), levels)
-    ordinary = [send(server, ZERO) for _ in range(8)]
-    until_queued(server, 6)
+    server = serving(tmp_path, serve, files.slow(200), levels)
+    ordinary = [send(server, ZERO) for _ in range(12)]
+    until_queued(server, 10)
     urgent = send(server, ZERO, parameters={"priority": {"uint64_param": 1}})
     assert urgent.result().model_name == "m"
     assert not ordinary[-1].done()

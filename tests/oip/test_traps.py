@@ -170,10 +170,9 @@ def test_trap_27_a_deadline_in_the_queue_is_told_as_one_and_leaves_the_queue(
         assert not busy[-1].done()
     with Wire(server) as wire:
         trailers = dict(wire.infer(request, ("grpc-timeout", "20m")))
-    assert (trailers["grpc-status"], unquote(trailers["grpc-message"])) == (
-        "4",
-        "Deadline Exceeded",
-    )
+    assert trailers["grpc-status"] == "4"
+    # What the server expects the wait to be follows, where it knows that at once.
+    assert unquote(trailers["grpc-message"]).startswith("Deadline Exceeded")
     assert {call.code() for call in busy} == {grpc.StatusCode.OK}
     assert server.metric("sigmax_batch_rows_count", model="slow") == len(busy)
 
