@@ -212,7 +212,8 @@ pub struct Queue {
     priorities: Vec<Priority>,
     rows: usize,
     depth: Arc<Depth>,
-    /// The most rows that requests form a batch of; 0: each runs alone.
+    /// The most rows that requests form a batch of; one that is larger by itself runs alone, as every
+    /// one does where it is 0.
     batch_rows: usize,
     max_delay: Duration,
     preferred_sizes: Vec<usize>,
