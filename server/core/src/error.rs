@@ -165,6 +165,12 @@ impl Error {
         Status::with_error_details(self.code(dialect), shortened(self.message(dialect)), details)
     }
 
+    /// An answer that would come too late; the times are rounded down to two digits. In an overload
+    /// many refusals are alike then, and HTTP/2 sends what it has sent before as a number.
+    pub fn too_late(expected: Duration, left: Duration) -> Self {
+        Self::TooLate { expected: two_digits(expected), left: two_digits(left) }
+    }
+
     /// The error without the request's id.
     pub fn itself(&self) -> &Self {
         match self {
@@ -416,7 +422,7 @@ impl Error {
             }
             Self::DeadlineExceeded => "the deadline passed before the request was run".into(),
             Self::TooLate { expected, left } => format!(
-                "an answer is expected to take {expected:.1?}, the deadline leaves {left:.1?}: not run"
+                "an answer is expected to take {expected:?}, the deadline leaves {left:?}: not run"
             ),
             Self::Draining => "the server is shutting down and takes no new requests".into(),
             Self::MessageTooLarge { found, limit } => {
@@ -640,3 +646,9 @@ impl std::fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+fn two_digits(time: Duration) -> Duration {
+    let nanoseconds = time.as_nanos() as u64;
+    let unit = 10u64.pow(nanoseconds.max(1).ilog10().saturating_sub(1));
+    Duration::from_nanos(nanoseconds / unit * unit)
+}

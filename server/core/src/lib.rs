@@ -28,6 +28,7 @@ mod check;
 pub mod config;
 pub mod engine;
 mod error;
+pub mod give_way;
 pub mod golden;
 mod lane;
 mod listen;

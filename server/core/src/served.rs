@@ -14,6 +14,7 @@ use crate::batch::Runner;
 use crate::check::Checked;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::give_way;
 use crate::lane::Lanes;
 use crate::metrics::{ModelMetrics, Refusal};
 use crate::model::Model;
@@ -90,8 +91,7 @@ impl Served {
         let priority = batching.priority(wish.priority);
         let bytes = inputs.iter().flatten().map(|input| input.data.len()).sum();
         let size = Size { rows, bytes, priority };
-        self.in_time(size, queued, wish.deadline)?;
-        self.depth.enter(size).map_err(|full| self.queue_full(full))?;
+        self.admit(size, queued, wish).inspect_err(|_| give_way::refused())?;
         let (reply, answer) = oneshot::channel();
         let patience = batching.priorities[priority].timeout(wish.patience);
         let expiry = patience.and_then(|patience| queued.checked_add(patience));
@@ -109,19 +109,30 @@ impl Served {
         answer
     }
 
-    /// Refuses what cannot be answered in time. The least time of a run is held against the
-    /// deadline, and where others wait, the time that they will take, too.
-    fn in_time(&self, size: Size, now: Instant, deadline: Option<Instant>) -> Result<()> {
-        let Some(deadline) = deadline else { return Ok(()) };
-        let left = deadline.saturating_duration_since(now);
-        if left.is_zero() {
-            return Err(Error::DeadlineExceeded);
+    /// Takes room in the queue, or refuses what it has none for, and what cannot be answered in time.
+    fn admit(&self, size: Size, now: Instant, wish: Wish) -> Result<()> {
+        if let Some(deadline) = wish.deadline {
+            let left = deadline.saturating_duration_since(now);
+            if left.is_zero() {
+                return Err(Error::DeadlineExceeded);
+            }
+            let expected = self.expected(size, now, wish.arrived);
+            if expected > left {
+                return Err(Error::too_late(expected, left));
+            }
         }
+        self.depth.enter(size).map_err(|full| self.queue_full(full))
+    }
+
+    /// How long an answer takes: its run at its shortest and, where others wait, their time, too.
+    fn expected(&self, size: Size, now: Instant, arrived: Option<Instant>) -> Duration {
         let pace = &self.depth.pace;
-        let expected = pace.behind(self.depth.rows()) + pace.run(size.rows);
-        match expected > left {
-            true => Err(Error::TooLate { expected, left }),
-            false => Ok(()),
+        let runs = pace.behind(self.depth.rows()) + pace.run(size.rows);
+        match (&self.way, arrived) {
+            (Way::Lanes(_), Some(arrived)) => {
+                runs.max(now.saturating_duration_since(arrived) * CATCHING_UP)
+            }
+            _ => runs,
         }
     }
 
@@ -133,9 +144,16 @@ impl Served {
     }
 }
 
+/// A request that waited to begin takes so many times that long. The shard is behind, and a lane
+/// that it gives work to keeps it there: it would come to begin requests only when they are too old
+/// to be run. So it refuses them until it has caught up, as CoDel does by the time in a queue.
+const CATCHING_UP: u32 = 4;
+
 /// How a request wants to be treated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish {
+    /// When its headers came; none: now.
+    pub arrived: Option<Instant>,
     /// When its answer is of no more use.
     pub deadline: Option<Instant>,
     /// The longest that it wants to wait for its batch.
@@ -255,6 +273,29 @@ mod tests {
             }
         });
         fake.take_sizes()
+    }
+
+    #[test]
+    fn a_shard_that_is_behind_gives_lanes_nothing_that_has_a_deadline() {
+        let fake = Fake::new(1);
+        let runtime = Builder::new_current_thread().build_local(LocalOptions::default());
+        runtime.expect("a loop").block_on(async {
+            let Served { model, metrics, depth, .. } = served(&fake, 8);
+            let queue = Queue::new(depth.clone(), 8, &model.spec.batching);
+            let lanes = Lanes::start(queue, vec![], "fake").expect("no thread");
+            let served = Served::new(model, Runs::InLanes(lanes), depth, metrics);
+            let size = Size { rows: 1, bytes: 4, priority: 0 };
+            let begun_after = |waited: u64| {
+                let arrived = Instant::now();
+                let deadline = Some(arrived + Duration::from_millis(50));
+                let wish = Wish { arrived: Some(arrived), deadline, ..Default::default() };
+                served.admit(size, arrived + Duration::from_millis(waited), wish)
+            };
+            assert_eq!(begun_after(9), Ok(()));
+            let [expected, left] = [44, 39].map(Duration::from_millis);
+            assert_eq!(begun_after(11), Err(Error::TooLate { expected, left }));
+            assert_eq!(served.admit(size, Instant::now(), Wish::default()), Ok(()));
+        });
     }
 
     #[test]

@@ -34,6 +34,7 @@ use crate::busy_poll::BusyPoll;
 use crate::calls::Calls;
 use crate::catalog::{Catalog, parse_version};
 use crate::error::{Dialect, Error, Result};
+use crate::give_way::give_way;
 use crate::listen::Socket;
 use crate::memory::{Account, Memory};
 use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
@@ -187,8 +188,10 @@ pub fn start(
     let (started, starts) = blocking::channel();
     let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
         let _ended = ended;
-        let runtime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(give_way)
+            .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
                 let _ = started.send(Ok(()));

@@ -23,7 +23,7 @@ const POOL_ROWS: usize = 8;
 /// A full batch that takes longer than this makes a model heavy.
 const HEAVY: f64 = 500.0;
 /// A size whose rows cost at most this times the cheapest is as good as the best.
-const AS_GOOD: f64 = 1.1;
+const AS_GOOD: f64 = 1.05;
 /// Larger batches are tried after a run that took longer than this while rows get cheaper by it ...
 const WHILE_CHEAPER: Duration = Duration::from_millis(50);
 /// ... and while they do not, up to this.

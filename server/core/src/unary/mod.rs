@@ -2,6 +2,7 @@
 //!
 //! Specification: "gRPC over HTTP2", and the status codes of "Status codes and their use in gRPC".
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::Read;
@@ -21,7 +22,7 @@ use crate::batch::panic_text;
 use crate::body::ReplyBody;
 use crate::error::{Dialect, Error, Result};
 use crate::memory::{Account, Held};
-use crate::metrics::Outcome;
+use crate::metrics::{Outcome, Refusal};
 
 /// Compressed flag and length, before every message.
 pub const PREFIX: usize = 5;
@@ -412,15 +413,34 @@ fn succeeded(message: Bytes) -> Response<ReplyBody> {
 /// Trailers only: one block of headers, and no body.
 fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::empty());
-    let headers = response.headers_mut();
+    *response.headers_mut() = match Refusal::of(error) {
+        Some(_) => refused_head(error, dialect),
+        None => failed_head(error, dialect),
+    };
+    response
+}
+
+/// Kept for the next: in an overload refusals are alike, and their cost is taken from the answers.
+fn refused_head(error: &Error, dialect: Dialect) -> HeaderMap {
+    thread_local! {
+        static LAST: RefCell<Option<(Error, Dialect, HeaderMap)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((before, of, head)) if before == error && *of == dialect => head.clone(),
+        _ => last.insert((error.clone(), dialect, failed_head(error, dialect))).2.clone(),
+    })
+}
+
+fn failed_head(error: &Error, dialect: Dialect) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, GRPC);
     if matches!(error, Error::Unimplemented { .. }) {
         headers.insert(ACCEPT_ENCODING, ENCODINGS);
     }
-    if error.status(dialect).add_header(headers).is_err() {
+    if error.status(dialect).add_header(&mut headers).is_err() {
         headers.insert(GRPC_STATUS, HeaderValue::from(Code::Internal as i32));
     }
-    response
+    headers
 }
 
 /// Has a call by tonic that is refused for its size say so as the hot calls do: tonic calls it

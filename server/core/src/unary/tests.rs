@@ -224,3 +224,21 @@ async fn messages_and_details_survive_the_headers() {
     let violations = &details.bad_request().expect("a BadRequest").field_violations;
     assert_eq!(violations[0].field, "threshold");
 }
+
+#[test]
+fn a_refusal_says_its_own_reason_whatever_was_refused_before() {
+    let late = |left| Error::too_late(Duration::from_millis(60), Duration::from_millis(left));
+    let asked = [
+        (late(50), Dialect::Sigmax),
+        (late(50), Dialect::Sigmax),
+        (late(50), Dialect::Inference),
+        (late(40), Dialect::Inference),
+        (Error::DeadlineExceeded, Dialect::Inference),
+        (late(50), Dialect::Sigmax),
+    ];
+    for (error, dialect) in asked {
+        let response = super::failed(&error, dialect);
+        let status = Status::from_header_map(response.headers()).expect("a status");
+        assert_eq!(status.message(), error.message(dialect));
+    }
+}
