@@ -28,7 +28,7 @@ def load(server: Server, found: Found, config: ServerConfig) -> Served | Failed:
         found.version,
         _inputs(spec),
         spec.task or "none",
-        "cpu",
+        report.device,
         report.heavy,
         report.rows_independent,
         report.preferred_batch_size,
