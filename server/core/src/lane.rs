@@ -34,6 +34,9 @@ pub struct Lanes {
     threads: Vec<EngineThread>,
 }
 
+/// Hears when the last lane is out, and why; and of nothing when one is back.
+pub type Tell = Box<dyn Fn(Option<&str>) + Send + Sync>;
+
 /// What lanes are started with.
 pub struct Crew {
     /// What they run.
@@ -42,8 +45,8 @@ pub struct Crew {
     pub maker: Arc<Maker>,
     /// Waits between the tries to get another engine.
     pub pauses: Vec<Duration>,
-    /// Hears when the last lane is out, and why; and of nothing when one is back.
-    pub tell: Box<dyn Fn(Option<&str>) + Send + Sync>,
+    /// Hears how they are.
+    pub tell: Tell,
 }
 
 impl fmt::Debug for Crew {
