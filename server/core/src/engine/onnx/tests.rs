@@ -184,41 +184,51 @@ fn embedding() -> Graph {
     }
 }
 
-/// Batches of every number of rows, rising and falling.
-fn answers_are_those_of_a_plain_engine(graph: Graph, batch: impl Fn(usize) -> Vec<Tensor>) {
-    let file = open(graph);
-    let (mut plain, mut engine) = (plain(&file), bucketed(&file));
+/// So many rows for every input of a network: floats in [-1, 1), or whole numbers of 0 and 1.
+fn batch(file: &OnnxFile, rows: usize) -> Vec<Tensor> {
+    let batch = |input: &TensorSpec| {
+        // An open size that is not the batch's is any size.
+        let own = input.dims[1..].iter().map(|&size| usize::try_from(size).unwrap_or(16));
+        let shape: Vec<_> = [rows].into_iter().chain(own).collect();
+        let count = shape.iter().product();
+        if input.dtype == DType::Fp32 {
+            return floats(&shape, &numbers(rows, count));
+        }
+        let integers = (0..count).map(|at| ((at * 5 + rows) % 7 % 2).to_le_bytes());
+        let data: Vec<u8> =
+            integers.flat_map(|bytes| bytes.into_iter().take(input.dtype.size())).collect();
+        Tensor { dtype: input.dtype, shape, data: golden::aligned(&data) }
+    };
+    file.inputs().iter().map(batch).collect()
+}
+
+/// The sizes that a network is made ready in, after batches of every number of rows, rising and
+/// falling.
+fn sizes_in_which_it_answers_as_a_plain_engine(file: &OnnxFile) -> Vec<usize> {
+    let (mut plain, mut engine) = (plain(file), bucketed(file));
     engine.prepare(11).expect("it fits");
-    assert_eq!((engine.sizes(), &*engine.graphs()), (vec![1, 2, 4, 8, 11], "on"));
     for rows in (1..=12).chain((1..=12).rev()) {
-        let inputs = batch(rows);
+        let inputs = batch(file, rows);
         let expected = run(&mut *plain, &inputs);
         assert_eq!(run(&mut engine, &inputs), expected, "{rows} rows, bit for bit");
     }
+    assert_eq!(engine.graphs() == "on", !engine.sizes().is_empty(), "{}", engine.graphs());
+    engine.sizes()
 }
 
 #[test]
-fn a_perceptron_answers_bit_for_bit_in_every_size() {
-    answers_are_those_of_a_plain_engine(perceptron(), |rows| {
-        vec![floats(&[rows, 10], &numbers(rows, rows * 10))]
-    });
-}
-
-#[test]
-fn a_convolution_answers_bit_for_bit_in_every_size() {
-    answers_are_those_of_a_plain_engine(convolution(), |rows| {
-        vec![floats(&[rows, 3, 8, 8], &numbers(rows, rows * 192))]
-    });
-}
-
-#[test]
-fn an_embedding_answers_bit_for_bit_in_every_size() {
-    answers_are_those_of_a_plain_engine(embedding(), |rows| {
-        let indices: Vec<_> = (0..rows as i64 * 2).map(|at| (at * 5 + 1) % 7).collect();
-        let data = golden::aligned(bytemuck::cast_slice(&indices));
-        let indices = Tensor { dtype: DType::Int64, shape: vec![rows, 2], data };
-        vec![indices, floats(&[rows, 6], &numbers(rows, rows * 6))]
-    });
+#[allow(clippy::print_stdout, reason = "that is how it tells tests/test_fixed_sizes.py")]
+fn a_network_answers_bit_for_bit_in_every_size() {
+    for graph in [perceptron(), convolution(), embedding()] {
+        let sizes = sizes_in_which_it_answers_as_a_plain_engine(&open(graph));
+        assert_eq!(sizes, [1, 2, 4, 8, 11]);
+    }
+    // tests/test_fixed_sizes.py names real networks.
+    for path in std::env::var("SIGMAX_NETWORKS").iter().flat_map(|paths| paths.split(':')) {
+        let file = OnnxFile::open(Path::new(path)).expect("it opens");
+        let sizes = sizes_in_which_it_answers_as_a_plain_engine(&file);
+        println!("{path}: {sizes:?}");
+    }
 }
 
 #[test]
