@@ -23,6 +23,8 @@ OTHER = {
     "busy_poll_microseconds": ("50", 50),
     "listen": ("unix:/run/sigmax.sock", "unix:/run/sigmax.sock"),
     "device": ("cpu", "cpu"),
+    "gpu_memory_limit": ("1073741824", 1073741824),
+    "tf32": ("true", True),
     "server_name": ("mine", "mine"),
     "grace_seconds": ("0.5", 0.5),
     "strict_readiness": ("false", False),

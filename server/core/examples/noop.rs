@@ -74,7 +74,8 @@ fn spec(noop: &Noop) -> ModelSpec {
         labels: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
         thresholds: vec![],
         tolerance: 0.0,
-        device: "cpu".into(),
+        placements: vec![vec![Default::default()]],
+        device_reason: String::new(),
         batching: Default::default(),
         config: Default::default(),
     }
@@ -98,6 +99,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         shared_memory: false,
         model_control: false,
         allow_model_upload: false,
+        gpu: Default::default(),
         server_name: "noop".into(),
         server_version: "0".into(),
         strict_readiness: true,

@@ -378,7 +378,8 @@ mod tests {
             labels: Vec::new(),
             thresholds: Vec::new(),
             tolerance: 0.25,
-            device: "cpu".into(),
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
             batching: Default::default(),
             config: Default::default(),
         };

@@ -208,7 +208,8 @@ mod tests {
             labels: vec![],
             thresholds: vec![],
             tolerance: 0.0,
-            device: "cpu".into(),
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
             batching: Default::default(),
             config: Default::default(),
         };
@@ -217,6 +218,7 @@ mod tests {
             rows_independent: true,
             preferred_batch_size: batch_rows,
             microseconds_per_batch: vec![(1, 10.0)],
+            ..Default::default()
         };
         let metrics = Metrics::default().writer("fake", 1);
         let engine: Box<dyn Engine> = Box::new(fake.clone());

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::batch::{Runner, panic_text};
 use crate::catalog::{Catalog, State};
 use crate::engine::Source;
+use crate::engine::device::{Device, GpuOptions};
 use crate::golden::{self, Sample};
 use crate::lane::Lanes;
 use crate::listen::{self, Control, Listeners, UnixSocket};
@@ -61,6 +62,8 @@ pub struct ServerConfig {
     pub stall_time: Duration,
     /// The longest that an idle shard looks for a request before it sleeps.
     pub busy_poll: Duration,
+    /// How models are run on GPUs.
+    pub gpu: GpuOptions,
     /// The name in ServerMetadata.
     pub server_name: String,
     /// The version in ServerMetadata.
@@ -192,14 +195,19 @@ impl Server {
         spec: ModelSpec,
         samples: Vec<Sample>,
     ) -> Result<Report, String> {
+        if let Some(other) = spec.placements[0].iter().find(|place| place.device != Device::Cpu) {
+            return Err(format!("{}: no models are served there yet", other.device));
+        }
         let mut engine = source.engine().map_err(|error| error.to_string())?;
         let look = || {
             let report = warmup::warm_up(&mut *engine, &spec, &samples)?;
             golden::check(&mut *engine, &spec, &samples)?;
             Ok::<_, String>(report)
         };
-        let report = catch_unwind(AssertUnwindSafe(look))
+        let mut report = catch_unwind(AssertUnwindSafe(look))
             .unwrap_or_else(|panic| Err(panic_text(&*panic)))?;
+        report.device = "cpu".into();
+        report.device_reason.clone_from(&spec.device_reason);
         let model = Arc::new(Model { spec, report: report.clone() });
         let mut engines = vec![engine];
         for _ in 1..self.shards.len() {

@@ -77,6 +77,7 @@ fn report(spec: &ModelSpec, rows_independent: bool, timings: Vec<(usize, f64)>) 
         rows_independent,
         preferred_batch_size: preferred.map_or(1, |&(rows, _)| rows),
         microseconds_per_batch: timings,
+        ..Default::default()
     }
 }
 
@@ -390,7 +391,8 @@ mod tests {
             labels: Vec::new(),
             thresholds: Vec::new(),
             tolerance: 0.0,
-            device: "cpu".into(),
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
             batching: Default::default(),
             config: Default::default(),
         }

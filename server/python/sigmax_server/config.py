@@ -250,6 +250,18 @@ class ServerConfig:
             "auto: the better of GPU and CPU for each model",
         ),
     )
+    gpu_memory_limit: int = field(
+        default=0,
+        metadata=_says(
+            _whole("N", 0, 2**50),
+            "most that one engine on a GPU allocates for weights and results; 0: no limit",
+            "bytes",
+        ),
+    )
+    tf32: bool = field(
+        default=False,
+        metadata=_says(SWITCH, "let GPUs round products to TensorFloat-32: faster, and less exact"),
+    )
     shared_memory: bool = field(
         default=False,
         metadata=_says(
@@ -383,6 +395,19 @@ class Batching:
     default_priority: int = 0
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Engines on one device.
+
+    Attributes:
+        device: "cpu" or "cuda:N".
+        count: how many engines; 0: as many as serve the model best there.
+    """
+
+    device: str
+    count: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """How one version of one model is served.
@@ -400,6 +425,9 @@ class ModelSpec:
         tolerance: most that an output may differ from its golden sample, absolute.
         golden: folders of golden samples.
         batching: how requests are put together.
+        placements: sets of engines; of several the one with the better throughput serves, the
+            first on a tie.
+        device_reason: why these, for people.
 
     Raises:
         ValueError: a field has a value it cannot have.
@@ -417,6 +445,8 @@ class ModelSpec:
     tolerance: float = 1e-5
     golden: tuple[str, ...] = ()
     batching: Batching = Batching()
+    placements: tuple[tuple[Placement, ...], ...] = ((Placement("cpu"),),)
+    device_reason: str = ""
 
     def __post_init__(self) -> None:
         _expect(self.name != "" and self.name.isprintable(), "a printable name", self.name)
@@ -426,6 +456,11 @@ class ModelSpec:
             math.isfinite(self.tolerance) and self.tolerance >= 0,
             "a finite tolerance of 0 or more",
             self.tolerance,
+        )
+        _expect(
+            bool(self.placements) and all(self.placements),
+            "at least one placement in every alternative",
+            self.placements,
         )
         for threshold in self.thresholds:
             _expect(0 <= threshold <= 1, "thresholds in [0, 1]", threshold)

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::model::TensorSpec;
 use crate::tensor::{Tensor, TensorView};
 
+pub mod device;
 pub mod fake;
 pub mod onnx;
 mod weights;

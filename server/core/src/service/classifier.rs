@@ -137,7 +137,7 @@ fn wire_model(model: &model::Model, versions: Vec<ModelVersion>) -> Model {
         task: wire_task(spec.task) as i32,
         labels: spec.labels.clone(),
         thresholds: spec.thresholds.clone(),
-        device: spec.device.clone(),
+        device: report.device.clone(),
         max_batch_size: spec.max_batch_size as u32,
         preferred_batch_size: report.preferred_batch_size as u32,
         rows_independent: report.rows_independent,

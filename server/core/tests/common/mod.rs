@@ -45,6 +45,7 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         shared_memory: false,
         model_control: false,
         allow_model_upload: false,
+        gpu: Default::default(),
         server_name: "triton".into(),
         server_version: "0".into(),
         strict_readiness: true,
@@ -61,7 +62,8 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         labels: vec![],
         thresholds: vec![],
         tolerance: 0.0,
-        device: "cpu".into(),
+        placements: vec![vec![Default::default()]],
+        device_reason: String::new(),
         batching: Default::default(),
         config: Default::default(),
     };

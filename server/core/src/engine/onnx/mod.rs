@@ -1,10 +1,12 @@
-//! ONNX Runtime behind the seam: the only file that names `ort`.
+//! ONNX Runtime behind the seam: the only folder that names `ort`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::slice;
 use std::sync::{Mutex, PoisonError};
 
 use bytemuck::checked::{self, CheckedBitPattern};
@@ -12,15 +14,20 @@ use bytes::{Bytes, BytesMut};
 use half::{bf16, f16};
 use ort::AsPointer;
 use ort::environment::Environment;
+use ort::ep::cuda::ConvAlgorithmSearch;
+use ort::ep::{self, ArenaExtendStrategy};
 use ort::logging::LogLevel;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
+use super::device::{Device, GpuOptions};
 use super::{Engine, EngineError, Source, weights};
 use crate::model::TensorSpec;
 use crate::strings;
 use crate::tensor::{DType, Tensor, TensorView};
+
+mod graph;
 
 /// The library can be opened once a process, and takes one environment: so this is global.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -73,6 +80,44 @@ fn version(library: &Path) -> String {
     match name.rsplit_once(".so.") {
         Some((_, version)) if version.contains('.') => version.into(),
         _ => ort::util::probe(library).map_or("unknown".into(), |minor| format!("1.{minor}")),
+    }
+}
+
+/// The providers that the library has been built with, such as `CUDAExecutionProvider`, the one that
+/// it would rather have first; after [`load_runtime`].
+#[allow(unsafe_code)]
+pub fn providers() -> Result<Vec<String>, EngineError> {
+    environment().map_err(|error| EngineError::Fault(error.to_string()))?;
+    let (mut names, mut count) = (ptr::null_mut(), 0);
+    // SAFETY: on success the library has given as many names as it says, each a C string of its own,
+    // until they are released.
+    unsafe {
+        let status = (ort::api().GetAvailableProviders)(&mut names, &mut count);
+        ort::Error::result_from_status(status).map_err(|error| run_error(&error))?;
+        let list = slice::from_raw_parts(names, count as usize).iter();
+        let list = list.map(|&name| CStr::from_ptr(name).to_string_lossy().into_owned()).collect();
+        let status = (ort::api().ReleaseAvailableProviders)(names, count);
+        ort::Error::result_from_status(status).map_err(|error| run_error(&error))?;
+        Ok(list)
+    }
+}
+
+/// Runs a small network on a device; the error has ONNX Runtime's own words.
+pub fn try_device(device: Device) -> Result<(), EngineError> {
+    let fault = |error: &dyn std::fmt::Display| EngineError::Fault(format!("{device}: {error}"));
+    let build = || {
+        let builder = builder(Path::new(""))?;
+        on(builder, device, GpuOptions::default())?.commit_from_memory(&graph::doubling())
+    };
+    let mut session = build().map_err(|error| fault(&error))?;
+    let input = TensorRef::from_array_view(([1usize, 2], &[1.0f32, -3.0][..]));
+    let run = |input| {
+        let outputs = session.run(vec![("x", SessionInputValue::from(input))])?;
+        Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
+    };
+    match input.and_then(run).map_err(|error: ort::Error| fault(&error))?.as_slice() {
+        [2.0, -6.0] => Ok(()),
+        came => Err(fault(&format!("expected twice [1, -3], got {came:?}"))),
     }
 }
 
@@ -171,12 +216,21 @@ impl Source for OnnxFile {
 
 /// A session on one thread: the shards are the parallelism, so it needs none of its own.
 fn session(path: &Path, bytes: &[u8]) -> ort::Result<Session> {
-    let environment = RUNTIME
+    builder(path)?.commit_from_memory(bytes)
+}
+
+fn environment() -> ort::Result<Environment> {
+    RUNTIME
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .as_ref()
         .map(|runtime| runtime.environment.clone())
-        .ok_or_else(|| ort::Error::new("ONNX Runtime has not been loaded"))?;
+        .ok_or_else(|| ort::Error::new("ONNX Runtime has not been loaded"))
+}
+
+/// What every session has in common; the path is that of its file.
+fn builder(path: &Path) -> ort::Result<SessionBuilder> {
+    let environment = environment()?;
     // Where weights that are not in the file itself are looked for.
     let folder = path.parent().unwrap_or(Path::new("")).to_string_lossy();
     Session::builder(&environment)?
@@ -188,8 +242,25 @@ fn session(path: &Path, bytes: &[u8]) -> ort::Result<Session> {
         .with_inter_op_spinning(false)?
         // Patterns are kept for every shape ever seen, and cost a tenth where batch sizes vary.
         .with_memory_pattern(false)?
-        .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
-        .commit_from_memory(bytes)
+        .with_config_entry("session.model_external_initializers_file_folder_path", folder)
+        .map_err(ort::Error::from)
+}
+
+/// Has a session run on a device, or fail: never on another one.
+fn on(builder: SessionBuilder, device: Device, gpu: GpuOptions) -> ort::Result<SessionBuilder> {
+    let Device::Cuda(number) = device else { return Ok(builder) };
+    let mut cuda = ep::CUDA::default()
+        .with_device_id(number as i32)
+        // A larger step than asked for is memory that no other model has.
+        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        // The default tries every algorithm, and what it takes then depends on the moment.
+        .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
+        // The library's own default is on.
+        .with_tf32(gpu.tf32);
+    if gpu.memory_limit > 0 {
+        cuda = cuda.with_memory_limit(gpu.memory_limit);
+    }
+    Ok(builder.with_execution_providers([cuda.build().error_on_failure()])?)
 }
 
 fn specs(side: &str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, String> {
