@@ -266,11 +266,11 @@ def test_a_signal_ends_it_cleanly(
 def test_a_signal_while_it_loads_ends_it_cleanly(run: Callable[..., Run], tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         classifier(tmp_path / name / "1/model.onnx", "bird", "mammal", "reptile")
-    (tmp_path / "a/config.pbtxt").write_text("instance_group { count: 1 }")
+    (tmp_path / "a/config.pbtxt").write_text("optimization { priority: PRIORITY_MAX }")
     server = run(tmp_path)
     assert server.process.stderr
     # The last thing it says before it loads the first model.
-    assert "config.pbtxt: without effect: instance_group" in server.process.stderr.readline()
+    assert "config.pbtxt: without effect: optimization" in server.process.stderr.readline()
     server.process.send_signal(signal.SIGTERM)
     code, stdout, stderr = server.end()
     assert (code, stderr) == (0, STOPPING.format(30))
@@ -361,5 +361,5 @@ def test_the_running_server_has_imported_nothing_heavy(
     server.started()
     mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert mapped.count("libonnxruntime.so") > 0
-    for library in ("onnxruntime_pybind11_state", "numpy", "grpc", "torch", "onnx_cpp2py"):
+    for library in ("onnxruntime_pybind11_state", "numpy", "grpc", "torch", "onnx_cpp2py", "_ctypes"):
         assert library not in mapped
