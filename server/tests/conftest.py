@@ -55,7 +55,7 @@ def library() -> Callable[..., Path]:
 def driver(tmp_path: Path) -> Callable[..., str]:
     """Compiles a driver: its GPUs, the CUDA that it runs and what cuInit returns to its folder."""
 
-    def compile_driver(gpus: int = 1, version: int = 13000, code: int = 0) -> str:
+    def compile_driver(gpus: int = 1, version: int = 99000, code: int = 0) -> str:
         path = tmp_path / "driver/libcuda.so.1"
         compiled(path, source=DRIVER, GPUS=gpus, VERSION=version, CODE=code)
         return str(path.parent)
@@ -65,17 +65,17 @@ def driver(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def gpu_wheel(tmp_path: Path) -> Path:
-    """A folder to import from, in which an ONNX Runtime has a provider for CUDA 13.
+    """A folder to import from, in which an ONNX Runtime has a provider for CUDA 99.
 
-    Its own library is the installed one. The provider is an empty one that needs what the real one
-    does; none of that lies anywhere yet.
+    Its own library is the installed one. The provider is an empty one that needs what a real one
+    does; no machine has that, and it lies nowhere yet.
     """
     real = find_runtime()
     capi = tmp_path / "site/onnxruntime/capi"
     capi.mkdir(parents=True)
     (capi.parent / "__init__.py").write_text("raise AssertionError('was imported')")
     (capi / real.name).symlink_to(real)
-    names = ("libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudart.so.13")
+    names = ("libcublasLt.so.99", "libcublas.so.99", "libcurand.so.99", "libcudart.so.99")
     needs = [compiled(tmp_path / "elsewhere" / name) for name in (*names, "libcuda.so.1")]
     compiled(capi / "libonnxruntime_providers_cuda.so", *needs)
     return tmp_path / "site"
@@ -86,11 +86,11 @@ def toolkit() -> Callable[[Path], None]:
     """Puts CUDA's libraries into a folder to import from, as NVIDIA's wheels do."""
 
     def install(site: Path) -> None:
-        cuda = site / "nvidia/cu13/lib"
-        light = compiled(cuda / "libcublasLt.so.13")
-        compiled(cuda / "libcublas.so.13", light)
-        runtime = compiled(cuda / "libcudart.so.13")
-        compiled(cuda / "libcurand.so.10", runtime)
+        cuda = site / "nvidia/cu99/lib"
+        light = compiled(cuda / "libcublasLt.so.99")
+        compiled(cuda / "libcublas.so.99", light)
+        runtime = compiled(cuda / "libcudart.so.99")
+        compiled(cuda / "libcurand.so.99", runtime)
         compiled(site / "nvidia/cudnn/lib/libcudnn.so.9")
 
     return install

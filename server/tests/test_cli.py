@@ -116,8 +116,7 @@ def test_a_bare_switch_means_true_and_takes_no_path() -> None:
         (
             "device",
             "cuda:1,1",
-            "expected auto, cpu, cuda, cuda:N, or cuda: and different numbers, such as cuda:0,1, "
-            "got 'cuda:1,1'",
+            "expected auto, cpu, cuda, cuda:N, or several as cuda:0,1, got 'cuda:1,1'",
         ),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_libraries_that_a_library_needs_are_read_from_its_file(
     assert needed[:2] == ["libsecond.so.2", "libfirst.so.1"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\x7fELF\1\1", b"INPUT(libcudart.so.13)" * 10])
+@pytest.mark.parametrize("content", [b"", b"\x7fELF\1\1", b"INPUT(libcudart.so.99)" * 10])
 def test_what_is_no_shared_library_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lib.so").write_bytes(content)
     with pytest.raises(ValueError, match=r"lib\.so: expected a shared library"):
@@ -64,7 +64,9 @@ def test_the_driver_names_its_gpus(python: Python, driver: Callable[..., str]) -
     assert found["gpus"] == [gpu, gpu | {"number": 1, "name": "Fake GPU, the second"}]
 
 
-def test_without_a_driver_the_loader_says_so(python: Python, library: Compile, tmp_path: Path) -> None:
+def test_without_a_driver_the_loader_says_so(
+    python: Python, library: Compile, tmp_path: Path
+) -> None:
     # One that no loader takes hides the machine's own, where it has any.
     (tmp_path / "libcuda.so.1").write_bytes(b"\x7fELF")
     found = asked(python, tmp_path)
@@ -92,10 +94,14 @@ def test_a_driver_without_a_gpu_is_a_problem(python: Python, driver: Callable[..
 @pytest.mark.parametrize(
     ("text", "version"),
     [
-        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n"
-         "GCC version:  gcc version 11.4.0 (Ubuntu 11.4.0-1ubuntu1~22.04)\n", "535.104.05"),
-        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n",
-         "580.65.06"),
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15\n",
+            "535.104.05",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n",
+            "580.65.06",
+        ),
         ("something else\n", ""),
     ],
 )
@@ -109,7 +115,7 @@ def test_the_kernel_module_tells_the_drivers_version(
 
 
 def test_folders_are_those_of_wheels_then_of_toolkits(tmp_path: Path) -> None:
-    wheels = [tmp_path / "site/nvidia/cu13/lib", tmp_path / "site/nvidia/cudnn/lib"]
+    wheels = [tmp_path / "site/nvidia/cu99/lib", tmp_path / "site/nvidia/cudnn/lib"]
     toolkit = tmp_path / "cuda-13/lib64"
     for folder in (*wheels, toolkit, tmp_path / "site/other/lib"):
         folder.mkdir(parents=True)
@@ -123,25 +129,25 @@ def test_libraries_are_loaded_in_order_without_a_search_path(
     python: Python, library: Compile, gpu_wheel: Path, tmp_path: Path
 ) -> None:
     """The second needs the first, which lies in a folder that the loader knows nothing of."""
-    first = library(tmp_path / "a/libcublasLt.so.13")
-    library(tmp_path / "b/libcublas.so.13", first)
+    first = library(tmp_path / "a/libcublasLt.so.99")
+    library(tmp_path / "b/libcublas.so.99", first)
     # Of a toolkit, whose files have longer names.
-    runtime = library(tmp_path / "b/libcudart.so.13.0.48")
-    (tmp_path / "b/libcudart.so.13").symlink_to(runtime)
-    library(tmp_path / "b/libcurand.so.10")
+    runtime = library(tmp_path / "b/libcudart.so.99.0.48")
+    (tmp_path / "b/libcudart.so.99").symlink_to(runtime)
+    library(tmp_path / "b/libcurand.so.99")
     provider = gpu_wheel / "onnxruntime/capi/libonnxruntime_providers_cuda.so"
     found = loaded(python, provider, tmp_path / "b", tmp_path / "a")
     assert list(found)[:4] == [
-        *("libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudart.so.13")
+        *("libcublasLt.so.99", "libcublas.so.99", "libcurand.so.99", "libcudart.so.99")
     ]
-    assert found["libcublas.so.13"]["path"] == str(tmp_path / "b/libcublas.so.13")
-    assert found["libcublasLt.so.13"]["path"] == str(first)
+    assert found["libcublas.so.99"]["path"] == str(tmp_path / "b/libcublas.so.99")
+    assert found["libcublasLt.so.99"]["path"] == str(first)
     assert [each["problem"] for each in found.values()][:4] == [""] * 4
     later = {name: each["use"] for name, each in found.items() if each["use"]}
     assert later == {
         "libcudnn.so.9": "convolutions and pooling",
-        "libcufft.so.12": "Fourier transforms",
-        "libnvrtc.so.13": "kernels compiled at run time",
+        "libcufft.so.98": "Fourier transforms",
+        "libnvrtc.so.99": "kernels compiled at run time",
     }
 
 
@@ -149,31 +155,32 @@ def test_what_cannot_be_loaded_is_named_with_the_loaders_words(
     python: Python, library: Compile, gpu_wheel: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a/libcudart.so.13").write_bytes(b"\x7fELF\2\1")
+    (tmp_path / "a/libcudart.so.99").write_bytes(b"\x7fELF\2\1")
     needy = library(tmp_path / "elsewhere/libnvJitLink.so.13")
-    library(tmp_path / "a/libcurand.so.10", needy)
+    library(tmp_path / "a/libcurand.so.99", needy)
     provider = gpu_wheel / "onnxruntime/capi/libonnxruntime_providers_cuda.so"
     found = loaded(python, provider, tmp_path / "a")
-    missing = "cannot open shared object file: No such file or directory"
-    assert found["libcublas.so.13"]["problem"] == f"libcublas.so.13: {missing}"
-    assert found["libcurand.so.10"]["problem"] == f"libnvJitLink.so.13: {missing}"
-    assert "libcudart.so.13" in found["libcudart.so.13"]["problem"]
+    assert found["libcublas.so.99"]["problem"] == "not found"
+    assert found["libcurand.so.99"]["problem"] == (
+        "libnvJitLink.so.13: cannot open shared object file: No such file or directory"
+    )
+    assert "libcudart.so.99" in found["libcudart.so.99"]["problem"]
     assert {each["path"] for each in found.values()} == {""}
 
 
 def test_what_the_systems_loader_finds_is_shown_where_it_was(
     python: Python, library: Compile, gpu_wheel: Path, tmp_path: Path
 ) -> None:
-    path = library(tmp_path / "system/libcudart.so.13")
+    path = library(tmp_path / "system/libcudart.so.99")
     provider = gpu_wheel / "onnxruntime/capi/libonnxruntime_providers_cuda.so"
     found = loaded(python, provider, LD_LIBRARY_PATH=path.parent)
-    assert found["libcudart.so.13"]["path"] == str(path)
+    assert found["libcudart.so.99"]["path"] == str(path)
 
 
 def test_a_provider_says_which_cuda_it_is_for(
     library: Compile, gpu_wheel: Path, tmp_path: Path
 ) -> None:
-    assert cuda.major(gpu_wheel / "onnxruntime/capi/libonnxruntime_providers_cuda.so") == 13
+    assert cuda.major(gpu_wheel / "onnxruntime/capi/libonnxruntime_providers_cuda.so") == 99
     twelve = library(tmp_path / "elsewhere/libcudart.so.12")
     assert cuda.major(library(tmp_path / "twelve.so", twelve)) == 12
     assert cuda.major(library(tmp_path / "none.so")) == 0

@@ -129,7 +129,7 @@ def _names_devices(value: object) -> bool:
 
 _DEVICE = Kind(
     "DEVICE",
-    "auto, cpu, cuda, cuda:N, or cuda: and different numbers, such as cuda:0,1",
+    "auto, cpu, cuda, cuda:N, or several as cuda:0,1",
     str,
     _names_devices,
 )

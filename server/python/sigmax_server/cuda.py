@@ -68,7 +68,7 @@ class Library:
         name: what the loader knows it by, such as "libcublas.so.13".
         use: what cannot be run without it; empty: nothing can.
         path: where it was loaded from; empty where it was not.
-        problem: why it was not, in the loader's words; empty where it was.
+        problem: "not found", or why it was not loaded, in the loader's words; empty where it was.
     """
 
     name: str
@@ -114,7 +114,9 @@ def _ask(library: ctypes.CDLL, function: str, *arguments: object) -> None:
     if code := getattr(library, function)(*arguments):
         text = ctypes.c_char_p()
         library.cuGetErrorString(code, ctypes.byref(text))
-        words = text.value.decode(errors="replace") if text.value else "an error it has no words for"
+        words = (
+            text.value.decode(errors="replace") if text.value else "an error it has no words for"
+        )
         raise OSError(f"{function}: {words} ({code})")
 
 
@@ -141,12 +143,14 @@ def major(provider: Path) -> int:
     return next((int(each[1]) for each in found if each), 0)
 
 
-def folders(environment: dict[str, str] | None = None, path: Sequence[str] | None = None) -> list[Path]:
+def folders(
+    environment: dict[str, str] | None = None, path: Sequence[str] | None = None
+) -> list[Path]:
     """List the folders that may hold CUDA's libraries, in the order in which they are looked at.
 
-    First the wheels of this Python environment, which are the ones that ONNX Runtime's wheel was
-    installed with, then the toolkits that CUDA_HOME and CUDA_PATH name, then those that are installed
-    where NVIDIA's installer puts them, the newest first.
+    First the wheels of this Python environment, which came with ONNX Runtime's, then the toolkits
+    that CUDA_HOME and CUDA_PATH name, then those that lie where NVIDIA's installer puts them, the
+    newest first.
 
     Args:
         environment: the environment's variables; by default this process's.
@@ -192,7 +196,9 @@ def load(provider: Path, places: Sequence[Path]) -> list[Library]:
     for name in uses:
         _load(name, places, problems)
     return [
-        Library(name, use, "" if problems[name] else str(files[name] or _mapped(name)), problems[name])
+        Library(
+            name, use, "" if problems[name] else str(files[name] or _mapped(name)), problems[name]
+        )
         for name, use in uses.items()
     ]
 
@@ -222,7 +228,8 @@ def _load(name: str, places: Sequence[Path], problems: dict[str, str]) -> None:
                 _load(other, places, problems)
         ctypes.CDLL(str(file or name))
     except (OSError, ValueError) as error:
-        problems[name] = str(error)
+        nowhere = f"{name}: cannot open shared object file: No such file"
+        problems[name] = "not found" if str(error).startswith(nowhere) else str(error)
 
 
 def _mapped(name: str) -> str:

@@ -25,14 +25,14 @@ class Problem:
 
     Attributes:
         text: what is missing.
-        mend: how to get it; empty where nobody can say.
+        mend: how to get it.
     """
 
     text: str
     mend: str
 
     def __str__(self) -> str:
-        return f"{self.text}; mend it with: {self.mend}" if self.mend else self.text
+        return f"{self.text}; {self.mend}"
 
 
 @dataclass(frozen=True)
@@ -112,26 +112,26 @@ class Cuda:
     def problems(self) -> Iterator[Problem]:
         """Say why no GPU can be used, the cheapest to find out first; nothing where some may."""
         if not self.provider.is_file():
-            yield Problem("the installed ONNX Runtime has no CUDA provider", mend("gpu"))
+            yield Problem(
+                "the installed ONNX Runtime has no CUDA provider", f"mend it with {mend('gpu')}"
+            )
         yield from self._problems_of_driver()
         missing = [library for library in self.libraries if library.problem and not library.use]
         if missing:
-            words = ", ".join(f"{library.name} ({library.problem})" for library in missing)
-            places = ", ".join(map(str, self.folders)) or "no folder, because there is none"
+            words = ", ".join(f"{library.name} {library.problem}" for library in missing)
+            places = ", ".join([*map(str, self.folders), "the folders of the system's loader"])
             yield Problem(
-                f"CUDA's libraries cannot be loaded: {words}; they were looked for in {places}, "
-                "and by the system's loader",
-                f'pip install "sigmax-server[gpu]", or CUDA_HOME=... for a toolkit of CUDA '
-                f"{self.major}",
+                f"CUDA's libraries cannot be loaded ({words}); looked for in {places}",
+                'install them with pip install "sigmax-server[gpu]", or set CUDA_HOME to a toolkit '
+                f"of CUDA {self.major}",
             )
 
     def _problems_of_driver(self) -> Iterator[Problem]:
         from sigmax_server.cuda import OLDEST_DRIVERS
 
         oldest = OLDEST_DRIVERS.get(self.major)
-        which = f" {oldest} or newer, for CUDA {self.major}" if oldest else ""
-        install = f"NVIDIA's driver{which}; for a container also NVIDIA's container toolkit, and "
-        install += "docker run --gpus all"
+        which = f"version {oldest} or newer, for CUDA {self.major}" if oldest else "it"
+        install = f"install {which}; a container needs NVIDIA's container toolkit and --gpus all"
         driver = self.driver
         called = f"NVIDIA's driver {driver.version}".strip()
         if driver.problem:
@@ -159,11 +159,11 @@ class Cuda:
             return "; ".join(map(str, problems))
         there = [gpu.device for gpu in self.driver.gpus]
         if device not in there:
-            return f"NVIDIA's driver has {', '.join(there)}"
+            return f"there is no such GPU; NVIDIA's driver has {', '.join(there)}"
         try:
             self._trial(device)
         except NativeError as error:
-            return f"a trial run failed: {error}"
+            return f"a trial run failed: {' '.join(str(error).split())}"
         return ""
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -60,9 +61,11 @@ def examine() -> tuple[Facts, bool]:
 
 
 def _machine() -> Facts:
+    quota = core_quota()
+    limit = f"{quota:g} by the control groups' quota" if quota < math.inf else "no quota"
     return {
         "cores": f"{usable_cores()} usable: {os.cpu_count()} in the machine, "
-        f"{len(os.sched_getaffinity(0))} by affinity, {core_quota():g} by control-group quota",
+        f"{len(os.sched_getaffinity(0))} by affinity, {limit}",
         "memory": f"{_gibibytes(usable_memory())} usable, {_gibibytes(machine_memory())} in the "
         "machine",
     }
@@ -85,7 +88,7 @@ def _cuda(cuda: Cuda) -> Facts:
         facts["CUDA_VISIBLE_DEVICES"] = visible
     if cuda.major:
         facts["CUDA's libraries"] = [
-            f"{each.name}: {each.path or f'missing{_for(each.use)}: {each.problem}'}"
+            f"{each.name}: {each.path or f'{each.problem}; {_need(each.use)}'}"
             for each in cuda.libraries
         ]
         facts["looked for in"] = [*map(str, cuda.folders), "the folders of the system's loader"]
@@ -96,8 +99,8 @@ def _broken(problem: str) -> str:
     return f"; cannot be used: {problem}" if problem else ""
 
 
-def _for(use: str) -> str:
-    return f" for {use}" if use else ", and nothing runs on a GPU without it"
+def _need(use: str) -> str:
+    return f"some networks need it, for {use}" if use else "nothing runs on a GPU without it"
 
 
 def _verdict(choice: Choice, problems: Sequence[Problem]) -> Facts:
@@ -120,3 +123,7 @@ def _fact(name: str, said: str | list[str]) -> Iterator[str]:
     several = [said] if isinstance(said, str) else said
     for label, text in zip([name, *[""] * len(several)], several or ["none"], strict=False):
         yield f"{label:{width}}{text}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -225,10 +225,9 @@ def complete(
 
 
 def _shown_group(name: str, placement: Placement) -> dict[str, Any]:
-    kind, _, number = placement.device.partition(":")
-    group = {"name": name, "kind": f"KIND_{'GPU' if number else 'CPU'}"}
-    gpus = {"gpus": [int(number)]} if number else {}
-    return {**group, "count": max(placement.count, 1), **gpus}
+    _, _, number = placement.device.partition(":")
+    on = {"kind": "KIND_GPU", "gpus": [int(number)]} if number else {"kind": "KIND_CPU"}
+    return {"name": name, "count": max(placement.count, 1), **on}
 
 
 def batching(config: Config, max_batch_size: int) -> Batching:

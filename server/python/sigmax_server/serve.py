@@ -103,8 +103,8 @@ def _uses(config: ServerConfig, chosen: Choice) -> str:
     one = min(config.max_message_bytes, config.memory_budget // 2) / 2**20
     return (
         f"uses: shards {config.shards} of {os.cpu_count()} cores, "
-        f"{config.memory_budget / 2**20:.0f} MiB for requests and answers of at most {one:.0f} MiB; "
-        f"{chosen}"
+        f"{config.memory_budget / 2**20:.0f} MiB for requests and answers of at most "
+        f"{one:.0f} MiB; {chosen}"
     )
 
 

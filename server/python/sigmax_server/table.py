@@ -43,7 +43,12 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
     aligned = [_HEADER, *served, *((*row[:2], *[""] * len(_HEADER[2:])) for row in failed)]
     widths = [max(map(len, column)) for column in zip(*aligned, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)) for row in (_HEADER, *served, *failed))
-    notes = (f"{each.name}: {note}" for each in outcomes if isinstance(each, Served) for note in each.notes)
+    notes = (
+        f"{each.name}: {note}"
+        for each in outcomes
+        if isinstance(each, Served)
+        for note in each.notes
+    )
     return "\n".join([*(line.rstrip() for line in lines), *notes])
 
 
