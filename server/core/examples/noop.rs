@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sigmax_core::engine::device::{Device, GpuOptions};
 use sigmax_core::engine::{Engine, EngineError, Source};
 use sigmax_core::model::{ModelSpec, Task, TensorSpec};
 use sigmax_core::server::{Server, ServerConfig};
@@ -48,7 +49,7 @@ impl Source for Noop {
         &self.outputs
     }
 
-    fn engine(&mut self) -> Result<Box<dyn Engine>, EngineError> {
+    fn engine(&self, _: Device, _: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
         Ok(Box::new(self.clone()))
     }
 }

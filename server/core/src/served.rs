@@ -74,8 +74,8 @@ impl Served {
             Runs::Here(engine) => {
                 let queue = Queue::new(depth.clone(), model.batch_rows(), &model.spec.batching);
                 let turn = Rc::new(Turn { queue: RefCell::new(queue), filled: Notify::new() });
-                let runner = Runner::new(engine, model.clone(), metrics.clone(), depth.clone());
-                let batches = spawn_local(batches(turn.clone(), runner));
+                let runner = Runner::new(model.clone(), metrics.clone(), depth.clone());
+                let batches = spawn_local(batches(turn.clone(), engine, runner));
                 Way::Turn(turn, batches.abort_handle())
             }
         };
@@ -158,7 +158,7 @@ impl Drop for Waiting<'_> {
 const TURN: Duration = Duration::from_micros(200);
 
 /// Runs what waits, a turn of the loop at a time.
-async fn batches(turn: Rc<Turn>, mut runner: Runner) {
+async fn batches(turn: Rc<Turn>, mut engine: Box<dyn Engine>, mut runner: Runner) {
     let mut batch = Vec::new();
     loop {
         turn.filled.notified().await;
@@ -172,7 +172,8 @@ async fn batches(turn: Rc<Turn>, mut runner: Runner) {
                 if batch.is_empty() {
                     break until;
                 }
-                runner.run(&mut batch);
+                // The machine's own cores are never lost, and a panic has left their engine as it was.
+                let _ = runner.run(&mut *engine, &mut batch);
                 if begun.elapsed() > TURN {
                     break None;
                 }

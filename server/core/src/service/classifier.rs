@@ -103,7 +103,9 @@ fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {
         let (state, reason) = match state {
             State::Loading => (ModelState::Loading, "it is being loaded".to_owned()),
             State::Ready(_) => (ModelState::Ready, String::new()),
-            State::Unavailable(reason) => (ModelState::Unavailable, reason.clone()),
+            State::Unavailable(reason) | State::Lost(_, reason) => {
+                (ModelState::Unavailable, reason.clone())
+            }
             State::Unloaded => (ModelState::Unavailable, "it has been unloaded".to_owned()),
         };
         ModelVersion { version: version.to_string(), state: state as i32, reason }

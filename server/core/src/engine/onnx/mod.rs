@@ -130,7 +130,7 @@ pub struct OnnxFile {
     outputs: Vec<TensorSpec>,
     metadata: BTreeMap<String, String>,
     /// The session that opening has made, until an engine takes it.
-    first: Option<Session>,
+    first: Mutex<Option<Session>>,
 }
 
 impl OnnxFile {
@@ -173,7 +173,7 @@ impl OnnxFile {
             metadata: metadata(&session)?,
             path: path.into(),
             bytes,
-            first: Some(session),
+            first: Mutex::new(Some(session)),
         })
     }
 
@@ -202,11 +202,14 @@ impl Source for OnnxFile {
         &self.outputs
     }
 
-    fn engine(&mut self) -> Result<Box<dyn Engine>, EngineError> {
-        let session = match self.first.take() {
+    fn engine(&self, device: Device, gpu: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
+        let fault = |error: ort::Error| {
+            EngineError::Fault(format!("{}: {}", self.path.display(), error.message()))
+        };
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = match first {
             Some(session) => session,
-            None => session(&self.path, &self.bytes)
-                .map_err(|error| EngineError::Fault(format!("{}: {error}", self.path.display())))?,
+            None => session(&self.path, &self.bytes).map_err(fault)?,
         };
         let inputs = self.inputs.iter();
         let inputs = inputs.map(|input| (input.name.clone(), input.dims.is_empty())).collect();
