@@ -69,7 +69,6 @@ def test_an_absent_configuration_is_completed_from_the_graph() -> None:
         "backend": "onnxruntime",
         "max_batch_size": 1024,
         "version_policy": {"latest": {"num_versions": 1}},
-        "instance_group": [{"name": "m", "kind": "KIND_CPU", "count": 1}],
         "dynamic_batching": {},
         "default_model_filename": "net.onnx",
         "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}],
@@ -269,13 +268,9 @@ def test_instance_groups_are_read() -> None:
     assert model_config.groups({}) == ()
 
 
-def test_the_instance_groups_that_are_told_are_those_that_are_served() -> None:
-    choice = Choice(((Placement("cuda:1", 2), Placement("cpu", 0)),), "because")
-    spec = described("instance_group { kind: KIND_AUTO }", choice=choice)
-    assert json.loads(spec.config)["instance_group"] == [
-        {"name": "m", "kind": "KIND_GPU", "count": 2, "gpus": [1]},
-        {"name": "m", "kind": "KIND_CPU", "count": 1},
-    ]
+def test_a_model_runs_where_it_was_decided() -> None:
+    choice = Choice(((Placement("cuda:1", 2),), (Placement("cpu"),)), "because")
+    spec = described("", choice=choice)
     assert (spec.placements, spec.device_reason) == (choice.placements, "because")
 
 

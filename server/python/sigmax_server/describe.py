@@ -62,9 +62,7 @@ def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) 
             max_batch_size=most_rows,
             inputs=inputs,
             outputs=outputs,
-            config=model_config.complete(
-                config, found.name, file, most_rows, inputs, outputs, choice.placements[0]
-            ),
+            config=model_config.complete(config, found.name, file, most_rows, inputs, outputs),
             task=task,
             labels=labels,
             thresholds=_thresholds(stated, task, classes or len(labels)),

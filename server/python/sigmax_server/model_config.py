@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sigmax_server._native import NativeError, canonical_config, read_config
-from sigmax_server.config import Batching, Placement, QueuePolicy, TensorSpec
+from sigmax_server.config import Batching, QueuePolicy, TensorSpec
 from sigmax_server.device import Group
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
 
@@ -190,9 +190,11 @@ def complete(
     max_batch_size: int,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
-    placements: Sequence[Placement],
 ) -> str:
-    """Return the configuration with everything it leaves out, as JSON."""
+    """Return the configuration with everything it leaves out, as JSON.
+
+    Its instance_group is the data plane's to write, which chooses what the model runs on.
+    """
     batched = max_batch_size > 0
     stated = {
         side: {tensor.get("name"): tensor for tensor in config.get(side, ())}
@@ -216,18 +218,11 @@ def complete(
             "platform": _PLATFORM,
             "backend": _BACKEND,
             "max_batch_size": max_batch_size,
-            "instance_group": [_shown_group(name, each) for each in placements],
             "default_model_filename": file,
             "input": [shown("input", tensor) for tensor in inputs],
             "output": [shown("output", tensor) for tensor in outputs],
         }
     )
-
-
-def _shown_group(name: str, placement: Placement) -> dict[str, Any]:
-    _, _, number = placement.device.partition(":")
-    on = {"kind": "KIND_GPU", "gpus": [int(number)]} if number else {"kind": "KIND_CPU"}
-    return {"name": name, "count": max(placement.count, 1), **on}
 
 
 def batching(config: Config, max_batch_size: int) -> Batching:
