@@ -35,19 +35,20 @@ def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -
         report.heavy,
         report.rows_independent,
         report.preferred_batch_size,
-        _notes(report),
+        _notes(spec, report),
     )
 
 
-def _notes(report: Report) -> tuple[str, ...]:
-    """What else there is to know of its device: how fast the others are, and its CUDA graphs."""
+def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:
+    """What there was to choose from, what of it does not work, and why graphs are off."""
     timings = [
         f"{each.device}: {each.microseconds_per_row:,.0f} us for a row, "
         f"{each.rows_per_second:,.0f} rows/s in full batches"
         for each in report.alternatives
     ]
+    failed = 1 < len(spec.placements) > len(report.alternatives)
     graphs = [f"CUDA graphs {report.graphs}"] if report.graphs.startswith("off") else []
-    return (*timings, *graphs)
+    return (*timings, *([report.device_reason] if failed else []), *graphs)
 
 
 def _open(found: Found) -> OpenedModel:
