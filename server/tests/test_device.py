@@ -196,6 +196,20 @@ def test_a_group_of_gpus_needs_one_that_works(tmp_path: Path, group: Group, text
         Devices("cpu", cuda(tmp_path, provider=False)).place([group])
 
 
+def test_who_installed_the_provider_hears_what_is_missing(tmp_path: Path) -> None:
+    driver = Driver(problem="libcuda.so.1: not there")
+    text = "models run on the CPU (auto: NVIDIA's driver cannot be used: libcuda.so.1: not there)"
+    assert Devices("auto", cuda(tmp_path, driver)).warnings() == [text]
+    assert Devices("cpu", cuda(tmp_path, driver)).warnings() == []
+    text = "libcudnn.so.9 not found; some networks need it, for convolutions and pooling"
+    for flag in ("auto", "cuda"):
+        assert Devices(flag, cuda(tmp_path, libraries=(LATER,))).warnings() == [text]
+
+
+def test_who_did_not_hears_nothing(tmp_path: Path) -> None:
+    assert Devices("auto", cuda(tmp_path, provider=False)).warnings() == []
+
+
 def test_a_trial_runs_once_a_device(tmp_path: Path) -> None:
     tried: list[str] = []
     there = cuda(tmp_path)

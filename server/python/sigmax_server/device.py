@@ -201,6 +201,18 @@ class Devices:
         why = problem.text if problem else self._cuda.problem("cuda:0")
         return Choice((_CPU,), f"auto: {why}")
 
+    def warnings(self) -> list[str]:
+        """Say what somebody who installed CUDA's provider does not get, after `choice`."""
+        if not self._cuda.provider.is_file() or self._asked == "cpu":
+            return []
+        if self.choice.placements == (_CPU,):
+            return [f"models run on the CPU ({self.choice.reason})"]
+        return [
+            f"{library.name} {library.problem}; some networks need it, for {library.use}"
+            for library in self._cuda.libraries
+            if library.problem
+        ]
+
     def place(self, groups: Sequence[Group]) -> Choice:
         """Decide what a model with these instance groups runs on.
 

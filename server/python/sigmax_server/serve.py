@@ -42,7 +42,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
     except (RepositoryError, RuntimeLibraryError, DeviceError, NativeError, OSError) as error:
         say(f"error: {error}")
         return 1
-    _warn(models, config)
+    _warn(models, config, devices)
     outcomes = _load_all(server, models, config, devices)
     if outcomes is None:
         return _stop(server, config.grace_seconds)
@@ -89,12 +89,14 @@ def _load_all(
     return outcomes
 
 
-def _warn(models: Iterable[Found], config: ServerConfig) -> None:
+def _warn(models: Iterable[Found], config: ServerConfig, devices: Devices) -> None:
     if not (config.host in ("localhost", "::1") or config.host.startswith("127.")):
         say(
             f"warning: no transport security and no authentication yet: whoever reaches "
             f"{config.host} can ask these models"
         )
+    for warning in devices.warnings():
+        say(f"warning: {warning}")
     warn_of_unused(models)
 
 
