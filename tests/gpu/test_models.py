@@ -90,6 +90,14 @@ def test_a_model_that_does_not_fit_is_refused_and_the_others_are_served(
     assert asked(server, "small", small, 20) <= GPU_TOLERANCE
 
 
+def test_batches_of_all_sizes_take_no_more_memory(tmp_path: Path, serve: Serve) -> None:
+    stored = files.save(wide(1024), tmp_path, "wide")
+    server = serve(tmp_path, "--device=cuda", "--max-batch-size=256")
+    before = memory_used()
+    assert asked(server, "wide", stored, 2000) <= GPU_TOLERANCE
+    assert memory_used() <= before + SLACK
+
+
 def test_reloading_under_load_loses_no_request_and_no_memory(tmp_path: Path, serve: Serve) -> None:
     stored = files.save(wide(1024), tmp_path, "wide")
     flags = ("--device=cuda", "--model-control=explicit", "--load-model=*")

@@ -5,7 +5,6 @@ It is asked by ctypes and read from files; nothing is imported that would bring 
 
 import ctypes
 import os
-import platform
 import re
 import sys
 from collections.abc import Sequence
@@ -149,8 +148,7 @@ def folders(
     """List the folders that may hold CUDA's libraries, in the order in which they are looked at.
 
     First the wheels of this Python environment, which came with ONNX Runtime's, then the toolkits
-    that CUDA_HOME and CUDA_PATH name, then those that lie where NVIDIA's installer puts them, the
-    newest first.
+    that CUDA_HOME and CUDA_PATH name, then those that lie where NVIDIA's installer puts them.
 
     Args:
         environment: the environment's variables; by default this process's.
@@ -170,7 +168,7 @@ def folders(
         *(
             folder
             for toolkit in toolkits
-            for inside in ("lib64", "lib", f"targets/{platform.machine()}-linux/lib")
+            for inside in ("lib64", "lib")
             if (folder := toolkit / inside).is_dir()
         ),
     ]
