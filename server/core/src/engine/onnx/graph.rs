@@ -24,7 +24,7 @@ pub(super) struct Graph {
     #[prost(message, repeated, tag = "1")]
     pub nodes: Vec<Node>,
     #[prost(string, tag = "2")]
-    name: String,
+    pub name: String,
     #[prost(message, repeated, tag = "5")]
     pub initializers: Vec<Weights>,
     #[prost(message, repeated, tag = "11")]
@@ -43,7 +43,7 @@ pub(super) struct Node {
     operator: String,
 }
 
-/// Floats.
+/// Floats, or whole numbers.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Weights {
     #[prost(int64, repeated, tag = "1")]
@@ -52,6 +52,8 @@ pub(super) struct Weights {
     data_type: i32,
     #[prost(float, repeated, tag = "4")]
     floats: Vec<f32>,
+    #[prost(int64, repeated, tag = "7")]
+    integers: Vec<i64>,
     #[prost(string, tag = "8")]
     name: String,
 }
@@ -92,8 +94,12 @@ struct Dim {
     name: Option<String>,
 }
 
-/// `onnx.TensorProto.DataType` of FP32.
+// Of `onnx.TensorProto.DataType`.
 pub(super) const FP32: i32 = 1;
+#[cfg(test)]
+pub(super) const INT64: i32 = 7;
+#[cfg(test)]
+pub(super) const STRING: i32 = 8;
 
 impl Graph {
     /// The bytes of a file.
@@ -116,7 +122,15 @@ impl Node {
 
 impl Weights {
     pub fn new(name: &str, dims: &[i64], floats: Vec<f32>) -> Self {
-        Self { dims: dims.to_vec(), data_type: FP32, floats, name: name.into() }
+        let (name, dims) = (name.into(), dims.to_vec());
+        Self { dims, data_type: FP32, floats, integers: Vec::new(), name }
+    }
+
+    /// A list of whole numbers.
+    #[cfg(test)]
+    pub fn integers(name: &str, integers: &[i64]) -> Self {
+        let (name, dims) = (name.into(), vec![integers.len() as i64]);
+        Self { dims, data_type: INT64, floats: Vec::new(), integers: integers.to_vec(), name }
     }
 }
 

@@ -1,33 +1,36 @@
 //! ONNX Runtime behind the seam: the only folder that names `ort`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::slice;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytemuck::checked::{self, CheckedBitPattern};
-use bytes::{Bytes, BytesMut};
-use half::{bf16, f16};
-use ort::AsPointer;
 use ort::environment::Environment;
-use ort::ep::cuda::ConvAlgorithmSearch;
-use ort::ep::{self, ArenaExtendStrategy};
 use ort::logging::LogLevel;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{Session, SessionInputValue};
-use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+use ort::session::Session;
+use ort::value::{Outlet, ValueType};
 
+use self::buckets::Bucketed;
+use self::memory::Memory;
+use self::session::{File, Place, Plain};
 use super::device::{Device, GpuOptions};
 use super::{Engine, EngineError, Source, weights};
+use crate::golden;
 use crate::model::TensorSpec;
-use crate::strings;
-use crate::tensor::{DType, Tensor, TensorView};
+use crate::tensor::{DType, Tensor};
 
+mod binding;
+mod buckets;
+mod cuda;
 mod graph;
+mod memory;
+mod session;
+#[cfg(test)]
+mod tests;
+mod value;
 
 /// The library can be opened once a process, and takes one environment: so this is global.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -87,7 +90,7 @@ fn version(library: &Path) -> String {
 /// it would rather have first; after [`load_runtime`].
 #[allow(unsafe_code)]
 pub fn providers() -> Result<Vec<String>, EngineError> {
-    environment().map_err(|error| EngineError::Fault(error.to_string()))?;
+    environment()?;
     let (mut names, mut count) = (ptr::null_mut(), 0);
     // SAFETY: on success the library has given as many names as it says, each a C string of its own,
     // until they are released.
@@ -102,30 +105,34 @@ pub fn providers() -> Result<Vec<String>, EngineError> {
     }
 }
 
-/// Runs a small network on a device; the error has ONNX Runtime's own words.
+/// Runs a small network on a device: first as it comes, then as models are run there. The error has
+/// the words of ONNX Runtime, or of CUDA.
 pub fn try_device(device: Device) -> Result<(), EngineError> {
-    let fault = |error: &dyn std::fmt::Display| EngineError::Fault(format!("{device}: {error}"));
-    let build = || {
-        let builder = builder(Path::new(""))?;
-        on(builder, device, GpuOptions::default())?.commit_from_memory(&graph::doubling())
-    };
-    let mut session = build().map_err(|error| fault(&error))?;
-    let input = TensorRef::from_array_view(([1usize, 2], &[1.0f32, -3.0][..]));
-    let run = |input| {
-        let outputs = session.run(vec![("x", SessionInputValue::from(input))])?;
-        Ok(outputs[0].try_extract_tensor::<f32>()?.1.to_vec())
-    };
-    match input.and_then(run).map_err(|error: ort::Error| fault(&error))?.as_slice() {
-        [2.0, -6.0] => Ok(()),
-        came => Err(fault(&format!("expected twice [1, -3], got {came:?}"))),
+    let opened = OnnxFile::of_content(&device.to_string(), graph::doubling())?;
+    let session = opened.file.session(Place { device, ..Place::default() })?;
+    try_engine(&mut Plain::new(session, &opened.inputs, None))?;
+    let mut engine = opened.engine(device, GpuOptions::default())?;
+    engine.prepare(2)?;
+    try_engine(&mut *engine)
+}
+
+fn try_engine(engine: &mut dyn Engine) -> Result<(), EngineError> {
+    for rows in [1, 2] {
+        let data = golden::aligned(bytemuck::cast_slice(&[1.0f32, -3.0].repeat(rows)));
+        let input = Tensor { dtype: DType::Fp32, shape: vec![rows, 2], data };
+        let came = engine.run(&[Some(input.view())])?;
+        let expected: &[u8] = bytemuck::cast_slice(&[2.0f32, -6.0]);
+        if came.len() != 1 || *came[0].data != *expected.repeat(rows) {
+            return Err(EngineError::Fault(format!("expected twice {input:?}, got {came:?}")));
+        }
     }
+    Ok(())
 }
 
 /// An ONNX file, read once: every session is made from the same bytes.
 #[derive(Debug)]
 pub struct OnnxFile {
-    path: PathBuf,
-    bytes: Vec<u8>,
+    file: Arc<File>,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     metadata: BTreeMap<String, String>,
@@ -139,29 +146,30 @@ impl OnnxFile {
     /// A file that cannot be read, is no valid model, needs an unknown operator, or has an input or
     /// output that is no tensor of a [`DType`], is a fault that names the file and the reason.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        Self::read(path)
-            .map_err(|reason| EngineError::Fault(format!("{}: {reason}", path.display())))
+        let file = File { path: path.into(), bytes: Vec::new() };
+        match fs::read(path) {
+            Ok(bytes) => Self::of_file(File { bytes, ..file }),
+            Err(error) => Err(file.fault(&error)),
+        }
     }
 
     /// Opens the content of a file that lies nowhere; `name` is for messages.
     pub fn of_content(name: &str, bytes: Vec<u8>) -> Result<Self, EngineError> {
-        let path = Path::new(name);
-        let opened = match weights::are_inside(&bytes) {
-            Ok(true) => Self::of_bytes(path, bytes),
-            Ok(false) => Err("expected all weights inside the model, got external data".into()),
-            Err(error) => Err(error),
-        };
-        opened.map_err(|reason| EngineError::Fault(format!("{name}: {reason}")))
+        let inside = weights::are_inside(&bytes);
+        let file = File { path: name.into(), bytes };
+        match inside {
+            Ok(true) => Self::of_file(file),
+            Ok(false) => {
+                Err(file.fault(&"expected all weights inside the model, got external data"))
+            }
+            Err(error) => Err(file.fault(&error)),
+        }
     }
 
-    fn read(path: &Path) -> Result<Self, String> {
-        let bytes = fs::read(path).map_err(|error| error.to_string())?;
-        Self::of_bytes(path, bytes)
-    }
-
-    fn of_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, String> {
-        let session = session(path, &bytes).map_err(|error| error.to_string())?;
-        let mut inputs = specs("input", session.inputs())?;
+    fn of_file(file: File) -> Result<Self, EngineError> {
+        let session = file.session(Place::default())?;
+        let named = |reason: String| file.fault(&reason);
+        let mut inputs = specs("input", session.inputs()).map_err(named)?;
         for initializer in session.overridable_initializers() {
             // One that no client can give is a weight like any other.
             let input = spec("input", initializer.name(), initializer.dtype());
@@ -169,10 +177,9 @@ impl OnnxFile {
         }
         Ok(Self {
             inputs,
-            outputs: specs("output", session.outputs())?,
-            metadata: metadata(&session)?,
-            path: path.into(),
-            bytes,
+            outputs: specs("output", session.outputs()).map_err(named)?,
+            metadata: metadata(&session).map_err(named)?,
+            file: file.into(),
             first: Mutex::new(Some(session)),
         })
     }
@@ -184,7 +191,11 @@ impl OnnxFile {
 
     /// Where the file lies.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
+    }
+
+    fn bucketed(&self, memory: Box<dyn Memory>, place: Place) -> Result<Bucketed, EngineError> {
+        Bucketed::new(self.file.clone(), &self.inputs, &self.outputs, memory, place)
     }
 
     /// The file's own key-value metadata.
@@ -203,67 +214,26 @@ impl Source for OnnxFile {
     }
 
     fn engine(&self, device: Device, gpu: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
-        let fault = |error: ort::Error| {
-            EngineError::Fault(format!("{}: {}", self.path.display(), error.message()))
-        };
+        if let Device::Cuda(number) = device {
+            let runtime = cuda::Runtime::open()?;
+            let memory = runtime.memory(number)?;
+            let place = Place { device, gpu, stream: memory.stream(), graphs: true };
+            return Ok(Box::new(self.bucketed(Box::new(memory), place)?));
+        }
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let session = match first {
             Some(session) => session,
-            None => session(&self.path, &self.bytes).map_err(fault)?,
+            None => self.file.session(Place::default())?,
         };
-        let inputs = self.inputs.iter();
-        let inputs = inputs.map(|input| (input.name.clone(), input.dims.is_empty())).collect();
-        Ok(Box::new(OnnxEngine { session, inputs }))
+        Ok(Box::new(Plain::new(session, &self.inputs, None)))
     }
 }
 
-/// A session on one thread: the shards are the parallelism, so it needs none of its own.
-fn session(path: &Path, bytes: &[u8]) -> ort::Result<Session> {
-    builder(path)?.commit_from_memory(bytes)
-}
-
-fn environment() -> ort::Result<Environment> {
-    RUNTIME
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .as_ref()
-        .map(|runtime| runtime.environment.clone())
-        .ok_or_else(|| ort::Error::new("ONNX Runtime has not been loaded"))
-}
-
-/// What every session has in common; the path is that of its file.
-fn builder(path: &Path) -> ort::Result<SessionBuilder> {
-    let environment = environment()?;
-    // Where weights that are not in the file itself are looked for.
-    let folder = path.parent().unwrap_or(Path::new("")).to_string_lossy();
-    Session::builder(&environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_deterministic_compute(true)?
-        .with_intra_threads(1)?
-        .with_inter_threads(1)?
-        .with_intra_op_spinning(false)?
-        .with_inter_op_spinning(false)?
-        // Patterns are kept for every shape ever seen, and cost a tenth where batch sizes vary.
-        .with_memory_pattern(false)?
-        .with_config_entry("session.model_external_initializers_file_folder_path", folder)
-        .map_err(ort::Error::from)
-}
-
-/// Has a session run on a device, or fail: never on another one.
-fn on(builder: SessionBuilder, device: Device, gpu: GpuOptions) -> ort::Result<SessionBuilder> {
-    let Device::Cuda(number) = device else { return Ok(builder) };
-    let mut cuda = ep::CUDA::default()
-        .with_device_id(number as i32)
-        // A larger step than asked for is memory that no other model has.
-        .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
-        // The default tries every algorithm, and what it takes then depends on the moment.
-        .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
-        // The library's own default is on.
-        .with_tf32(gpu.tf32);
-    if gpu.memory_limit > 0 {
-        cuda = cuda.with_memory_limit(gpu.memory_limit);
-    }
-    Ok(builder.with_execution_providers([cuda.build().error_on_failure()])?)
+fn environment() -> Result<Environment, EngineError> {
+    let runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let environment = runtime.as_ref().map(|runtime| runtime.environment.clone());
+    // Not an error of `ort`, which would look for a library to make one.
+    environment.ok_or_else(|| EngineError::Fault("ONNX Runtime has not been loaded".into()))
 }
 
 fn specs(side: &str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, String> {
@@ -274,7 +244,7 @@ fn spec(side: &str, name: &str, kind: &ValueType) -> Result<TensorSpec, String> 
     let ValueType::Tensor { ty, shape, .. } = kind else {
         return Err(format!("{side} '{name}': expected a tensor, got {kind}"));
     };
-    let dtype = dtype(*ty).ok_or_else(|| {
+    let dtype = value::dtype(*ty).ok_or_else(|| {
         let known = DType::ALL.map(DType::name).join(", ");
         format!("{side} '{name}': expected elements of one of {known}; got {ty}")
     })?;
@@ -292,180 +262,21 @@ fn metadata(session: &Session) -> Result<BTreeMap<String, String>, String> {
         .collect()
 }
 
-fn dtype(element: TensorElementType) -> Option<DType> {
-    Some(match element {
-        TensorElementType::Bool => DType::Bool,
-        TensorElementType::Uint8 => DType::Uint8,
-        TensorElementType::Uint16 => DType::Uint16,
-        TensorElementType::Uint32 => DType::Uint32,
-        TensorElementType::Uint64 => DType::Uint64,
-        TensorElementType::Int8 => DType::Int8,
-        TensorElementType::Int16 => DType::Int16,
-        TensorElementType::Int32 => DType::Int32,
-        TensorElementType::Int64 => DType::Int64,
-        TensorElementType::Float16 => DType::Fp16,
-        TensorElementType::Bfloat16 => DType::Bf16,
-        TensorElementType::Float32 => DType::Fp32,
-        TensorElementType::Float64 => DType::Fp64,
-        TensorElementType::String => DType::Bytes,
-        _ => return None,
-    })
-}
-
-/// Runs a file's graph on the CPU.
-#[derive(Debug)]
-pub struct OnnxEngine {
-    session: Session,
-    /// Each with whether the graph takes it as a scalar, whatever axes of size 1 clients send.
-    inputs: Vec<(String, bool)>,
-}
-
-impl Engine for OnnxEngine {
-    fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
-        let mut values = Vec::with_capacity(inputs.len());
-        for ((name, is_scalar), view) in self.inputs.iter().zip(inputs) {
-            if let Some(mut view) = *view {
-                if *is_scalar {
-                    view.shape = &[];
-                }
-                values.push((Cow::Borrowed(&**name), borrowed(&view)?));
-            }
-        }
-        let outputs = self.session.run(values).map_err(|error| run_error(&error))?;
-        (0..outputs.len()).map(|index| copied(&outputs[index])).collect()
-    }
-}
-
-/// Evaluates an expression with a name for the Rust type of a [`DType`]'s elements; strings, which
-/// have none, by an expression of their own.
-macro_rules! with_type {
-    ($dtype:expr, $T:ident => $body:expr, strings => $strings:expr) => {
-        match $dtype {
-            DType::Bool => with_type!(@ bool, $T => $body),
-            DType::Uint8 => with_type!(@ u8, $T => $body),
-            DType::Uint16 => with_type!(@ u16, $T => $body),
-            DType::Uint32 => with_type!(@ u32, $T => $body),
-            DType::Uint64 => with_type!(@ u64, $T => $body),
-            DType::Int8 => with_type!(@ i8, $T => $body),
-            DType::Int16 => with_type!(@ i16, $T => $body),
-            DType::Int32 => with_type!(@ i32, $T => $body),
-            DType::Int64 => with_type!(@ i64, $T => $body),
-            DType::Fp16 => with_type!(@ f16, $T => $body),
-            DType::Bf16 => with_type!(@ bf16, $T => $body),
-            DType::Fp32 => with_type!(@ f32, $T => $body),
-            DType::Fp64 => with_type!(@ f64, $T => $body),
-            DType::Bytes => $strings,
-        }
-    };
-    (@ $rust:ty, $T:ident => $body:expr) => {{
-        type $T = $rust;
-        $body
-    }};
-}
-
-/// A value over the view's own bytes.
-fn borrowed<'a>(view: &TensorView<'a>) -> Result<SessionInputValue<'a>, EngineError> {
-    let fault = |error: &dyn std::fmt::Display| {
-        EngineError::Fault(format!("{} {:?}: {error}", view.dtype.name(), view.shape))
-    };
-    with_type!(view.dtype, T => {
-        let elements: &[T] = elements(view.data).map_err(|error| fault(&error))?;
-        let value = TensorRef::from_array_view((view.shape, elements)).map_err(|error| fault(&error))?;
-        Ok(value.into())
-    }, strings => {
-        let value = string_tensor(view).map_err(|error| fault(&error))?;
-        Ok(value.into())
-    })
-}
-
-/// A value with these strings. ONNX Runtime's strings are bytes of any kind, but `ort` would end
-/// them at a NUL and refuse what is no UTF-8: so each is put into the value's own memory.
-#[allow(unsafe_code)]
-fn string_tensor(view: &TensorView<'_>) -> ort::Result<ort::value::Tensor<String>> {
-    let empty = vec![""; view.shape.iter().product()];
-    let mut value = ort::value::Tensor::from_string_array((view.shape, &*empty))?;
-    for (index, element) in strings::elements(view.data).enumerate() {
-        let mut buffer = ptr::null_mut();
-        // SAFETY: the value is a string tensor of more elements than the index, and nothing else
-        // knows it yet; on success the buffer is its element's own, of the length asked for.
-        unsafe {
-            let status = (ort::api().GetResizedStringTensorElementBuffer)(
-                value.ptr_mut(),
-                index,
-                element.len(),
-                &mut buffer,
-            );
-            ort::Error::result_from_status(status)?;
-            ptr::copy_nonoverlapping(element.as_ptr(), buffer.cast(), element.len());
-        }
-    }
-    Ok(value)
-}
-
-/// The strings of a value, as a BYTES tensor holds them.
-#[allow(unsafe_code)]
-fn strings_of(value: &DynValue, count: usize) -> ort::Result<BytesMut> {
-    let mut size = 0;
-    // SAFETY: the value is a string tensor, and the size is written to memory of ours.
-    unsafe {
-        let status = (ort::api().GetStringTensorDataLength)(value.ptr(), &mut size);
-        ort::Error::result_from_status(status)?;
-    }
-    let mut text = vec![0u8; size];
-    let mut starts = vec![0; count];
-    // SAFETY: as above; both buffers are as long as is said.
-    unsafe {
-        let status = (ort::api().GetStringTensorContent)(
-            value.ptr(),
-            text.as_mut_ptr().cast(),
-            size,
-            starts.as_mut_ptr(),
-            count,
-        );
-        ort::Error::result_from_status(status)?;
-    }
-    let mut data = BytesMut::with_capacity(size + 4 * count);
-    for (index, start) in starts.iter().enumerate() {
-        let end = starts.get(index + 1).copied().unwrap_or(size);
-        strings::put(&text[*start..end], &mut data);
-    }
-    Ok(data)
-}
-
-fn elements<T: CheckedBitPattern>(data: &[u8]) -> Result<&[T], checked::CheckedCastError> {
-    // Nothing may lie at any address.
-    if data.is_empty() { Ok(&[]) } else { checked::try_cast_slice(data) }
-}
-
-fn copied(value: &DynValue) -> Result<Tensor, EngineError> {
-    let ValueType::Tensor { ty, .. } = value.dtype() else {
-        return Err(EngineError::Fault(format!(
-            "expected a tensor, the graph gave {}",
-            value.dtype()
-        )));
-    };
-    let dtype = dtype(*ty)
-        .ok_or_else(|| EngineError::Fault(format!("the graph gave elements of type {ty}")))?;
-    with_type!(dtype, T => {
-        let (shape, elements) = value.try_extract_tensor::<T>().map_err(|error| run_error(&error))?;
-        Ok(Tensor {
-            dtype,
-            shape: shape.iter().map(|&dim| dim as usize).collect(),
-            data: Bytes::copy_from_slice(bytemuck::cast_slice(elements)),
-        })
-    }, strings => {
-        let shape: Vec<_> = value.shape().iter().map(|&dim| dim as usize).collect();
-        let data = strings_of(value, shape.iter().product()).map_err(|error| run_error(&error))?;
-        Ok(Tensor { dtype, shape, data: data.freeze() })
-    })
-}
-
-/// What a kernel says of values that it does not take is the caller's, all else is ours.
+/// What a kernel says of values that it does not take is the caller's; what CUDA and its libraries
+/// say is the device's; all else is ours.
 fn run_error(error: &ort::Error) -> EngineError {
-    let text = error.message();
+    let text = error.message().to_owned();
     // A division by zero carries no code of its own.
     let refused = error.code() == ort::ErrorCode::InvalidArgument
         || text.contains("Integer division by zero")
         || text.contains("Integer modulo by zero");
-    if refused { EngineError::Refused(text.into()) } else { EngineError::Fault(text.into()) }
+    // "CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=...", and the
+    // same of CUBLAS, CUDNN, ... Too little memory is no end of what there is.
+    let lost =
+        text.contains(" failure ") && text.contains("; GPU=") && !text.contains("out of memory");
+    match (refused, lost) {
+        (_, true) => EngineError::Device(text),
+        (true, _) => EngineError::Refused(text),
+        _ => EngineError::Fault(text),
+    }
 }
