@@ -82,9 +82,9 @@ def test_two_engines_on_one_gpu_answer_alike(tmp_path: Path, serve: Serve) -> No
 def test_a_model_that_does_not_fit_is_refused_and_the_others_are_served(
     tmp_path: Path, serve: Serve
 ) -> None:
-    files.save(wide(4096), tmp_path, "large")  # 64 MiB
+    files.save(wide(8192), tmp_path, "large")  # 256 MiB
     small = files.save(files.layers(), tmp_path, "small")
-    server = serve(tmp_path, "--device=cuda", "--gpu-memory-limit=33554432")
+    server = serve(tmp_path, "--device=cuda", f"--gpu-memory-limit={128 * 2**20}")
     assert "not served: " in server.line("large")
     assert "memory" in server.line("large")
     assert asked(server, "small", small, 20) <= GPU_TOLERANCE

@@ -68,7 +68,10 @@ class Group:
 
 
 class Cuda:
-    """CUDA, for one ONNX Runtime. Each part is looked at when it is first asked for, and once."""
+    """CUDA, for one ONNX Runtime. Each part is looked at when it is first asked for, and once.
+
+    The module that looks is imported then as well: a server without a GPU needs no ctypes.
+    """
 
     def __init__(self, runtime: Path, trial: Callable[[str], None] = try_device) -> None:
         """Look at nothing yet.
