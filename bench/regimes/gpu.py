@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench import load, questions, servers
@@ -105,10 +106,11 @@ def _in_process(file: Path, rows: int, way: str, cores: set[int]) -> Contender:
 
 def _share_busy(asked: Contender) -> str:
     """The share of the time in which the GPU ran something, by its driver, under this load."""
-    query = ["nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader"]
-    with subprocess.Popen([*query, "--loop-ms=200"], stdout=subprocess.PIPE, text=True) as watch:
-        asked.run(3)
-        watch.terminate()
-        assert watch.stdout is not None
-        seen = [int(line.split()[0]) for line in watch.stdout]
+    query = ["nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    seen = []
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(asked.run, 3)
+        while not asking.done():
+            seen.append(int(subprocess.check_output(query, text=True)))
+        asking.result()
     return f"GPU busy {sum(seen) / len(seen):.0f} % of the time"
