@@ -173,7 +173,7 @@ def _model(client: "Client", options: argparse.Namespace) -> None:
         *(("output", _tensor_line(spec)) for spec in model.outputs),
         ("labels", ", ".join(model.labels) or "-"),
         ("thresholds", ", ".join(f"{t:g}" for t in model.thresholds) or "-"),
-        ("device", model.device),
+        ("device", f"{model.device} ({why})" if (why := model.device_reason) else model.device),
         ("largest batch", f"{model.max_batch_size} rows" if model.max_batch_size else "no batches"),
         ("rows independent", "yes" if model.rows_independent else "no"),
         *(("versions", f"{v.version} {v.state} {v.reason}") for v in model.versions),

@@ -34,6 +34,9 @@ pub struct Lanes {
     threads: Vec<EngineThread>,
 }
 
+/// Hears when the last lane is out, and why; and of nothing when one is back.
+pub type Tell = Box<dyn Fn(Option<&str>) + Send + Sync>;
+
 /// What lanes are started with.
 pub struct Crew {
     /// What they run.
@@ -42,8 +45,8 @@ pub struct Crew {
     pub maker: Arc<Maker>,
     /// Waits between the tries to get another engine.
     pub pauses: Vec<Duration>,
-    /// Hears when the last lane is out, and why; and of nothing when one is back.
-    pub tell: Box<dyn Fn(Option<&str>) + Send + Sync>,
+    /// Hears how they are.
+    pub tell: Tell,
 }
 
 impl fmt::Debug for Crew {
@@ -232,5 +235,138 @@ impl Drop for Lanes {
         self.shared.changed.notify_all();
         self.shared.closing.notify_all();
         self.threads.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::engine::fake::Fake;
+    use crate::engine::{EngineError, Source};
+    use crate::metrics::Metrics;
+    use crate::model::{ModelSpec, Report};
+    use crate::pace::Pace;
+    use crate::queue::{Answer, Data, Depth, Input, Size};
+    use crate::tensor::DType;
+
+    const GPU: Device = Device::Cuda(0);
+
+    fn spec(fake: &Fake) -> ModelSpec {
+        ModelSpec {
+            name: "fake".into(),
+            version: 1,
+            inputs: fake.inputs().to_vec(),
+            outputs: fake.outputs().to_vec(),
+            max_batch_size: 8,
+            task: None,
+            labels: vec![],
+            thresholds: vec![],
+            tolerance: 0.0,
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
+            batching: Default::default(),
+            config: Default::default(),
+        }
+    }
+
+    /// One lane, with what it counts and what it tells.
+    struct Alone {
+        lanes: Arc<Lanes>,
+        depth: Arc<Depth>,
+        metrics: Arc<LaneMetrics>,
+        told: mpsc::Receiver<Option<String>>,
+    }
+
+    fn alone(fake: &Fake, pauses: Vec<Duration>) -> Alone {
+        let report = Report { rows_independent: true, ..Default::default() };
+        let model = Arc::new(Model { spec: spec(fake), report });
+        let (source, spec) = (Box::new(fake.clone()), spec(fake));
+        let maker = Maker { source, spec, samples: vec![], gpu: Default::default() };
+        let maker = Arc::new(maker);
+        let depth = Depth::new(100, 1000, &model.spec.batching, Pace::unknown());
+        let queue = Queue::new(depth.clone(), 8, &model.spec.batching);
+        let runner =
+            Runner::new(model.clone(), Metrics::default().writer("fake", 1), depth.clone());
+        let thread = EngineThread::start("lane".into()).expect("a thread");
+        let (of_lane, report) = (maker.clone(), model.report.clone());
+        let made = thread.run(move |slot| of_lane.more(GPU, &report).map(|it| *slot = Some(it)));
+        made.recv().expect("no panic").expect("an engine");
+        let metrics = LaneMetrics::new(GPU.to_string());
+        let lane = Lane { device: GPU, thread, runner, metrics: metrics.clone() };
+        let (teller, told) = mpsc::channel();
+        let tell: Tell = Box::new(move |lost| drop(teller.send(lost.map(str::to_owned))));
+        let lanes = Lanes::start(queue, vec![lane], Crew { model, maker, pauses, tell });
+        Alone { lanes, depth, metrics, told }
+    }
+
+    impl Alone {
+        fn ask(&self, value: f32) -> crate::error::Result<Answer> {
+            let data = Data::Here(bytes::Bytes::copy_from_slice(&value.to_le_bytes()));
+            let input = Input { dtype: DType::Fp32, shape: vec![1, 1], data };
+            let size = Size { rows: 1, bytes: 4, priority: 0 };
+            self.depth.enter(size).expect("room");
+            let (reply, answer) = oneshot::channel();
+            let (inputs, queued) = (vec![Some(input)], Instant::now());
+            self.lanes.push(Job { inputs, size, deadline: None, expiry: None, queued, reply });
+            answer.blocking_recv().expect("an answer")
+        }
+    }
+
+    #[test]
+    fn a_lane_that_gets_no_other_engine_is_given_up_and_takes_nothing_more() {
+        let fake = Fake::new(1);
+        let alone = alone(&fake, vec![Duration::ZERO; 2]);
+        alone.ask(1.0).expect("answered");
+        fake.break_devices(&[GPU]);
+        let error = alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
+        assert_eq!(error, Error::Fault { model: "fake".into() });
+        let reason = alone.told.recv().expect("told").expect("a reason");
+        assert_eq!(reason, "no engine is left on cuda:0; the server's log says why");
+        // The thread has nothing to do any more.
+        while Arc::strong_count(&alone.lanes.shared) > 1 {
+            std::thread::yield_now();
+        }
+        fake.break_devices(&[]);
+        let error = alone.ask(1.0).expect_err("nobody is left");
+        assert_eq!(error, Error::NotReady { model: "fake".into(), version: 1, reason });
+        assert_eq!(alone.depth.rows(), 0, "its room is given back");
+        assert_eq!((alone.metrics.alive.load(Relaxed), alone.metrics.faults.load(Relaxed)), (0, 1));
+        assert!(alone.told.try_recv().is_err(), "told once");
+    }
+
+    #[test]
+    fn lanes_end_while_one_waits_for_its_next_try() {
+        let fake = Fake::new(1);
+        let alone = alone(&fake, vec![Duration::from_secs(3600)]);
+        fake.break_devices(&[GPU]);
+        alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
+        alone.told.recv().expect("told").expect("a reason");
+        drop(alone.lanes);
+    }
+
+    #[test]
+    fn an_engine_is_given_up_before_another_is_made() {
+        /// At most one at a time, as where memory has room for one.
+        #[derive(Debug)]
+        struct One(Fake, Arc<()>);
+        impl Source for One {
+            fn inputs(&self) -> &[crate::model::TensorSpec] {
+                self.0.inputs()
+            }
+            fn outputs(&self) -> &[crate::model::TensorSpec] {
+                self.0.outputs()
+            }
+            fn engine(
+                &self,
+                device: Device,
+                gpu: crate::engine::device::GpuOptions,
+            ) -> Result<Box<dyn Engine>, EngineError> {
+                self.0.engine(device, gpu)
+            }
+        }
     }
 }

@@ -143,5 +143,6 @@ fn wire_model(model: &model::Model, versions: Vec<ModelVersion>) -> Model {
         max_batch_size: spec.max_batch_size as u32,
         preferred_batch_size: report.preferred_batch_size as u32,
         rows_independent: report.rows_independent,
+        device_reason: report.device_reason.clone(),
     }
 }
