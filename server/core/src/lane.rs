@@ -245,8 +245,8 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::engine::Source;
     use crate::engine::fake::Fake;
-    use crate::engine::{EngineError, Source};
     use crate::metrics::Metrics;
     use crate::model::{ModelSpec, Report};
     use crate::pace::Pace;
@@ -346,27 +346,5 @@ mod tests {
         alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
         alone.told.recv().expect("told").expect("a reason");
         drop(alone.lanes);
-    }
-
-    #[test]
-    fn an_engine_is_given_up_before_another_is_made() {
-        /// At most one at a time, as where memory has room for one.
-        #[derive(Debug)]
-        struct One(Fake, Arc<()>);
-        impl Source for One {
-            fn inputs(&self) -> &[crate::model::TensorSpec] {
-                self.0.inputs()
-            }
-            fn outputs(&self) -> &[crate::model::TensorSpec] {
-                self.0.outputs()
-            }
-            fn engine(
-                &self,
-                device: Device,
-                gpu: crate::engine::device::GpuOptions,
-            ) -> Result<Box<dyn Engine>, EngineError> {
-                self.0.engine(device, gpu)
-            }
-        }
     }
 }

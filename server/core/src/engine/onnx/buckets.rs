@@ -90,23 +90,19 @@ impl Bucketed {
     ) -> Result<Self, EngineError> {
         let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut place = place;
-        let mut graphs = String::from("off: its rows depend on each other");
-        let first = file.session(place).or_else(|error| {
+        let mut graphs = String::from("off: its rows are not known to be independent");
+        let mut plain = open(&file, inputs, &*memory, place);
+        if let (Err(error), true) = (&plain, place.graphs) {
             // Control flow, or operators that the device does not have.
-            graphs = off(&error);
-            let is_choice = std::mem::take(&mut place.graphs);
-            if is_choice { file.session(place) } else { Err(error) }
-        });
-        let session = first.map_err(|error| with_room(error, &*memory, 0))?;
-        warn_of_others(&session, &file);
-        let plain = Plain::new(session, inputs, Some(Options::eager(true)?));
+            graphs = off(error);
+            place.graphs = false;
+            plain = open(&file, inputs, &*memory, place);
+        }
+        let (plain, ready) = (plain?, None);
         let (inputs, outputs) = (inputs.to_vec(), outputs.to_vec());
-        let ready = None;
         Ok(Self(Some(Parts { ready, plain, memory, file, inputs, outputs, place, graphs })))
     }
-}
 
-impl Bucketed {
     fn parts(&mut self) -> &mut Parts {
         self.0.as_mut().expect("they are there until it is dropped")
     }
@@ -132,7 +128,19 @@ impl Engine for Bucketed {
 
     fn prepare(&mut self, most_rows: usize) -> Result<(), EngineError> {
         let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        self.parts().prepare(most_rows)
+        let parts = self.parts();
+        let mut made = parts.prepare(most_rows);
+        if let (Err(error), true) = (&made, parts.place.graphs) {
+            let reason = off(error);
+            self.0 = self.0.take().map(|parts| parts.without_graphs(reason)).transpose()?;
+            made = self.parts().prepare(most_rows);
+        }
+        match made {
+            // Such as a network that does not take zeros.
+            Err(error) if !is_final(&error) => self.parts().graphs = off(&error),
+            made => return made,
+        }
+        Ok(())
     }
 
     fn sizes(&self) -> Vec<usize> {
@@ -156,30 +164,24 @@ impl Parts {
             return Ok(());
         }
         let rows = self.sizes(most_rows);
-        let mut made = self.make(&rows, has_batch);
-        if let (Err(error), true) = (&made, self.place.graphs) {
-            let reason = off(error);
-            self.place.graphs = false;
-            // What the failed capture has left must go before the next session is made.
-            self.plain = Plain::new(
-                self.file.session(self.place)?,
-                &self.inputs,
-                Some(Options::eager(true)?),
-            );
-            made = self.make(&rows, has_batch);
-            self.graphs = reason;
-        } else if self.place.graphs {
+        let ready = self.make(&rows, has_batch);
+        let needed = self.bytes(rows.last().copied());
+        self.ready = Some(ready.map_err(|error| with_room(error, &*self.memory, needed))?);
+        if self.place.graphs {
             self.graphs = "on".into();
         }
-        match made {
-            Ok(ready) => self.ready = Some(ready),
-            Err(error) if is_final(&error) => {
-                return Err(with_room(error, &*self.memory, self.bytes(rows.last().copied())));
-            }
-            // Such as a network that does not take zeros.
-            Err(error) => self.graphs = off(&error),
-        }
         Ok(())
+    }
+
+    /// The same with a session that captures nothing, for this reason. What a failed capture has left
+    /// goes first, and the stream that it may have spoilt.
+    fn without_graphs(self, graphs: String) -> Result<Self, EngineError> {
+        let Self { ready, plain, memory, file, inputs, outputs, place, .. } = self;
+        drop((ready, plain));
+        let memory = memory.anew()?;
+        let place = Place { graphs: false, ..place };
+        let plain = open(&file, &inputs, &*memory, place)?;
+        Ok(Self { ready: None, plain, memory, file, inputs, outputs, place, graphs })
     }
 
     /// 1, 2, 4, ... rows and the most, as far as their memory is reasonable.
@@ -302,6 +304,19 @@ impl Ready {
         };
         Ok(self.outputs.iter_mut().map(answer).collect())
     }
+}
+
+/// A session in this memory, for runs as they come.
+fn open(
+    file: &File,
+    inputs: &[TensorSpec],
+    memory: &dyn Memory,
+    place: Place,
+) -> Result<Plain, EngineError> {
+    let place = Place { stream: memory.stream(), ..place };
+    let session = file.session(place).map_err(|error| with_room(error, memory, 0))?;
+    warn_of_others(&session, file);
+    Ok(Plain::new(session, inputs, Some(Options::eager(true)?)))
 }
 
 /// Why a tensor cannot lie in fixed memory, if so.

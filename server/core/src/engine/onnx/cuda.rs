@@ -185,13 +185,6 @@ impl Drop for Lane {
     }
 }
 
-impl Cuda {
-    /// The stream, as an address.
-    pub fn stream(&self) -> usize {
-        self.0.stream.expose_provenance()
-    }
-}
-
 impl Memory for Cuda {
     #[allow(unsafe_code)]
     fn pair(&self, bytes: usize) -> Result<Box<dyn Pair>, EngineError> {
@@ -216,6 +209,14 @@ impl Memory for Cuda {
         }
         pair.upload(bytes)?;
         Ok(Box::new(pair))
+    }
+
+    fn anew(&self) -> Result<Box<dyn Memory>, EngineError> {
+        Ok(Box::new(self.0.runtime.clone().memory(self.0.number)?))
+    }
+
+    fn stream(&self) -> usize {
+        self.0.stream.expose_provenance()
     }
 
     #[allow(unsafe_code)]

@@ -12,6 +12,12 @@ pub(super) trait Memory: Send + fmt::Debug {
     /// So many bytes of the host, and as many of the device, all zero.
     fn pair(&self, bytes: usize) -> Result<Box<dyn Pair>, EngineError>;
 
+    /// Memory of the same device, in whose order there is nothing yet.
+    fn anew(&self) -> Result<Box<dyn Memory>, EngineError>;
+
+    /// What the order is kept by: a stream's address, or 0.
+    fn stream(&self) -> usize;
+
     /// Waits until everything that has been begun is over.
     fn wait(&self) -> Result<(), EngineError>;
 

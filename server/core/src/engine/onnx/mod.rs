@@ -214,13 +214,14 @@ impl Source for OnnxFile {
     }
 
     fn engine(&self, device: Device, gpu: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Device::Cuda(number) = device {
-            let runtime = cuda::Runtime::open()?;
-            let memory = runtime.memory(number)?;
-            let place = Place { device, gpu, stream: memory.stream(), graphs: true };
+            // It would hold all weights for nothing.
+            drop(first);
+            let memory = cuda::Runtime::open()?.memory(number)?;
+            let place = Place { device, gpu, graphs: true, ..Place::default() };
             return Ok(Box::new(self.bucketed(Box::new(memory), place)?));
         }
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let session = match first {
             Some(session) => session,
             None => self.file.session(Place::default())?,

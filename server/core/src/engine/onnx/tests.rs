@@ -46,6 +46,14 @@ impl Memory for Host {
         Ok(Box::new(HostPair { host: words.clone(), device: words, bytes }))
     }
 
+    fn anew(&self) -> Result<Box<dyn Memory>, EngineError> {
+        Ok(Box::new(Self))
+    }
+
+    fn stream(&self) -> usize {
+        0
+    }
+
     fn wait(&self) -> Result<(), EngineError> {
         Ok(())
     }
@@ -345,17 +353,25 @@ impl FakeCuda {
     }
 
     fn memory(&self) -> InHost {
-        InHost(self.runtime.clone().memory(3).expect("a device"))
+        InHost(Box::new(self.runtime.clone().memory(3).expect("a device")))
     }
 }
 
 /// Its device memory is the host's, and ONNX Runtime is told so.
 #[derive(Debug)]
-struct InHost(cuda::Cuda);
+struct InHost(Box<dyn Memory>);
 
 impl Memory for InHost {
     fn pair(&self, bytes: usize) -> Result<Box<dyn Pair>, EngineError> {
         self.0.pair(bytes)
+    }
+
+    fn anew(&self) -> Result<Box<dyn Memory>, EngineError> {
+        Ok(Box::new(Self(self.0.anew()?)))
+    }
+
+    fn stream(&self) -> usize {
+        self.0.stream()
     }
 
     fn wait(&self) -> Result<(), EngineError> {
@@ -404,6 +420,21 @@ fn a_cuda_error_is_the_devices_and_its_text_is_told() {
     let error = engine.run(&[Some(input.view())]).expect_err("it fails");
     let text = "cuda:3: cudaMemcpyAsync: CUDA error 700: the fake's error".to_owned();
     assert_eq!(error, EngineError::Device(text));
+}
+
+#[test]
+fn what_cannot_be_captured_is_run_without_graphs_on_another_stream() {
+    let cuda = FakeCuda::build("no_capture");
+    let file = open(perceptron());
+    let place = Place { graphs: true, ..Place::default() };
+    let mut engine = file.bucketed(Box::new(cuda.memory()), place).expect("an engine");
+    cuda.call("fake_fail", 900);
+    engine.prepare(8).expect("it fits");
+    assert_eq!(engine.graphs(), "off: cuda:3: cudaMalloc: CUDA error 900: the fake's error");
+    assert_eq!(engine.sizes(), [1, 2, 4, 8]);
+    let inputs = [floats(&[3, 10], &numbers(3, 30))];
+    assert_eq!(run(&mut engine, &inputs), run(&mut *plain(&file), &inputs));
+    assert_eq!(cuda.call("fake_alive", 0), 3 * 2 + 2, "nothing is left of the first try");
 }
 
 #[test]
