@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Subcommands that other distributions answer: (module, function, extra, help).
 _ELSEWHERE = {
     "serve": ("sigmax_server.cli", "main", "server", "serve models over gRPC"),
+    "doctor": ("sigmax_server.doctor", "main", "server", "print what there is to run models on"),
     "train": ("sigmax_models.cli", "train_main", "models", "train the example networks"),
     "export": ("sigmax_models.cli", "export_main", "models", "export a network to a model file"),
 }
