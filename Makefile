@@ -13,6 +13,7 @@ UV_VERSION := 0.13.9
 # The tests make environments with it, too.
 export UV := $(CURDIR)/build/uv/$(UV_VERSION)/bin/uv
 BIN := $(VENV)/bin
+GPU := $(CURDIR)/build/gpu
 CARGO := cargo
 MANIFEST := --locked --manifest-path server/Cargo.toml
 
@@ -22,8 +23,8 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup build proto lint type test test-fast fuzz demo bench bench-compare soak \
-	perf-analyzer docker docker-gpu clean tools engine
+.PHONY: help setup build proto lint type test test-fast test-gpu fuzz demo bench bench-gpu \
+	bench-compare soak perf-analyzer docker docker-gpu clean tools engine gpu
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -63,6 +64,9 @@ test-fast: build ## Run the quick tests, in less than a minute.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --lib
 	$(BIN)/pytest -q -m "not slow" client/python/tests server/tests tests
 
+test-gpu: gpu ## Run the tests that need an NVIDIA GPU, in build/gpu with onnxruntime-gpu.
+	$(GPU)/bin/pytest -q -rs -m gpu
+
 fuzz: build ## Send mutated requests for some minutes.
 	SIGMAX_FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q tests/oip/test_fuzz.py
 
@@ -71,6 +75,9 @@ demo: build ## Train, export, serve and ask every network, and report.
 
 bench: build ## Measure every regime beside its peers, on this machine; REGIMES="small latency" some.
 	@$(BIN)/python -m bench $(REGIMES)
+
+bench-gpu: gpu ## Measure a GPU beside ONNX Runtime in process, in build/gpu with onnxruntime-gpu.
+	@$(GPU)/bin/python -m bench gpu
 
 bench-compare: build ## Measure BASE=commit beside this tree, in the same run.
 	@$(BIN)/python -m bench.compare $(or $(BASE),$(error say with what: BASE=commit)) $(REGIMES)
@@ -94,6 +101,12 @@ clean: ## Remove everything the other targets have made.
 
 engine:
 	@$(PYTHON) docker/engine.py
+
+# The same as .venv with the other ONNX Runtime: the two own the same files.
+gpu: build
+	@UV_PROJECT_ENVIRONMENT=$(GPU) $(UV) sync --locked --quiet --inexact --no-install-package onnxruntime
+	@$(UV) export --locked --quiet --package sigmax-server --extra gpu --no-dev --no-emit-workspace \
+	| $(UV) pip install --quiet --python $(GPU) --requirement -
 
 # Stops with one line where a tool is missing or too old.
 need = $(if $(shell command -v $(1)),,$(error $(1) is missing: $(2)))

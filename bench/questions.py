@@ -76,8 +76,8 @@ class Model:
         return np.asarray(probabilities, np.float32)
 
 
-def model_infer(server: Server, model: Model, count: int) -> Question:
-    """ModelInfer of so many rows, after the server has answered it bit for bit.
+def model_infer(server: Server, model: Model, count: int, tolerance: float = 0.0) -> Question:
+    """ModelInfer of so many rows, after the server has answered it bit for bit, or nearly so.
 
     Raises:
         RuntimeError: The server answered something else.
@@ -88,7 +88,7 @@ def model_infer(server: Server, model: Model, count: int) -> Question:
     with grpc.insecure_channel(server.address) as channel:
         stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = stub.ModelInfer(request, timeout=10)
-    _check(server, model, rows, answer.raw_output_contents[0])
+    _check(server, model, rows, answer.raw_output_contents[0], tolerance)
     return Question(MODEL_INFER, _framed(request), _framed(answer))
 
 
@@ -163,8 +163,10 @@ def classify(server: Server, model: Model, count: int) -> Question:
     return Question(CLASSIFY, _framed(request), None)
 
 
-def _check(server: Server, model: Model, rows: Rows, raw: bytes) -> None:
-    if raw != model.answer(rows).tobytes():
+def _check(server: Server, model: Model, rows: Rows, raw: bytes, tolerance: float = 0.0) -> None:
+    expected = model.answer(rows)
+    came = np.frombuffer(raw, np.float32).reshape(expected.shape)
+    if not np.abs(came - expected).max() <= tolerance:
         raise RuntimeError(f"{server.name} answers {len(rows)} rows unlike ONNX Runtime itself")
 
 

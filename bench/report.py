@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import onnxruntime  # type: ignore[import-untyped]
+
 from bench.measure import Measured
 from bench.servers import ROOT
 
@@ -94,7 +96,7 @@ def setting() -> dict[str, str]:
     cores = f"{os.cpu_count()} cores"
     return {
         "machine": f"{processor()}, {cores}, Linux {platform.release()}",
-        "versions": f"onnxruntime {version('onnxruntime')}, grpcio {version('grpcio')}, "
+        "versions": f"onnxruntime {onnxruntime.__version__}, grpcio {version('grpcio')}, "
         f"Python {platform.python_version()}",
         "commit": commit + changed,
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +57,16 @@ class Server:
             text = reply.read().decode()
         values = re.findall(rf'^{name}{{[^}}]*model="{model}"[^}}]*}} (\S+)$', text, re.MULTILINE)
         return sum(map(float, values))
+
+    def batch_rows(self, model: str, ask: Callable[[], object]) -> float:
+        """The rows of a model's batch, on average over what is asked."""
+        names = ("sigmax_batch_rows_sum", "sigmax_batch_rows_count")
+        before = [self.metric(name, model) for name in names]
+        ask()
+        rows, batches = (
+            self.metric(name, model) - earlier for name, earlier in zip(names, before, strict=True)
+        )
+        return rows / batches
 
     def at(self, address: str) -> "Server":
         """The same server, asked at another of its addresses."""

@@ -42,7 +42,7 @@ def main(variant: str) -> int:
     wrong = check_layers(variant, tag)
     wrong += check_running(tag)
     if variant == "gpu":
-        print("\nNot asked on a GPU: this release refuses --device cuda.")
+        print("\nNot asked on a GPU: there need be none where images are built.")
     for fault in wrong:
         print(f"DISAGREES: {fault}")
     if not wrong:

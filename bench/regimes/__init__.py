@@ -6,6 +6,7 @@ from bench.measure import Settings
 from bench.regimes import (
     connections,
     cores,
+    gpu,
     heavy,
     large,
     latency,
@@ -28,4 +29,5 @@ ALL: Mapping[str, Callable[[Settings], list[Line]]] = {
     "heavy": heavy.measure,
     "mixed": mixed.measure,
     "overload": overload.measure,
+    "gpu": gpu.measure,
 }

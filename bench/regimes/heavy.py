@@ -1,13 +1,10 @@
 """Models that are heavier than a turn of the loop, and what they do to a light one beside them."""
 
-from collections.abc import Callable
-
 from bench import load, questions, servers
 from bench.load import Load
 from bench.measure import Settings, in_process, in_turn
 from bench.questions import Model
 from bench.report import Goal, Line
-from bench.servers import Server
 
 # Of the light model, a second: far below what it can answer.
 LIGHT_RATE = 2000
@@ -29,7 +26,7 @@ def _alone(name: str, settings: Settings) -> list[Line]:
         question = questions.model_infer(ours, model, 1)
         nothing = questions.model_infer_of_anyone(Model("sequential"), 1)
         asked = load.closed("sigmax", ours, question, settings)
-        rows = _batch_rows(ours, model, lambda: asked.run(1))
+        rows = ours.batch_rows(model.name, lambda: asked.run(1))
         contenders = [
             asked,
             load.closed("no-op engine", noop, nothing, settings),
@@ -48,18 +45,6 @@ def _alone(name: str, settings: Settings) -> list[Line]:
         Line(regime, "no-op engine", idle),
         Line(regime, f"in process, {round(rows)} rows", limit, [], [f"{limit_s:,.0f} rows/s"]),
     ]
-
-
-def _batch_rows(server: Server, model: Model, ask: Callable[[], object]) -> float:
-    """The rows of a batch, on average over what is asked."""
-    names = ("sigmax_batch_rows_sum", "sigmax_batch_rows_count")
-    before = [server.metric(name, model.name) for name in names]
-    ask()
-    rows, batches = (
-        server.metric(name, model.name) - earlier
-        for name, earlier in zip(names, before, strict=True)
-    )
-    return rows / batches
 
 
 def _beside(name: str, settings: Settings) -> list[Line]:

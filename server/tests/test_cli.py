@@ -22,7 +22,9 @@ OTHER = {
     "max_connections": ("12", 12),
     "busy_poll_microseconds": ("50", 50),
     "listen": ("unix:/run/sigmax.sock", "unix:/run/sigmax.sock"),
-    "device": ("cpu", "cpu"),
+    "device": ("cuda:0,1", "cuda:0,1"),
+    "gpu_memory_limit": ("1073741824", 1073741824),
+    "tf32": ("true", True),
     "server_name": ("mine", "mine"),
     "grace_seconds": ("0.5", 0.5),
     "strict_readiness": ("false", False),
@@ -113,8 +115,8 @@ def test_a_bare_switch_means_true_and_takes_no_path() -> None:
         ("strict_readiness", "maybe", "expected true or false, got 'maybe'"),
         (
             "device",
-            "cuda:0",
-            "expected auto or cpu (this release runs models on the CPU only), got 'cuda:0'",
+            "cuda:1,1",
+            "expected auto, cpu, cuda, cuda:N, or several as cuda:0,1, got 'cuda:1,1'",
         ),
     ],
 )

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sigmax_server.config import ModelSpec, TensorSpec
+from sigmax_server.config import ModelSpec, Placement, TensorSpec
 from sigmax_server.describe import describe
+from sigmax_server.device import Choice
 from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import Found
 
 if TYPE_CHECKING:
     from sigmax_server._native import DType
 
+CPU = Choice(((Placement("cpu"),),), "")
 FOUND = Found("animal", 3, Path("animal"), Path("m.onnx"), (Path("test_data_set_0"),))
 
 
@@ -48,7 +50,7 @@ def graph(output: Sequence[int] = (-1, 3), dtype: "DType" = "FP32", **stated: ob
 
 
 def described(opened: Graph) -> ModelSpec:
-    return describe(opened, FOUND, 1024)
+    return describe(opened, FOUND, 1024, CPU)
 
 
 def refused(opened: Graph) -> str:

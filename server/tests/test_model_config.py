@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sigmax_server import model_config
 from sigmax_server._native import read_config
-from sigmax_server.config import Batching, ModelSpec, QueuePolicy
+from sigmax_server.config import Batching, ModelSpec, Placement, QueuePolicy
 from sigmax_server.describe import describe
+from sigmax_server.device import Choice, Group
 from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import Found
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
@@ -35,6 +36,9 @@ class Graph:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+CPU = Choice(((Placement("cpu"),),), "")
+
+
 def graph(*dims: int) -> Graph:
     return Graph(
         [Tensor("x", "FP32", dims or (-1, 4)), Tensor("bias", "FP32", (4,), optional=True)],
@@ -42,10 +46,15 @@ def graph(*dims: int) -> Graph:
     )
 
 
-def described(text: str, opened: Graph | None = None, **labels: tuple[str, ...]) -> ModelSpec:
+def described(
+    text: str,
+    opened: Graph | None = None,
+    choice: Choice = CPU,
+    **labels: tuple[str, ...],
+) -> ModelSpec:
     config = model_config.parse(read_config(text), "m")
     found = Found("m", 2, Path("m"), Path("net.onnx"), config=config, labels=labels)
-    return describe(opened or graph(), found, 1024)
+    return describe(opened or graph(), found, 1024, choice)
 
 
 def completed(text: str, opened: Graph | None = None) -> dict[str, Any]:
@@ -60,7 +69,6 @@ def test_an_absent_configuration_is_completed_from_the_graph() -> None:
         "backend": "onnxruntime",
         "max_batch_size": 1024,
         "version_policy": {"latest": {"num_versions": 1}},
-        "instance_group": [{"name": "m", "kind": "KIND_CPU", "count": 1}],
         "dynamic_batching": {},
         "default_model_filename": "net.onnx",
         "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}],
@@ -195,6 +203,31 @@ def test_batching_and_its_priorities() -> None:
             "dynamic_batching { priority_queue_policy { key: 1 value { } } }",
             "priority_queue_policy: expected levels from 1 to priority_levels, which is 0, got [1]",
         ),
+        (
+            "instance_group { kind: KIND_MODEL }",
+            "instance_group.kind: expected KIND_AUTO, KIND_CPU or KIND_GPU, got KIND_MODEL",
+        ),
+        (
+            "instance_group { kind: KIND_CPU count: -1 }",
+            "instance_group.count: expected 0 or more, got -1",
+        ),
+        (
+            "instance_group { kind: KIND_CPU gpus: [ 0 ] }",
+            "instance_group.gpus: expected them only where kind is KIND_GPU, got KIND_CPU",
+        ),
+        (
+            "instance_group { kind: KIND_GPU gpus: [ 0, 0 ] }",
+            "instance_group.gpus: expected different numbers of 0 and more, got [0, 0]",
+        ),
+        (
+            "instance_group { kind: KIND_GPU gpus: -1 }",
+            "instance_group.gpus: expected different numbers of 0 and more, got [-1]",
+        ),
+        ("instance_group { passive: true }", "instance_group.passive is not served"),
+        (
+            "instance_group { secondary_devices { device_id: 0 } }",
+            "instance_group.secondary_devices is not served",
+        ),
         ('input { name: "x" optional: true }', "optional, but the graph has no value of its own"),
     ],
 )
@@ -212,14 +245,33 @@ def test_a_batch_size_needs_a_batch_axis() -> None:
 def test_fields_without_effect_are_listed() -> None:
     text = """
         optimization { priority: PRIORITY_MAX }
-        instance_group { kind: KIND_GPU }
+        instance_group { kind: KIND_GPU profile: "8" host_policy: "numa" }
         dynamic_batching { preferred_batch_size: 4 preserve_ordering: true }
     """
     assert model_config.unused(json.loads(read_config(text))) == [
         "optimization",
-        "instance_group",
+        "instance_group.profile",
+        "instance_group.host_policy",
         "dynamic_batching.preserve_ordering",
     ]
+
+
+def test_instance_groups_are_read() -> None:
+    text = """
+        instance_group [ { count: 2 kind: KIND_CPU }, { kind: KIND_GPU gpus: [ 1, 0 ] }, { } ]
+    """
+    assert model_config.groups(model_config.parse(read_config(text), "m")) == (
+        Group("KIND_CPU", 2),
+        Group("KIND_GPU", 0, (1, 0)),
+        Group("KIND_AUTO"),
+    )
+    assert model_config.groups({}) == ()
+
+
+def test_a_model_runs_where_it_was_decided() -> None:
+    choice = Choice(((Placement("cuda:1", 2),), (Placement("cpu"),)), "because")
+    spec = described("", choice=choice)
+    assert (spec.placements, spec.device_reason) == (choice.placements, "because")
 
 
 def test_the_document_says_what_every_field_does() -> None:

@@ -266,11 +266,11 @@ def test_a_signal_ends_it_cleanly(
 def test_a_signal_while_it_loads_ends_it_cleanly(run: Callable[..., Run], tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         classifier(tmp_path / name / "1/model.onnx", "bird", "mammal", "reptile")
-    (tmp_path / "a/config.pbtxt").write_text("instance_group { count: 1 }")
+    (tmp_path / "a/config.pbtxt").write_text("optimization { priority: PRIORITY_MAX }")
     server = run(tmp_path)
     assert server.process.stderr
     # The last thing it says before it loads the first model.
-    assert "config.pbtxt: without effect: instance_group" in server.process.stderr.readline()
+    assert "config.pbtxt: without effect: optimization" in server.process.stderr.readline()
     server.process.send_signal(signal.SIGTERM)
     code, stdout, stderr = server.end()
     assert (code, stderr) == (0, STOPPING.format(30))
@@ -354,6 +354,39 @@ def test_an_address_that_others_reach_is_warned_of(run: Callable[..., Run], tmp_
     assert stderr.startswith("sigmax serve: warning: no transport security")
 
 
+def test_a_named_gpu_that_does_not_work_ends_the_start(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    good = classifier(tmp_path / "animal.onnx", "bird", "mammal", "reptile")
+    code, stdout, stderr = run("--device=cuda:977", good).end()
+    assert (code, stdout, stderr.count("\n")) == (1, "", 1)
+    assert stderr.startswith("sigmax serve: error: cuda:977 cannot be used: ")
+
+
+def test_auto_without_a_gpu_is_the_cpu_and_says_why(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    server = run(classifier(tmp_path / "animal.onnx", "bird", "mammal", "reptile"))
+    uses = server.started().splitlines()[0]
+    assert uses.startswith("uses: shards ")
+    assert uses.endswith("; cpu (auto: the installed ONNX Runtime has no CUDA provider)")
+
+
+def test_a_model_for_gpus_fails_alone_where_there_is_none(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    for name in ("anywhere", "gpu"):
+        classifier(tmp_path / name / "1/model.onnx", "bird", "mammal", "reptile")
+    (tmp_path / "gpu/config.pbtxt").write_text("instance_group { kind: KIND_GPU gpus: 977 }")
+    server = run(tmp_path)
+    lines = {line.split()[0]: line for line in server.started().splitlines()}
+    assert " cpu " in lines["anywhere"]
+    assert "not served: cuda:977 cannot be used: " in lines["gpu"]
+    assert lines["not"].endswith("1 of 2 models cannot be served")
+    assert server.health("anywhere") == SERVING
+    assert server.health("gpu") == NOT_SERVING
+
+
 def test_the_running_server_has_imported_nothing_heavy(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -361,5 +394,12 @@ def test_the_running_server_has_imported_nothing_heavy(
     server.started()
     mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert mapped.count("libonnxruntime.so") > 0
-    for library in ("onnxruntime_pybind11_state", "numpy", "grpc", "torch", "onnx_cpp2py"):
+    for library in (
+        "onnxruntime_pybind11_state",
+        "numpy",
+        "grpc",
+        "torch",
+        "onnx_cpp2py",
+        "_ctypes",
+    ):
         assert library not in mapped

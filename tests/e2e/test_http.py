@@ -59,6 +59,9 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
         ("sigmax_queue_seconds", "histogram"),
         ("sigmax_compute_seconds", "histogram"),
         ("sigmax_batch_rows", "histogram"),
+        ("sigmax_model_info", "gauge"),
+        ("sigmax_lanes", "gauge"),
+        ("sigmax_lane_faults", "counter"),
     }
     for family in families:
         assert family.documentation.endswith(".")

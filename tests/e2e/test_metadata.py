@@ -65,3 +65,14 @@ def test_a_bare_file_is_served_under_its_own_name(serve: Serve, tmp_path: Path) 
     server = serve(file)
     result = server.client.classify("letters", [0.0, 1.0, 0.0, 0.0, 0.0])
     assert (result.model, result.version, result.label) == ("letters", "1", "b")
+
+
+def test_a_client_is_told_what_a_model_runs_on_and_why(serve: Serve, tmp_path: Path) -> None:
+    files.save(files.linear(), tmp_path, "anywhere")
+    files.configured(tmp_path, "here", files.linear(), "instance_group { kind: KIND_CPU count: 1 }")
+    server = serve(tmp_path)
+    found = {name: server.client.model(name) for name in ("anywhere", "here")}
+    assert found["anywhere"].device_reason.startswith("auto: ")
+    assert found["here"].device == "cpu"
+    assert found["here"].device_reason == "instance_group: KIND_CPU"
+    assert server.metric("sigmax_model_info", model="here", device="cpu") == 1

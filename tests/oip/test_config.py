@@ -15,6 +15,7 @@ from tritonclient.grpc import (  # type: ignore[import-untyped]
 )
 
 INT32 = model_config_pb2.DataType.Value("TYPE_INT32")
+KIND_CPU = model_config_pb2.ModelInstanceGroup.KIND_CPU
 
 
 def config(server: Server, model: str, version: str = "") -> Any:
@@ -37,7 +38,8 @@ def test_traps_5_9_the_configuration_agrees_with_the_metadata(server: Server) ->
     assert found.backend == "onnxruntime"
     assert {each.data_type for each in (*found.input, *found.output)} == {INT32}
     assert found.version_policy.latest.num_versions == 1
-    assert [group.count for group in found.instance_group] == [1]
+    # A light model has an engine in each of the shards.
+    assert [(group.kind, group.count) for group in found.instance_group] == [(KIND_CPU, 2)]
     described = metadata(server, "simple")
     assert described.platform == found.platform
     for tensors, stated in ((described.inputs, found.input), (described.outputs, found.output)):
@@ -70,14 +72,15 @@ def test_what_the_file_says_is_served(tmp_path: Path, serve: Serve) -> None:
         max_batch_size: 4
         input [ { name: "INPUT1" data_type: TYPE_INT32 dims: [ 16 ] } ]
         output [ { name: "OUTPUT0" label_filename: "labels.txt" } ]
-        instance_group { count: 2 }
+        instance_group { count: 2 host_policy: "numa" }
         """,
     )
     (tmp_path / "simple/labels.txt").write_text("".join(f"class {n}\n" for n in range(16)))
     server = serve(tmp_path)
     found = config(server, "simple")
     assert (found.max_batch_size, found.output[0].label_filename) == (4, "labels.txt")
-    assert "config.pbtxt: without effect: instance_group" in server.log()
+    assert [(group.kind, group.count) for group in found.instance_group] == [(KIND_CPU, 2)]
+    assert "config.pbtxt: without effect: instance_group.host_policy" in server.log()
     five = [Tensor.of(name, np.zeros((5, 16)), np.int32) for name in ("INPUT0", "INPUT1")]
     found = refusal(lambda: infer(server, "simple", *five))
     assert found.message.endswith("inference request batch-size must be <= 4 for 'simple'")

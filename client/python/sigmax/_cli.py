@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Subcommands that other distributions answer: (module, function, extra, help).
 _ELSEWHERE = {
     "serve": ("sigmax_server.cli", "main", "server", "serve models over gRPC"),
+    "doctor": ("sigmax_server.doctor", "main", "server", "print what there is to run models on"),
     "train": ("sigmax_models.cli", "train_main", "models", "train the example networks"),
     "export": ("sigmax_models.cli", "export_main", "models", "export a network to a model file"),
 }
@@ -172,7 +173,7 @@ def _model(client: "Client", options: argparse.Namespace) -> None:
         *(("output", _tensor_line(spec)) for spec in model.outputs),
         ("labels", ", ".join(model.labels) or "-"),
         ("thresholds", ", ".join(f"{t:g}" for t in model.thresholds) or "-"),
-        ("device", model.device),
+        ("device", f"{model.device} ({why})" if (why := model.device_reason) else model.device),
         ("largest batch", f"{model.max_batch_size} rows" if model.max_batch_size else "no batches"),
         ("rows independent", "yes" if model.rows_independent else "no"),
         *(("versions", f"{v.version} {v.state} {v.reason}") for v in model.versions),

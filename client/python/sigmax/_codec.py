@@ -102,6 +102,7 @@ def decode_model(message: pb.Model) -> Model:
         max_batch_size=message.max_batch_size,
         preferred_batch_size=message.preferred_batch_size,
         rows_independent=message.rows_independent,
+        device_reason=message.device_reason,
     )
 
 

@@ -62,10 +62,12 @@ class Model:
     thresholds: tuple[float, ...]
     """Binary: one. Multi-label: one a class. Otherwise empty. Each in [0, 1]."""
     device: str
-    """What runs it, such as "cpu"."""
+    """What runs it: "cpu", "cuda:0", or several as "cuda:0, cuda:1"."""
     max_batch_size: int
     """The most rows of one request; 0: it has no batch axis."""
     preferred_batch_size: int
     """Rows from which a larger batch gets no cheaper a row."""
     rows_independent: bool
     """Whether a row's answer depends on that row alone."""
+    device_reason: str
+    """Why it runs on that device, for people; may be empty."""

@@ -73,6 +73,7 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
             max_batch_size=64,
             preferred_batch_size=32,
             rows_independent=True,
+            device_reason="no GPU works",
         )
         self.address = ""  # where it listens
         self.failures: deque[Status] = deque()  # what the next calls are answered with

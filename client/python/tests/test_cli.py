@@ -136,6 +136,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("command", "package", "extra"),
     [
         ("serve", "sigmax_server", "server"),
+        ("doctor", "sigmax_server", "server"),
         ("train", "sigmax_models", "models"),
         ("export", "sigmax_models", "models"),
     ],
@@ -147,8 +148,8 @@ def test_a_missing_distribution_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in (package, f"{package}.cli"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Without(package), *sys.meta_path])
     assert _cli.main([command, "--help"]) == 1
     assert capsys.readouterr().err == (

@@ -181,6 +181,7 @@ def test_models_and_their_descriptions(client: Any) -> None:
     assert model.inputs == (sigmax.TensorSpec("x", "FP32", (-1, 3), "three scores"),)
     assert model.labels == ("bird", "mammal", "reptile")
     assert (model.version, model.device, model.max_batch_size) == ("2", "cpu", 64)
+    assert model.device_reason == "no GPU works"
     with pytest.raises(sigmax.ModelNotFound, match="no model is named 'plant'"):
         client.model("plant")
 

@@ -27,6 +27,7 @@ def described(
         max_batch_size=max_batch_size,
         preferred_batch_size=1,
         rows_independent=True,
+        device_reason="",
     )
 
 

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sigmax_core::engine::device::{Device, GpuOptions};
 use sigmax_core::engine::{Engine, EngineError, Source};
 use sigmax_core::model::{ModelSpec, Task, TensorSpec};
 use sigmax_core::server::{Server, ServerConfig};
@@ -48,7 +49,7 @@ impl Source for Noop {
         &self.outputs
     }
 
-    fn engine(&mut self) -> Result<Box<dyn Engine>, EngineError> {
+    fn engine(&self, _: Device, _: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
         Ok(Box::new(self.clone()))
     }
 }
@@ -74,7 +75,8 @@ fn spec(noop: &Noop) -> ModelSpec {
         labels: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
         thresholds: vec![],
         tolerance: 0.0,
-        device: "cpu".into(),
+        placements: vec![vec![Default::default()]],
+        device_reason: String::new(),
         batching: Default::default(),
         config: Default::default(),
     }
@@ -98,6 +100,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         shared_memory: false,
         model_control: false,
         allow_model_upload: false,
+        gpu: Default::default(),
         server_name: "noop".into(),
         server_version: "0".into(),
         strict_readiness: true,

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use crate::engine::{Engine, EngineError};
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
-use crate::model::Model;
+use crate::model::{Model, ModelSpec};
 use crate::queue::{Answer, Data, Depth, Input, Job, Timings};
 use crate::tensor::{Rows, Tensor, TensorView};
 
-/// An engine with the buffers its batches are gathered in.
+/// The buffers that batches for an engine are gathered in, and where its runs are counted.
 #[derive(Debug)]
 pub struct Runner {
-    engine: Box<dyn Engine>,
     model: Arc<Model>,
     metrics: Arc<ModelMetrics>,
     depth: Arc<Depth>,
@@ -38,6 +37,18 @@ enum Failure {
     Input(Error),
     /// The engine gave no answer.
     Engine(EngineError),
+    /// The engine panicked, with these words.
+    Panic(String),
+}
+
+impl Failure {
+    /// Why the engine should be used no more, if so: after a panic nobody knows what it holds.
+    fn of_engine(&self) -> Result<(), String> {
+        match self {
+            Self::Panic(text) | Self::Engine(EngineError::Device(text)) => Err(text.clone()),
+            Self::Input(_) | Self::Engine(_) => Ok(()),
+        }
+    }
 }
 
 impl From<Error> for Failure {
@@ -62,36 +73,46 @@ fn in_place(input: &Option<Input>) -> Option<TensorView<'_>> {
 }
 
 impl Runner {
-    /// A runner of this engine.
-    pub fn new(
-        engine: Box<dyn Engine>,
-        model: Arc<Model>,
-        metrics: Arc<ModelMetrics>,
-        depth: Arc<Depth>,
-    ) -> Self {
+    /// A runner for any engine of this model.
+    pub fn new(model: Arc<Model>, metrics: Arc<ModelMetrics>, depth: Arc<Depth>) -> Self {
         let buffers = model.spec.inputs.iter().map(|_| Buffer::default()).collect();
-        Self { engine, model, metrics, depth, buffers }
+        Self { model, metrics, depth, buffers }
     }
 
     /// Runs these requests as one and answers each. When a batch of several fails, each is run
-    /// again alone, so that only the culprit gets an error.
-    pub fn run(&mut self, batch: &mut Vec<Job>) {
+    /// again alone, so that only the culprit gets an error; but where the device has failed, all get
+    /// it. An error is why the engine should be used no more.
+    pub fn run(&mut self, engine: &mut dyn Engine, batch: &mut Vec<Job>) -> Result<(), String> {
         let rows = batch.iter().map(|job| job.size.rows).sum();
         let started = Instant::now();
-        match self.outputs(batch, rows) {
-            Ok((outputs, gathered)) => self.answer(batch, &outputs, rows, started, gathered),
-            Err(failure) if batch.len() == 1 => self.refuse(batch, failure),
-            Err(_) => {
-                for job in batch.drain(..) {
-                    self.run(&mut vec![job]);
-                }
+        let failure = match self.outputs(engine, batch, rows) {
+            Ok((outputs, gathered)) => {
+                self.answer(batch, &outputs, rows, started, gathered);
+                return Ok(());
             }
+            Err(failure) => failure,
+        };
+        let mut verdict = failure.of_engine();
+        if batch.len() == 1 || matches!(failure, Failure::Engine(EngineError::Device(_))) {
+            self.refuse(batch, failure);
+            return verdict;
         }
+        let mut jobs = batch.drain(..);
+        for job in jobs.by_ref() {
+            let ran = self.run(engine, &mut vec![job]);
+            verdict = verdict.and(ran);
+        }
+        verdict
     }
 
     /// The engine's outputs for all rows of the batch, and when it began to run. A panic is a fault
     /// like any other.
-    fn outputs(&mut self, batch: &[Job], rows: usize) -> Result<(Vec<Tensor>, Instant), Failure> {
+    fn outputs(
+        &mut self,
+        engine: &mut dyn Engine,
+        batch: &[Job],
+        rows: usize,
+    ) -> Result<(Vec<Tensor>, Instant), Failure> {
         for (input, buffer) in self.buffers.iter_mut().enumerate() {
             if batch.len() > 1 || in_place(&batch[0].inputs[input]).is_none() {
                 buffer.gather(batch, input, rows)?;
@@ -106,10 +127,9 @@ impl Runner {
                 _ => Some(buffer.view(input.as_ref()?)),
             })
             .collect();
-        let engine = &mut self.engine;
         let gathered = Instant::now();
         let outputs = catch_unwind(AssertUnwindSafe(|| engine.run(&views)))
-            .unwrap_or_else(|panic| Err(EngineError::Fault(panic_text(&*panic))))?;
+            .map_err(|panic| Failure::Panic(panic_text(&*panic)))??;
         match outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
             Some(output) if batch.len() > 1 => Err(Failure::Engine(EngineError::Fault(format!(
                 "expected {rows} rows in every output, got the shape {:?}",
@@ -144,17 +164,23 @@ impl Runner {
         }
     }
 
+    fn log(&self, error: &str) {
+        let ModelSpec { name, version, .. } = &self.model.spec;
+        tracing::warn!(model = %name, version, error, "a request failed");
+    }
+
     fn refuse(&self, batch: &mut Vec<Job>, failure: Failure) {
         let model = self.model.spec.name.clone();
         let error = match failure {
             Failure::Input(error) => error,
-            Failure::Engine(error) => {
-                let version = self.model.spec.version;
-                tracing::warn!(%model, version, %error, "a request failed");
-                match error {
-                    EngineError::Refused(_) => Error::Refused { model },
-                    EngineError::Fault(_) => Error::Fault { model },
-                }
+            Failure::Engine(EngineError::Refused(text)) => {
+                self.log(&text);
+                Error::Refused { model }
+            }
+            Failure::Engine(EngineError::Device(text) | EngineError::Fault(text))
+            | Failure::Panic(text) => {
+                self.log(&text);
+                Error::Fault { model }
             }
         };
         for job in batch.drain(..) {

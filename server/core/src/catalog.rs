@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, ModelSpec};
 
 /// Where a version of a model stands.
 #[derive(Clone, Debug)]
@@ -15,10 +15,22 @@ pub enum State {
     Loading,
     /// Serving.
     Ready(Arc<Model>),
+    /// Not serving until it gets an engine again, for this reason.
+    Lost(Arc<Model>, String),
     /// Not serving, for this reason.
     Unavailable(String),
     /// Not serving any more, as ordered.
     Unloaded,
+}
+
+impl State {
+    /// Whether it is of this very model.
+    fn is_of(&self, model: &Arc<Model>) -> bool {
+        match self {
+            Self::Ready(own) | Self::Lost(own, _) => Arc::ptr_eq(own, model),
+            _ => false,
+        }
+    }
 }
 
 /// All models, and the server's own state.
@@ -69,11 +81,11 @@ impl Catalog {
     /// Write down that a version is being loaded, or could not be, unless it serves already: what
     /// serves goes on until it is replaced.
     pub fn set_unless_ready(&self, name: &str, version: u64, state: State) {
-        let is_ready = matches!(
+        let is_loaded = matches!(
             self.read().versions(name).and_then(|versions| versions.get(&version)),
-            Some(State::Ready(_))
+            Some(State::Ready(_) | State::Lost(..))
         );
-        if !is_ready {
+        if !is_loaded {
             self.set(name, version, state);
         }
     }
@@ -82,6 +94,25 @@ impl Catalog {
     pub fn set(&self, name: &str, version: u64, state: State) {
         self.0.send_modify(|book| {
             book.models.entry(name.to_owned()).or_default().insert(version, state);
+        });
+    }
+
+    /// Write down that a model that was loaded has no engine left, for this reason, or has one again.
+    /// Nothing changes where the model has been unloaded or replaced.
+    pub fn set_lost(&self, model: &Arc<Model>, reason: Option<&str>) {
+        let ModelSpec { name, version, .. } = &model.spec;
+        self.0.send_if_modified(|book| {
+            let versions = book.models.get_mut(name);
+            match versions.and_then(|versions| versions.get_mut(version)) {
+                Some(state) if state.is_of(model) => {
+                    *state = match reason {
+                        Some(reason) => State::Lost(model.clone(), reason.to_owned()),
+                        None => State::Ready(model.clone()),
+                    };
+                    true
+                }
+                _ => false,
+            }
         });
     }
 
@@ -149,7 +180,7 @@ impl Book {
         let reason = match state {
             State::Ready(model) => return Ok(model),
             State::Loading => "it is being loaded".to_owned(),
-            State::Unavailable(reason) => reason.clone(),
+            State::Unavailable(reason) | State::Lost(_, reason) => reason.clone(),
             State::Unloaded => "it has been unloaded".to_owned(),
         };
         Err(Error::NotReady { model: name.to_owned(), version: *version, reason })

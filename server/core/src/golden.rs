@@ -11,9 +11,10 @@ use half::{bf16, f16};
 use prost::Message;
 
 use crate::engine::Engine;
+use crate::engine::device::{Device, GpuOptions};
 use crate::model::{ModelSpec, TensorSpec};
 use crate::strings;
-use crate::tensor::{self, DType, Tensor};
+use crate::tensor::{self, DType, Rows, Tensor};
 
 /// One folder, in the order of the model's inputs and outputs.
 #[derive(Clone, Debug)]
@@ -38,35 +39,93 @@ impl Sample {
     }
 }
 
-/// Runs every sample and compares each output with what it must be.
-///
-/// Floats may be off by the model's tolerance; NaN equals NaN and an infinity itself. All other
-/// elements are equal or not. The error names output, row, expected, came and difference.
-pub fn check(engine: &mut dyn Engine, spec: &ModelSpec, samples: &[Sample]) -> Result<(), String> {
-    for (number, sample) in samples.iter().enumerate() {
-        let views: Vec<_> = sample.inputs.iter().map(|input| Some(input.view())).collect();
-        let compared = match engine.run(&views) {
-            Ok(outputs) => compare_all(spec, &sample.outputs, &outputs),
-            Err(error) => Err(format!("the run failed: {error}")),
+impl Sample {
+    /// Its rows, over and over, in a batch of so many; nothing where it has no rows.
+    fn of_rows(&self, rows: usize, spec: &ModelSpec) -> Option<Self> {
+        let count = *self.inputs.first()?.shape.first()?;
+        let tensors = || self.inputs.iter().chain(&self.outputs);
+        let has_rows = tensors().all(|tensor| tensor.shape.first() == Some(&count));
+        if spec.max_batch_size == 0 || rows == 0 || count == 0 || !has_rows {
+            return None;
+        }
+        let repeated = |tensor: &Tensor| {
+            let mut data = tensor.data.repeat(rows / count);
+            data.extend_from_slice(&Rows::of(tensor).next(rows % count).data);
+            let shape = [&[rows], &tensor.shape[1..]].concat();
+            Tensor { dtype: tensor.dtype, shape, data: aligned(&data) }
         };
-        compared.map_err(|reason| format!("golden sample {number}: {reason}"))?;
+        Some(Self {
+            inputs: self.inputs.iter().map(repeated).collect(),
+            outputs: self.outputs.iter().map(repeated).collect(),
+        })
+    }
+}
+
+/// How far a GPU's floats may be off for being a GPU's, absolute, or of numbers over 1 relative.
+///
+/// A GPU adds up in another order than the CPU that made the samples, and in another one for another
+/// size of the batch. A sum of n terms in FP32 is off by about sqrt(n) * 6e-8 of their size, 4e-6
+/// where n is 4096; some ten layers on top of each other make that 1e-5, and ten times as much is
+/// let pass. An error, such as a product that is rounded to TF32, is far larger.
+const GPU_SLACK: f64 = 1e-4;
+/// The same where products may be rounded to TF32: each factor has 11 bits, and is off by up to 5e-4.
+const TF32_SLACK: f64 = 5e-3;
+
+/// How far answers of a device may be off beyond a model's own tolerance.
+pub fn slack(device: Device, gpu: GpuOptions) -> f64 {
+    match device {
+        Device::Cpu => 0.0,
+        Device::Cuda(_) if gpu.tf32 => TF32_SLACK,
+        Device::Cuda(_) => GPU_SLACK,
+    }
+}
+
+/// Runs every sample and compares each output with what it must be; then its rows again in batches of
+/// every size that the engine has made ready, full and short of one row.
+///
+/// Floats may be off by the model's tolerance, or where that is more by the slack, which is relative
+/// for numbers over 1. NaN equals NaN and an infinity itself. All other elements are equal or not. The
+/// error names output, row, expected, came and difference.
+pub fn check(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    samples: &[Sample],
+    slack: f64,
+) -> Result<(), String> {
+    for (number, sample) in samples.iter().enumerate() {
+        check_one(engine, spec, sample, slack)
+            .map_err(|reason| format!("golden sample {number}: {reason}"))?;
+        for rows in engine.sizes().into_iter().flat_map(|size| [size, size - 1]) {
+            let Some(batch) = sample.of_rows(rows, spec) else { continue };
+            check_one(engine, spec, &batch, slack).map_err(|reason| {
+                format!("golden sample {number} in a batch of {rows} rows: {reason}")
+            })?;
+        }
     }
     Ok(())
 }
 
-fn compare_all(spec: &ModelSpec, expected: &[Tensor], came: &[Tensor]) -> Result<(), String> {
+fn check_one(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    sample: &Sample,
+    slack: f64,
+) -> Result<(), String> {
+    let views: Vec<_> = sample.inputs.iter().map(|input| Some(input.view())).collect();
+    let came = engine.run(&views).map_err(|error| format!("the run failed: {error}"))?;
+    let expected = &sample.outputs;
     if expected.len() != came.len() {
         return Err(format!("expected {} outputs, got {}", expected.len(), came.len()));
     }
     let tolerance = f64::from(spec.tolerance);
-    for (output, (expected, came)) in spec.outputs.iter().zip(expected.iter().zip(came)) {
-        compare(expected, came, tolerance)
+    for (output, (expected, came)) in spec.outputs.iter().zip(expected.iter().zip(&came)) {
+        compare(expected, came, tolerance, slack)
             .map_err(|reason| format!("output '{}'{reason}", output.name))?;
     }
     Ok(())
 }
 
-fn compare(expected: &Tensor, came: &Tensor, tolerance: f64) -> Result<(), String> {
+fn compare(expected: &Tensor, came: &Tensor, tolerance: f64, slack: f64) -> Result<(), String> {
     if (expected.dtype, &expected.shape) != (came.dtype, &came.shape) {
         return Err(format!(
             ": expected {} {:?}, got {} {:?}",
@@ -80,6 +139,8 @@ fn compare(expected: &Tensor, came: &Tensor, tolerance: f64) -> Result<(), Strin
     let row_elements: usize = expected.shape.iter().skip(1).product();
     for (element, (expected, came)) in expected.elements().zip(came.elements()).enumerate() {
         let difference = difference(dtype, expected, came);
+        let size = float(dtype, expected).map_or(1.0, |value| value.abs().max(1.0));
+        let tolerance = tolerance.max(slack * size);
         if difference > tolerance {
             return Err(format!(
                 ", row {}: expected {}, got {}: a difference of {difference:.1e}, of at most {tolerance:.1e}",
@@ -367,7 +428,11 @@ mod tests {
     }
 
     fn checked(given: &[f32], expected: &[f32]) -> Result<(), String> {
-        let mut fake = Fake::new(2);
+        checked_with(given, expected, 0.0)
+    }
+
+    fn checked_with(given: &[f32], expected: &[f32], slack: f64) -> Result<(), String> {
+        let fake = Fake::new(2);
         let spec = ModelSpec {
             name: "fake".into(),
             version: 1,
@@ -378,18 +443,27 @@ mod tests {
             labels: Vec::new(),
             thresholds: Vec::new(),
             tolerance: 0.25,
-            device: "cpu".into(),
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
             batching: Default::default(),
             config: Default::default(),
         };
         let sample = Sample { inputs: vec![floats(given)], outputs: vec![floats(expected)] };
-        check(&mut *fake.engine().expect("an engine"), &spec, &[sample])
+        let engine = fake.engine(Device::Cpu, GpuOptions::default());
+        check(&mut *engine.expect("an engine"), &spec, &[sample], slack)
     }
 
     #[test]
     fn an_answer_within_the_tolerance_is_golden() {
         let odd = [f32::NAN, f32::INFINITY, -0.0, 1.0];
         assert_eq!(checked(&odd, &[f32::NAN, f32::INFINITY, 0.0, 1.25]), Ok(()));
+    }
+
+    #[test]
+    fn the_slack_of_a_device_is_relative_to_numbers_over_1() {
+        assert_eq!(checked_with(&[0.0, 1250.0], &[0.5, 1000.0], 0.5), Ok(()));
+        checked_with(&[0.0, 1501.0], &[0.0, 1000.0], 0.5).expect_err("off");
+        checked_with(&[0.0, 1000.3], &[0.0, 1000.0], 0.0).expect_err("off");
     }
 
     #[test]

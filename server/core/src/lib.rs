@@ -12,7 +12,8 @@
 //! 6. [`batch`] gathers, runs the [`engine`], splits;
 //! 7. [`service`] encodes.
 //!
-//! Beside it: [`catalog`] knows where every model stands, [`warmup`] and [`golden`] look at one
+//! Beside it: [`catalog`] knows where every model stands, [`placement`] chooses what one runs on,
+//! [`maker`] makes its engines, each on its [`engine_thread`], [`warmup`] and [`golden`] look at one
 //! before it serves, [`pace`] knows how long its runs take, [`memory`] what clients' messages hold,
 //! [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`] reads Triton's files,
 //! [`regions`] are memory that clients share, [`error`] names what can go wrong, [`orders`] are what
@@ -27,17 +28,20 @@ mod catalog;
 mod check;
 pub mod config;
 pub mod engine;
+mod engine_thread;
 mod error;
 pub mod give_way;
 pub mod golden;
 mod lane;
 mod listen;
 pub mod log;
+mod maker;
 mod memory;
 mod metrics;
 pub mod model;
 pub mod orders;
 mod pace;
+mod placement;
 pub mod proto;
 mod queue;
 mod regions;

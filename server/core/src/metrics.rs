@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -324,6 +324,35 @@ pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The lanes of one model on one device.
+#[derive(Debug)]
+pub struct LaneMetrics {
+    /// Such as `cuda:0`.
+    pub device: String,
+    /// Those that serve.
+    pub alive: AtomicUsize,
+    /// How often an engine was lost.
+    pub faults: AtomicU64,
+}
+
+impl LaneMetrics {
+    /// None yet.
+    pub fn new(device: String) -> Arc<Self> {
+        Arc::new(Self { device, alive: AtomicUsize::new(0), faults: AtomicU64::new(0) })
+    }
+}
+
+/// What is shown of a version of a model beside what is counted.
+#[derive(Debug)]
+pub struct Shown {
+    /// The rows that wait for it.
+    pub depth: Arc<Depth>,
+    /// What it runs on.
+    pub device: String,
+    /// Its lanes, by device; none where it runs in the shards' loops.
+    pub lanes: Vec<Arc<LaneMetrics>>,
+}
+
 /// By model and version.
 type Writers = BTreeMap<(String, u64), Vec<Arc<ModelMetrics>>>;
 
@@ -331,7 +360,7 @@ type Writers = BTreeMap<(String, u64), Vec<Arc<ModelMetrics>>>;
 #[derive(Debug, Default)]
 pub struct Metrics {
     writers: Mutex<Writers>,
-    depths: Mutex<BTreeMap<(String, u64), Arc<Depth>>>,
+    shown: Mutex<BTreeMap<(String, u64), Shown>>,
     /// Connections accepted so far.
     pub connections: AtomicU64,
     /// Connections refused for being too many.
@@ -354,7 +383,7 @@ impl Metrics {
     pub fn forget(&self, model: &str, version: u64) {
         let key = (model.to_owned(), version);
         self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        self.depths.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
     /// What a version of a model has done.
@@ -366,10 +395,10 @@ impl Metrics {
         sum
     }
 
-    /// Has the rows that wait for a model shown.
-    pub fn show_depth(&self, model: &str, version: u64, depth: Arc<Depth>) {
-        let mut depths = self.depths.lock().unwrap_or_else(PoisonError::into_inner);
-        depths.insert((model.to_owned(), version), depth);
+    /// Has this shown of a model.
+    pub fn show(&self, model: &str, version: u64, what: Shown) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.insert((model.to_owned(), version), what);
     }
 
     /// Everything, in Prometheus' text format 0.0.4. What is not counted here is given: whether
@@ -394,11 +423,7 @@ impl Metrics {
         let help = "The most that requests and answers under way may hold.";
         single("sigmax_message_bytes_limit", "gauge", help, memory.limit() as u64);
 
-        let name = "sigmax_queued_rows";
-        let _ = writeln!(text, "# HELP {name} Rows waiting for a batch.\n# TYPE {name} gauge");
-        for (key, depth) in &*self.depths.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = writeln!(text, "{name}{{{}}} {}", labels(key), depth.rows());
-        }
+        shown_text(&mut text, &self.shown.lock().unwrap_or_else(PoisonError::into_inner));
         let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         requests_text(&mut text, &writers);
         refusals_text(&mut text, &writers);
@@ -432,6 +457,35 @@ impl Metrics {
             |metrics| &metrics.batch_rows,
         );
         text
+    }
+}
+
+fn shown_text(text: &mut String, shown: &BTreeMap<(String, u64), Shown>) {
+    let head = |text: &mut String, name: &str, kind: &str, help: &str| {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    };
+    let name = "sigmax_model_info";
+    head(text, name, "gauge", "1 for every model, with what it runs on.");
+    for (key, Shown { device, .. }) in shown {
+        let _ = writeln!(text, "{name}{{{},device=\"{device}\"}} 1", labels(key));
+    }
+    let name = "sigmax_queued_rows";
+    head(text, name, "gauge", "Rows waiting for a batch.");
+    for (key, Shown { depth, .. }) in shown {
+        let _ = writeln!(text, "{name}{{{}}} {}", labels(key), depth.rows());
+    }
+    let lanes = || shown.iter().flat_map(|(key, shown)| shown.lanes.iter().map(move |l| (key, l)));
+    let name = "sigmax_lanes";
+    head(text, name, "gauge", "Threads with an engine of their own that serve a model.");
+    for (key, LaneMetrics { device, alive, .. }) in lanes().map(|(key, lanes)| (key, &**lanes)) {
+        let alive = alive.load(Relaxed);
+        let _ = writeln!(text, "{name}{{{},device=\"{device}\"}} {alive}", labels(key));
+    }
+    let name = "sigmax_lane_faults_total";
+    head(text, name, "counter", "Engines lost by a failure of their device or by a panic.");
+    for (key, LaneMetrics { device, faults, .. }) in lanes().map(|(key, lanes)| (key, &**lanes)) {
+        let faults = faults.load(Relaxed);
+        let _ = writeln!(text, "{name}{{{},device=\"{device}\"}} {faults}", labels(key));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::device::Device;
 use crate::proto::inference::ModelConfig;
 use crate::tensor::DType;
 
@@ -100,6 +101,15 @@ impl Batching {
     }
 }
 
+/// Engines on one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// What they run on.
+    pub device: Device,
+    /// How many; 0: as many as serve it best there.
+    pub count: usize,
+}
+
 /// A version of a model as configured, frozen once it is built.
 #[derive(Clone, Debug)]
 pub struct ModelSpec {
@@ -121,8 +131,10 @@ pub struct ModelSpec {
     pub thresholds: Vec<f32>,
     /// How far golden answers may be off, absolute.
     pub tolerance: f32,
-    /// What runs it, such as "cpu".
-    pub device: String,
+    /// The engines it may be given: of several such sets, the one with the better throughput.
+    pub placements: Vec<Vec<Placement>>,
+    /// Why these, for people; may be empty.
+    pub device_reason: String,
     /// How requests are put together.
     pub batching: Batching,
     /// All of this in Triton's form.
@@ -130,7 +142,7 @@ pub struct ModelSpec {
 }
 
 /// What warming up has shown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// A full batch takes long enough to hold up a shard: the model is run by lanes.
     pub heavy: bool,
@@ -140,6 +152,26 @@ pub struct Report {
     pub preferred_batch_size: usize,
     /// (rows, microseconds of one run) of every size tried, rising.
     pub microseconds_per_batch: Vec<(usize, f64)>,
+    /// What it runs on, such as `cpu`, or `cuda:0, cuda:1`.
+    pub device: String,
+    /// Why, for people; may be empty.
+    pub device_reason: String,
+    /// What was to choose from, timed; empty where there was no choice.
+    pub alternatives: Vec<Timed>,
+    /// Whether batches are replayed as CUDA graphs: `on`, `off: ` and why, or nothing where that is
+    /// no question.
+    pub graphs: String,
+}
+
+/// How fast a model is somewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timed {
+    /// Such as `cpu`, or `cuda:0, cuda:1`.
+    pub device: String,
+    /// Of a run of one row.
+    pub microseconds_per_row: f64,
+    /// In full batches on all engines.
+    pub rows_per_second: f64,
 }
 
 /// A served version of a model.

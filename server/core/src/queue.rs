@@ -296,6 +296,17 @@ impl Queue {
         None
     }
 
+    /// Answers all that waits with an error.
+    pub fn refuse_all(&mut self, error: &Error) {
+        for priority in &mut self.priorities {
+            for job in priority.jobs.drain(..).chain(priority.late.drain(..)) {
+                self.depth.leave(job.size);
+                let _ = job.reply.send(Err(error.clone()));
+            }
+        }
+        self.rows = 0;
+    }
+
     /// Where the request is that runs next: its priority, and whether it is late.
     fn first(&self) -> Option<(usize, bool)> {
         self.priorities.iter().enumerate().find_map(|(index, priority)| {

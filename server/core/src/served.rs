@@ -75,8 +75,8 @@ impl Served {
             Runs::Here(engine) => {
                 let queue = Queue::new(depth.clone(), model.batch_rows(), &model.spec.batching);
                 let turn = Rc::new(Turn { queue: RefCell::new(queue), filled: Notify::new() });
-                let runner = Runner::new(engine, model.clone(), metrics.clone(), depth.clone());
-                let batches = spawn_local(batches(turn.clone(), runner));
+                let runner = Runner::new(model.clone(), metrics.clone(), depth.clone());
+                let batches = spawn_local(batches(turn.clone(), engine, runner));
                 Way::Turn(turn, batches.abort_handle())
             }
         };
@@ -176,7 +176,7 @@ impl Drop for Waiting<'_> {
 const TURN: Duration = Duration::from_micros(200);
 
 /// Runs what waits, a turn of the loop at a time.
-async fn batches(turn: Rc<Turn>, mut runner: Runner) {
+async fn batches(turn: Rc<Turn>, mut engine: Box<dyn Engine>, mut runner: Runner) {
     let mut batch = Vec::new();
     loop {
         turn.filled.notified().await;
@@ -190,7 +190,8 @@ async fn batches(turn: Rc<Turn>, mut runner: Runner) {
                 if batch.is_empty() {
                     break until;
                 }
-                runner.run(&mut batch);
+                // The machine's own cores are never lost, and a panic has left their engine as it was.
+                let _ = runner.run(&mut *engine, &mut batch);
                 if begun.elapsed() > TURN {
                     break None;
                 }
@@ -226,7 +227,8 @@ mod tests {
             labels: vec![],
             thresholds: vec![],
             tolerance: 0.0,
-            device: "cpu".into(),
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
             batching: Default::default(),
             config: Default::default(),
         };
@@ -235,6 +237,7 @@ mod tests {
             rows_independent: true,
             preferred_batch_size: batch_rows,
             microseconds_per_batch: vec![(1, 10.0)],
+            ..Default::default()
         };
         let metrics = Metrics::default().writer("fake", 1);
         let engine: Box<dyn Engine> = Box::new(fake.clone());

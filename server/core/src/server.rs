@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{self as blocking, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,23 +12,26 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::batch::{Runner, panic_text};
+use crate::batch::Runner;
 use crate::catalog::{Catalog, State};
 use crate::engine::Source;
-use crate::golden::{self, Sample};
-use crate::lane::Lanes;
+use crate::engine::device::{Device, GpuOptions};
+use crate::engine_thread::EngineThread;
+use crate::golden::Sample;
+use crate::lane::{Crew, Lane, Lanes, PAUSES};
 use crate::listen::{self, Control, Listeners, UnixSocket};
+use crate::maker::Maker;
 use crate::memory::Memory;
-use crate::metrics::Metrics;
+use crate::metrics::{LaneMetrics, Metrics, Shown};
 use crate::model::{Model, ModelSpec, Report};
 use crate::orders::{Order, Orders};
 use crate::pace::Pace;
+use crate::placement;
 use crate::queue::{Depth, Queue};
 use crate::regions::Regions;
 use crate::served::Runs;
 use crate::shard::{self, Handle, Install, Life, Remove, Shared};
 use crate::unary;
-use crate::warmup;
 
 /// How a server is to run.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ pub struct ServerConfig {
     pub stall_time: Duration,
     /// The longest that an idle shard looks for a request before it sleeps.
     pub busy_poll: Duration,
+    /// How models are run on GPUs.
+    pub gpu: GpuOptions,
     /// The name in ServerMetadata.
     pub server_name: String,
     /// The version in ServerMetadata.
@@ -74,6 +79,7 @@ pub struct ServerConfig {
 pub struct Server {
     shared: Arc<Shared>,
     queue_rows: usize,
+    gpu: GpuOptions,
     orders: Mutex<blocking::Receiver<Option<Order>>>,
     shards: Vec<Handle>,
     life: watch::Sender<Life>,
@@ -110,6 +116,7 @@ impl Server {
             orders: Mutex::new(inbox),
             shared,
             queue_rows: config.queue_rows,
+            gpu: config.gpu,
             shards: Vec::new(),
             life: watch::Sender::new(Life::Serving),
             ended: Mutex::new(ended),
@@ -185,47 +192,81 @@ impl Server {
         self.shared.metrics.forget(name, version);
     }
 
-    /// Warms a declared model up, checks its golden samples and serves it.
+    /// Tries a declared model where it may run, warms it up, checks its golden samples and serves it.
     pub fn load(
         &self,
-        mut source: Box<dyn Source>,
+        source: Box<dyn Source>,
         spec: ModelSpec,
         samples: Vec<Sample>,
     ) -> Result<Report, String> {
-        let mut engine = source.engine().map_err(|error| error.to_string())?;
-        let look = || {
-            let report = warmup::warm_up(&mut *engine, &spec, &samples)?;
-            golden::check(&mut *engine, &spec, &samples)?;
-            Ok::<_, String>(report)
-        };
-        let report = catch_unwind(AssertUnwindSafe(look))
-            .unwrap_or_else(|panic| Err(panic_text(&*panic)))?;
-        let model = Arc::new(Model { spec, report: report.clone() });
-        let mut engines = vec![engine];
-        for _ in 1..self.shards.len() {
-            engines.push(source.engine().map_err(|error| error.to_string())?);
-        }
-        // Statistics begin anew with every load.
-        self.shared.metrics.forget(&model.spec.name, model.spec.version);
+        let maker = Arc::new(Maker { source, spec, samples, gpu: self.gpu });
+        let shards = self.shards.len();
+        let mut chosen = placement::choose(&maker, shards)?;
+        // A light model runs in the shards' loops, where each of them can have an engine.
+        chosen.report.heavy |= chosen.devices != vec![Device::Cpu; shards];
+        let mut spec = maker.spec.clone();
+        spec.config.instance_group = placement::instance_groups(&spec.name, &chosen.devices);
+        let model = Arc::new(Model { spec, report: chosen.report.clone() });
         // One model's queue leaves the others room.
         let bytes = self.shared.memory.share();
-        let pace = Pace::new(&model, self.shards.len());
+        let pace = Pace::new(&model, chosen.devices.len());
         let depth = Depth::new(self.queue_rows, bytes, &model.spec.batching, pace);
-        let runs: Vec<_> = match report.heavy {
-            false => engines.into_iter().map(Runs::Here).collect(),
-            true => {
-                let runner = |engine| {
-                    let metrics = self.shared.metrics.writer(&model.spec.name, model.spec.version);
-                    Runner::new(engine, model.clone(), metrics, depth.clone())
-                };
-                let runners = engines.into_iter().map(runner).collect();
-                let batching = &model.spec.batching;
-                let queue = Queue::new(depth.clone(), model.batch_rows(), batching);
-                let lanes = Lanes::start(queue, runners, &model.spec.name)
-                    .map_err(|error| format!("cannot start its threads: {error}"))?;
-                self.shards.iter().map(|_| Runs::InLanes(lanes.clone())).collect()
-            }
+        let threads = chosen.complete(&maker)?;
+        let (name, version) = (&model.spec.name, model.spec.version);
+        // Statistics begin anew with every load.
+        self.shared.metrics.forget(name, version);
+        let device = model.report.device.clone();
+        let mut shown = Shown { depth: depth.clone(), device, lanes: Vec::new() };
+        let (runs, lanes) = if model.report.heavy {
+            let lanes = self.lanes(&model, maker, threads, &mut shown);
+            (iter::repeat_with(|| Runs::InLanes(lanes.clone())).take(shards).collect(), Some(lanes))
+        } else {
+            let taken = threads.iter().map(|(_, thread)| thread.run(Option::take).recv().ok()?);
+            (taken.flatten().map(Runs::Here).collect(), None)
         };
+        self.install(&model, &depth, runs);
+        self.shared.metrics.show(name, version, shown);
+        self.shared.catalog.set(name, version, State::Ready(model.clone()));
+        if let Some(lanes) = lanes {
+            // Where they have been lost already, nobody was there to hear of it.
+            lanes.tell();
+        }
+        Ok(model.report.clone())
+    }
+
+    /// Starts a lane on every thread.
+    fn lanes(
+        &self,
+        model: &Arc<Model>,
+        maker: Arc<Maker>,
+        threads: Vec<(Device, EngineThread)>,
+        shown: &mut Shown,
+    ) -> Arc<Lanes> {
+        let ModelSpec { name, version, batching, .. } = &model.spec;
+        let depth = &shown.depth;
+        let queue = Queue::new(depth.clone(), model.batch_rows(), batching);
+        let lane = |(device, thread): (Device, EngineThread)| {
+            let metrics = self.shared.metrics.writer(name, *version);
+            let runner = Runner::new(model.clone(), metrics, depth.clone());
+            let of_device = device.to_string();
+            let known = shown.lanes.iter().find(|metrics| metrics.device == of_device);
+            let metrics = known.cloned().unwrap_or_else(|| {
+                let metrics = LaneMetrics::new(of_device);
+                shown.lanes.push(metrics.clone());
+                metrics
+            });
+            Lane { device, thread, runner, metrics }
+        };
+        let lanes = threads.into_iter().map(lane).collect();
+        let (shared, told) = (self.shared.clone(), model.clone());
+        let tell = move |lost: Option<&str>| shared.catalog.set_lost(&told, lost);
+        let crew =
+            Crew { model: model.clone(), maker, pauses: PAUSES.into(), tell: Box::new(tell) };
+        Lanes::start(queue, lanes, crew)
+    }
+
+    /// Has every shard serve a model, and waits until all do.
+    fn install(&self, model: &Arc<Model>, depth: &Arc<Depth>, runs: Vec<Runs>) {
         let (done, all_done) = blocking::channel();
         for (shard, runs) in self.shards.iter().zip(runs) {
             let (model, depth, done) = (model.clone(), depth.clone(), done.clone());
@@ -233,10 +274,6 @@ impl Server {
         }
         drop(done);
         let _ = all_done.recv();
-        let (name, version) = (&model.spec.name, model.spec.version);
-        self.shared.metrics.show_depth(name, version, depth);
-        self.shared.catalog.set(name, version, State::Ready(model.clone()));
-        Ok(report)
     }
 
     /// Marks a declared model as unavailable, unless it serves already.

@@ -35,7 +35,7 @@ const MOST_BYTES: usize = 64 << 20;
 /// Answers closer than this, absolute or relative, are the same: the noise of floats.
 const NOISE: f64 = 1e-5;
 
-/// Runs a new engine until it is known.
+/// Runs a new engine until it is known, and gets it ready. `slack` is of [`golden::slack`].
 ///
 /// A network that takes none of the rows tried is not failed for it, as only real rows may do: it
 /// counts as heavy and its rows as dependent. An error is an answer that is not what the graph
@@ -44,23 +44,67 @@ pub fn warm_up(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
     golden: &[Sample],
+    slack: f64,
 ) -> Result<Report, String> {
+    let tolerance = f64::from(spec.tolerance).max(NOISE).max(slack);
     for pool in Pool::candidates(spec, golden) {
         let Ok(outputs) = pool.run(engine, &[0]) else { continue };
         declared(spec, &outputs)?;
-        let rows_independent = match rows_independent(engine, spec, &pool) {
+        let rows_independent = match rows_independent(engine, spec, &pool, tolerance) {
             Ok(independent) => independent,
             Err(_) => continue,
         };
+        prepare(engine, spec, rows_independent)?;
+        check_sizes(engine, &pool, tolerance)?;
         let timings = time_batches(engine, spec, &pool);
-        return Ok(report(spec, rows_independent, timings));
+        let report = report(spec, rows_independent, timings);
+        return Ok(Report { graphs: engine.graphs(), ..report });
     }
     tracing::warn!(
         model = %spec.name,
         version = spec.version,
         "the network took none of the rows tried: each request is run alone"
     );
-    Ok(report(spec, false, Vec::new()))
+    Ok(Report { graphs: engine.graphs(), ..report(spec, false, Vec::new()) })
+}
+
+/// Gets a new engine ready for the batches of a model whose rows depend on each other, or do not.
+pub fn prepare(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    rows_independent: bool,
+) -> Result<(), String> {
+    match spec.max_batch_size > 0 && !rows_independent {
+        // Rows of zeros behind them would change their answers.
+        true => Ok(()),
+        false => engine.prepare(spec.max_batch_size).map_err(|error| error.to_string()),
+    }
+}
+
+/// Whether each row is answered as it is alone in batches of every size that the engine has made
+/// ready, full and short of one row.
+fn check_sizes(engine: &mut dyn Engine, pool: &Pool, tolerance: f64) -> Result<(), String> {
+    let failed = |error: EngineError| error.to_string();
+    let sizes = engine.sizes();
+    if !pool.has_batch || sizes.is_empty() {
+        return Ok(());
+    }
+    let alone = (0..pool.rows).map(|row| pool.run(engine, &[row])).collect::<Result<Vec<_>, _>>();
+    let alone = alone.map_err(failed)?;
+    for rows in sizes.into_iter().flat_map(|size| [size, (size - 1).max(1)]) {
+        let batch: Vec<_> = (0..rows).map(|row| row % pool.rows).collect();
+        let together = pool.run(engine, &batch).map_err(failed)?;
+        for (place, &row) in batch.iter().enumerate() {
+            let mut pairs = alone[row].iter().zip(&together);
+            if !pairs.all(|(one, many)| same_row(one, many, place, rows, tolerance)) {
+                return Err(format!(
+                    "row {place} of a batch of {rows} is not answered as it is alone, \
+                     within {tolerance:.1e}"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the timings, (rows, microseconds) by rising rows, mean.
@@ -77,6 +121,7 @@ fn report(spec: &ModelSpec, rows_independent: bool, timings: Vec<(usize, f64)>) 
         rows_independent,
         preferred_batch_size: preferred.map_or(1, |&(rows, _)| rows),
         microseconds_per_batch: timings,
+        ..Default::default()
     }
 }
 
@@ -96,6 +141,7 @@ fn rows_independent(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
     pool: &Pool,
+    tolerance: f64,
 ) -> Result<bool, EngineError> {
     let rows = pool.rows.min(spec.max_batch_size);
     if spec.max_batch_size == 0 || !pool.has_distinct_rows() {
@@ -105,7 +151,6 @@ fn rows_independent(
     let forwards: Vec<_> = (0..rows).collect();
     // Other neighbours, other places, another size: backwards, without the last of them.
     let backwards: Vec<_> = (0..rows).rev().skip(usize::from(rows > 2)).collect();
-    let tolerance = f64::from(spec.tolerance).max(NOISE);
     for batch in [forwards, backwards] {
         let together = pool.run(engine, &batch)?;
         for (place, &row) in batch.iter().enumerate() {
@@ -375,6 +420,7 @@ fn unit(bits: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::engine::Source;
+    use crate::engine::device::{Device, GpuOptions};
     use crate::engine::fake::Fake;
     use crate::tensor::TensorView;
 
@@ -390,15 +436,17 @@ mod tests {
             labels: Vec::new(),
             thresholds: Vec::new(),
             tolerance: 0.0,
-            device: "cpu".into(),
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
             batching: Default::default(),
             config: Default::default(),
         }
     }
 
     fn warm(fake: &Fake, max_batch_size: usize) -> Report {
-        let mut engine = fake.clone().engine().expect("an engine");
-        warm_up(&mut *engine, &spec(&[-1, 3], max_batch_size), &[]).expect("a report")
+        let engine = fake.engine(Device::Cpu, GpuOptions::default());
+        let mut engine = engine.expect("an engine");
+        warm_up(&mut *engine, &spec(&[-1, 3], max_batch_size), &[], 0.0).expect("a report")
     }
 
     /// Answers as [`Fake`] does, but only inputs that pass the test.
@@ -453,14 +501,14 @@ mod tests {
     #[test]
     fn what_has_no_batch_axis_is_run_whole() {
         let shapes = Picky(|shape, _| shape == [2, 3]);
-        let report = warm_up(&mut { shapes }, &spec(&[2, 3], 0), &[]).expect("a report");
+        let report = warm_up(&mut { shapes }, &spec(&[2, 3], 0), &[], 0.0).expect("a report");
         assert_eq!(report.microseconds_per_batch.len(), 1);
         assert!(!report.rows_independent && !report.heavy);
     }
 
     #[test]
     fn sizes_that_the_graph_leaves_open_are_guessed() {
-        let report = warm_up(&mut Picky(|shape, _| shape[1] == 64), &spec(&[-1, -1], 4), &[]);
+        let report = warm_up(&mut Picky(|shape, _| shape[1] == 64), &spec(&[-1, -1], 4), &[], 0.0);
         assert!(report.expect("a report").rows_independent);
     }
 
@@ -468,27 +516,28 @@ mod tests {
     fn golden_rows_serve_where_generated_ones_are_refused() {
         let mut engine = Picky(|_, row| row.iter().all(|&x| x > 4.0));
         let samples = [sample(5.0), sample(6.0)];
-        let report = warm_up(&mut engine, &spec(&[-1, -1], 4), &samples).expect("a report");
+        let report = warm_up(&mut engine, &spec(&[-1, -1], 4), &samples, 0.0).expect("a report");
         assert!(report.rows_independent && !report.heavy);
     }
 
     #[test]
     fn divisors_are_tried_where_zeros_are_refused() {
         let mut engine = Picky(|_, row| row.iter().all(|&x| x > 0.0));
-        let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[]).expect("a report");
+        let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
         assert!(report.rows_independent && !report.heavy);
     }
 
     #[test]
     fn equal_rows_show_no_independence() {
         let mut engine = Picky(|_, row| row.iter().all(|&x| x == 1.0));
-        let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[]).expect("a report");
+        let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
         assert!(!report.rows_independent && !report.heavy);
     }
 
     #[test]
     fn a_network_that_takes_nothing_is_served_with_care() {
-        let report = warm_up(&mut Picky(|_, _| false), &spec(&[-1, 3], 4), &[]).expect("a report");
+        let report =
+            warm_up(&mut Picky(|_, _| false), &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
         assert!(report.heavy && !report.rows_independent);
         assert_eq!((report.preferred_batch_size, report.microseconds_per_batch.len()), (1, 0));
     }
@@ -497,7 +546,7 @@ mod tests {
     fn an_answer_that_the_graph_does_not_declare_is_an_error() {
         let mut spec = spec(&[-1, 3], 4);
         spec.outputs[0].dtype = DType::Int64;
-        let error = warm_up(&mut Picky(|_, _| true), &spec, &[]).expect_err("another type");
+        let error = warm_up(&mut Picky(|_, _| true), &spec, &[], 0.0).expect_err("another type");
         assert!(error.contains("INT64") && error.contains("FP32"), "{error}");
     }
 }

@@ -67,7 +67,10 @@ mod _native {
     #[pymodule_export]
     use super::config::{canonical_config, read_config};
     #[pymodule_export]
-    use super::model::{OpenedModel, Report, TensorInfo, load_runtime, open_content, open_model};
+    use super::model::{
+        OpenedModel, Report, TensorInfo, Timed, load_runtime, open_content, open_model, providers,
+        try_device,
+    };
     #[pymodule_export]
     use super::order::PyOrder;
     #[pymodule_export]

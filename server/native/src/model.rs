@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use sigmax_core::engine::Source;
+use sigmax_core::engine::device::Device;
 use sigmax_core::engine::onnx::{self, OnnxFile};
 use sigmax_core::model::{self, TensorSpec};
 
@@ -15,6 +16,19 @@ use crate::native_error;
 #[pyfunction]
 pub(crate) fn load_runtime(py: Python<'_>, library: PathBuf) -> PyResult<String> {
     py.detach(|| onnx::load_runtime(&library)).map_err(native_error)
+}
+
+/// The providers that the library has been built with, the one it would rather have first.
+#[pyfunction]
+pub(crate) fn providers(py: Python<'_>) -> PyResult<Vec<String>> {
+    py.detach(onnx::providers).map_err(native_error)
+}
+
+/// Run a small network on a device; an error has ONNX Runtime's own words.
+#[pyfunction]
+pub(crate) fn try_device(py: Python<'_>, device: &str) -> PyResult<()> {
+    let device = device.parse::<Device>().map_err(native_error)?;
+    py.detach(|| onnx::try_device(device)).map_err(native_error)
 }
 
 /// Open an ONNX file; an error names the file and the reason.
@@ -96,6 +110,29 @@ pub(crate) struct Report {
     rows_independent: bool,
     preferred_batch_size: usize,
     microseconds_per_batch: Vec<(usize, f64)>,
+    device: String,
+    device_reason: String,
+    alternatives: Vec<Timed>,
+    graphs: String,
+}
+
+/// How fast a model is somewhere.
+#[pyclass(frozen, get_all)]
+#[derive(Clone, Debug)]
+pub(crate) struct Timed {
+    device: String,
+    microseconds_per_row: f64,
+    rows_per_second: f64,
+}
+
+impl From<model::Timed> for Timed {
+    fn from(timed: model::Timed) -> Self {
+        Self {
+            device: timed.device,
+            microseconds_per_row: timed.microseconds_per_row,
+            rows_per_second: timed.rows_per_second,
+        }
+    }
 }
 
 impl From<model::Report> for Report {
@@ -105,6 +142,10 @@ impl From<model::Report> for Report {
             rows_independent: report.rows_independent,
             preferred_batch_size: report.preferred_batch_size,
             microseconds_per_batch: report.microseconds_per_batch,
+            device: report.device,
+            device_reason: report.device_reason,
+            alternatives: report.alternatives.into_iter().map(Timed::from).collect(),
+            graphs: report.graphs,
         }
     }
 }

@@ -7,9 +7,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use sigmax_core::config;
 use sigmax_core::engine::Source;
+use sigmax_core::engine::device::GpuOptions;
 use sigmax_core::engine::onnx::OnnxFile;
 use sigmax_core::golden::Sample;
-use sigmax_core::model::{Batching, ModelSpec, QueuePolicy, Task, TensorSpec};
+use sigmax_core::model::{Batching, ModelSpec, Placement, QueuePolicy, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
 use crate::model::{OpenedModel, Report};
@@ -116,6 +117,8 @@ struct Config {
     shared_memory: bool,
     model_control: String,
     allow_model_upload: bool,
+    gpu_memory_limit: usize,
+    tf32: bool,
     server_name: String,
     server_version: String,
     strict_readiness: bool,
@@ -140,6 +143,7 @@ impl TryFrom<Config> for ServerConfig {
             shared_memory: config.shared_memory,
             model_control: config.model_control == "explicit",
             allow_model_upload: config.allow_model_upload,
+            gpu: GpuOptions { memory_limit: config.gpu_memory_limit, tf32: config.tf32 },
             server_name: config.server_name,
             server_version: config.server_version,
             strict_readiness: config.strict_readiness,
@@ -161,7 +165,24 @@ struct Spec {
     tolerance: f32,
     golden: Vec<PathBuf>,
     batching: Together,
+    placements: Vec<Vec<Placed>>,
+    device_reason: String,
     config: String,
+}
+
+/// The attributes of engines on one device.
+#[derive(FromPyObject)]
+struct Placed {
+    device: String,
+    count: usize,
+}
+
+impl TryFrom<Placed> for Placement {
+    type Error = String;
+
+    fn try_from(placed: Placed) -> Result<Self, String> {
+        Ok(Self { device: placed.device.parse()?, count: placed.count })
+    }
 }
 
 /// The attributes of how requests are put together.
@@ -274,7 +295,12 @@ impl Spec {
             labels: self.labels,
             thresholds: self.thresholds,
             tolerance: self.tolerance,
-            device: "cpu".into(),
+            placements: self
+                .placements
+                .into_iter()
+                .map(|each| each.into_iter().map(Placement::try_from).collect())
+                .collect::<Result<_, _>>()?,
+            device_reason: self.device_reason,
             batching: self.batching.try_into()?,
             config: config::from_json(&self.config)?,
         })

@@ -19,6 +19,18 @@ class NativeError(Exception):
 def load_runtime(library: str) -> str:
     """Open ONNX Runtime's library at this absolute path, once a process; returns its version."""
 
+def providers() -> list[str]:
+    """Return the providers that the library has been built with, such as CUDAExecutionProvider.
+
+    The first is the one that the library would rather have. After `load_runtime`.
+    """
+
+def try_device(device: str) -> None:
+    """Run a small network on a device, cpu or cuda:N, after `load_runtime`.
+
+    The error has ONNX Runtime's own words. NVIDIA's libraries must have been loaded before.
+    """
+
 def read_config(text: str) -> str:
     """Turn a `config.pbtxt` into JSON: the fields that are set, by their own names."""
 
@@ -64,6 +76,18 @@ class Report:
     rows_independent: bool
     preferred_batch_size: int  # rows
     microseconds_per_batch: list[tuple[int, float]]  # (rows, run time of one batch)
+    device: str  # what it runs on: "cpu", "cuda:0", "cuda:0, cuda:1"
+    device_reason: str  # the spec's, or how the choice between alternatives came out; may be empty
+    alternatives: list[Timed]  # what was to choose from; empty where there was no choice
+    graphs: str  # CUDA graphs: "on", "off: reason"; "" where it runs on no GPU
+
+@final
+class Timed:
+    """How fast a model is somewhere."""
+
+    device: str  # "cpu", "cuda:0", "cuda:0, cuda:1"
+    microseconds_per_row: float  # of a run of one row
+    rows_per_second: float  # in full batches, on all engines
 
 @final
 class Order:
@@ -93,6 +117,7 @@ class Server:
         `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
         (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
         max_connections: int, shared_memory: bool, model_control: str, allow_model_upload: bool,
+        gpu_memory_limit: int (bytes of one engine's arena on a GPU; 0: no limit), tf32: bool,
         server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.
         """
@@ -115,7 +140,10 @@ class Server:
         labels: Sequence[str], optional: bool; task: Task | None, labels: Sequence[str],
         thresholds: Sequence[float], tolerance: float,
         golden: Sequence[str] (folders test_data_set_*), queue_timeout: float | None (seconds),
-        allow_timeout_override: bool, config: str (JSON).
+        allow_timeout_override: bool, config: str (JSON),
+        placements: Sequence[Sequence[value with device: str, count: int (0: as many as serve it
+        best)]]: sets of engines, of which the one with the better throughput serves, the first on a
+        tie; device_reason: str, why these.
         Consumes `opened`. On an error the model is left declared; call `fail`.
         """
 

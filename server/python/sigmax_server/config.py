@@ -6,6 +6,7 @@ so nothing further on has to.
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -95,11 +96,42 @@ _COUNT = _whole("N", 1, 2**31 - 1)
 _MICROSECONDS = _whole("N", 0, 10**6)
 _BYTES = _whole("N", 2**20, 2**50)
 _TEXT = Kind("TEXT", "printable text", str, lambda value: value != "" and value.isprintable())
+_NUMBER = "(0|[1-9][0-9]{0,2})"
+_CUDA = re.compile(f"cuda(:{_NUMBER}(,{_NUMBER})*)?")
+
+
+def named_devices(text: str) -> tuple[str, ...]:
+    """Return the devices that a value of `--device` names: `cuda:0,1` is cuda:0 and cuda:1.
+
+    Returns:
+        None for `auto`, which names none.
+
+    Raises:
+        ValueError: it is no such value.
+    """
+    if text in ("auto", "cpu"):
+        return () if text == "auto" else ("cpu",)
+    if not _CUDA.fullmatch(text):
+        raise ValueError(text)
+    numbers = text.removeprefix("cuda").removeprefix(":") or "0"
+    devices = tuple(f"cuda:{number}" for number in numbers.split(","))
+    if len(set(devices)) < len(devices):
+        raise ValueError(text)
+    return devices
+
+
+def _names_devices(value: object) -> bool:
+    try:
+        return isinstance(value, str) and named_devices(value) is not None
+    except ValueError:
+        return False
+
+
 _DEVICE = Kind(
-    "auto|cpu",
-    "auto or cpu (this release runs models on the CPU only)",
+    "DEVICE",
+    "auto, cpu, cuda, cuda:N, or several as cuda:0,1",
     str,
-    lambda value: value in ("auto", "cpu"),
+    _names_devices,
 )
 _LISTEN = Kind(
     "unix:PATH",
@@ -212,7 +244,23 @@ class ServerConfig:
     )
     device: str = field(
         default="auto",
-        metadata=_says(_DEVICE, "what models run on: auto or cpu"),
+        metadata=_says(
+            _DEVICE,
+            "what models run on: cpu, cuda (the first GPU), cuda:N, several as cuda:0,1, or "
+            "auto: the better of GPU and CPU for each model",
+        ),
+    )
+    gpu_memory_limit: int = field(
+        default=0,
+        metadata=_says(
+            _whole("N", 0, 2**50),
+            "most that one engine on a GPU allocates for weights and results; 0: no limit",
+            "bytes",
+        ),
+    )
+    tf32: bool = field(
+        default=False,
+        metadata=_says(SWITCH, "let GPUs round products to TensorFloat-32: faster, and less exact"),
     )
     shared_memory: bool = field(
         default=False,
@@ -347,6 +395,19 @@ class Batching:
     default_priority: int = 0
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Engines on one device.
+
+    Attributes:
+        device: "cpu" or "cuda:N".
+        count: how many engines; 0: as many as serve the model best there.
+    """
+
+    device: str
+    count: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """How one version of one model is served.
@@ -364,6 +425,9 @@ class ModelSpec:
         tolerance: most that an output may differ from its golden sample, absolute.
         golden: folders of golden samples.
         batching: how requests are put together.
+        placements: sets of engines; of several the one with the better throughput serves, the
+            first on a tie.
+        device_reason: why these, for people.
 
     Raises:
         ValueError: a field has a value it cannot have.
@@ -381,6 +445,8 @@ class ModelSpec:
     tolerance: float = 1e-5
     golden: tuple[str, ...] = ()
     batching: Batching = Batching()
+    placements: tuple[tuple[Placement, ...], ...] = ((Placement("cpu"),),)
+    device_reason: str = ""
 
     def __post_init__(self) -> None:
         _expect(self.name != "" and self.name.isprintable(), "a printable name", self.name)
@@ -390,6 +456,11 @@ class ModelSpec:
             math.isfinite(self.tolerance) and self.tolerance >= 0,
             "a finite tolerance of 0 or more",
             self.tolerance,
+        )
+        _expect(
+            bool(self.placements) and all(self.placements),
+            "at least one placement in every alternative",
+            self.placements,
         )
         for threshold in self.thresholds:
             _expect(0 <= threshold <= 1, "thresholds in [0, 1]", threshold)

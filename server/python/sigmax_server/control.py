@@ -7,6 +7,7 @@ from pathlib import Path
 from sigmax_server import model_config, repository
 from sigmax_server._native import Order, Server
 from sigmax_server.config import ServerConfig
+from sigmax_server.device import Devices
 from sigmax_server.graph import ContradictionError
 from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError
@@ -20,10 +21,13 @@ class Control:
     Repositories are looked through at each order, so what was put there since is found.
     """
 
-    def __init__(self, server: Server, paths: Sequence[Path], config: ServerConfig) -> None:
+    def __init__(
+        self, server: Server, paths: Sequence[Path], config: ServerConfig, devices: Devices
+    ) -> None:
         self._server = server
         self._paths = paths
         self._config = config
+        self._devices = devices
 
     def start(self) -> None:
         """Begin; it ends with the server."""
@@ -55,7 +59,7 @@ class Control:
         warn_of_unused(models)
         for found in models:
             self._server.declare(found.name, found.version)
-        outcomes = [load(self._server, found, self._config) for found in models]
+        outcomes = [load(self._server, found, self._config, self._devices) for found in models]
         failures = [each for each in outcomes if isinstance(each, Failed)]
         if failures:
             order.failed("; ".join(f"version {each.version}: {each.reason}" for each in failures))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sigmax_server import model_config
 from sigmax_server.config import ModelSpec, TensorSpec
+from sigmax_server.device import Choice
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
 from sigmax_server.repository import Found
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sigmax_server._native import Task
 
 
-def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
+def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) -> ModelSpec:
     """Complete the configuration of a model.
 
     A file without any `sigmax.*` metadata is served raw, without a task. A model has a batch
@@ -30,6 +31,7 @@ def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
         found: where it was found, with its configuration.
         max_batch_size: most rows of one request, where the model has a batch axis and no
             configuration says how many.
+        choice: what it runs on.
 
     Raises:
         ContradictionError: metadata or configuration are malformed, or do not fit the graph.
@@ -67,6 +69,8 @@ def describe(opened: Opened, found: Found, max_batch_size: int) -> ModelSpec:
             tolerance=_tolerance(stated),
             golden=tuple(str(folder) for folder in found.golden),
             batching=model_config.batching(config, most_rows),
+            placements=choice.placements,
+            device_reason=choice.reason,
         )
     except ValueError as error:
         raise ContradictionError(str(error)) from None

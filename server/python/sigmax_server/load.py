@@ -1,25 +1,28 @@
 """Loads what was found into a running server."""
 
-from sigmax_server._native import NativeError, OpenedModel, Server, open_content, open_model
+from sigmax_server import model_config
+from sigmax_server._native import NativeError, OpenedModel, Report, Server, open_content, open_model
 from sigmax_server.config import ModelSpec, ServerConfig
 from sigmax_server.describe import describe
+from sigmax_server.device import DeviceError, Devices
 from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import Found
 from sigmax_server.table import Failed, Served
 
 
-def load(server: Server, found: Found, config: ServerConfig) -> Served | Failed:
+def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -> Served | Failed:
     """Load a version of a model that has been declared, or say why it cannot be served."""
     try:
         opened = _open(found)
-        spec = describe(opened, found, config.max_batch_size)
+        choice = devices.place(model_config.groups(found.config))
+        spec = describe(opened, found, config.max_batch_size, choice)
         if spec.max_batch_size > config.queue_rows:
             raise ContradictionError(
                 f"max_batch_size: expected at most --queue-rows, which is {config.queue_rows}, "
                 f"got {spec.max_batch_size}"
             )
         report = server.load(opened, spec)
-    except (NativeError, ContradictionError) as error:
+    except (NativeError, ContradictionError, DeviceError) as error:
         reason = " ".join(str(error).split())
         server.fail(found.name, found.version, reason)
         return Failed(found.name, found.version, reason)
@@ -28,11 +31,24 @@ def load(server: Server, found: Found, config: ServerConfig) -> Served | Failed:
         found.version,
         _inputs(spec),
         spec.task or "none",
-        "cpu",
+        report.device,
         report.heavy,
         report.rows_independent,
         report.preferred_batch_size,
+        _notes(spec, report),
     )
+
+
+def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:
+    """What there was to choose from, what of it does not work, and why graphs are off."""
+    timings = [
+        f"{each.device}: {each.microseconds_per_row:,.0f} us for a row, "
+        f"{each.rows_per_second:,.0f} rows/s in full batches"
+        for each in report.alternatives
+    ]
+    failed = 1 < len(spec.placements) > len(report.alternatives)
+    graphs = [f"CUDA graphs {report.graphs}"] if report.graphs.startswith("off") else []
+    return (*timings, *([report.device_reason] if failed else []), *graphs)
 
 
 def _open(found: Found) -> OpenedModel:

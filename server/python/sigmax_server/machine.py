@@ -1,5 +1,6 @@
 """How much of the machine this process may really use."""
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,26 @@ def usable_cores(root: Path = Path("/")) -> int:
     Returns:
         Whole cores, at least 1.
     """
-    affinity = len(os.sched_getaffinity(0))
-    return max(1, min([affinity, *(int(quota) for quota in _quotas(root))]))
+    return max(1, int(min(len(os.sched_getaffinity(0)), core_quota(root))))
+
+
+def core_quota(root: Path = Path("/")) -> float:
+    """Return the smallest quota of the control groups, in cores; infinity where there is none.
+
+    Args:
+        root: where the `proc` and `sys` file systems are found.
+    """
+    return min(_quotas(root), default=math.inf)
+
+
+def machine_memory(root: Path = Path("/")) -> int:
+    """Return the memory of the machine, in bytes.
+
+    Args:
+        root: where the `proc` file system is found.
+    """
+    kibibytes = _read(root / "proc/meminfo").partition("MemTotal:")[2].split()[0]
+    return int(kibibytes) * 1024
 
 
 def usable_memory(root: Path = Path("/")) -> int:
@@ -27,14 +46,13 @@ def usable_memory(root: Path = Path("/")) -> int:
     Args:
         root: where the `proc` and `sys` file systems are found.
     """
-    kibibytes = _read(root / "proc/meminfo").partition("MemTotal:")[2].split()[0]
     limits = (
         int(text)
         for folder in _folders(root, "memory")
         for file in ("memory.max", "memory.limit_in_bytes")
         if (text := _read(folder / file).strip()).isdecimal()  # not "max" or absent
     )
-    return min([int(kibibytes) * 1024, *limits])
+    return min([machine_memory(root), *limits])
 
 
 def _quotas(root: Path) -> Iterator[float]:

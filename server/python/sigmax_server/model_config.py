@@ -11,6 +11,7 @@ from typing import Any
 
 from sigmax_server._native import NativeError, canonical_config, read_config
 from sigmax_server.config import Batching, QueuePolicy, TensorSpec
+from sigmax_server.device import Group
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
 
 Config = Mapping[str, Any]
@@ -31,11 +32,12 @@ _REFUSED_OF_TENSORS = (
     "allow_ragged_batch",
     "is_non_linear_format_io",
 )
+_REFUSED_OF_GROUPS = ("passive", "secondary_devices")
 # These steer what Sigmax settles by itself.
+_UNUSED_OF_GROUPS = ("rate_limiter", "profile", "host_policy")
 _UNUSED = (
     "runtime",
     "optimization",
-    "instance_group",
     "cc_model_filenames",
     "metric_tags",
     "parameters",
@@ -94,17 +96,52 @@ def _check(config: Config, name: str) -> None:
     versions = config.get("version_policy", {}).get("specific", {}).get("versions", ())
     if any(version <= 0 for version in versions):
         _refuse(f"version_policy: expected versions over 0, got {list(versions)}")
+    for group in config.get("instance_group", ()):
+        _check_group(group)
     file = config.get("default_model_filename", "")
     if file != Path(file).name:
         _refuse(f"default_model_filename: expected the name of a file, got {file!r}")
+
+
+def _check_group(group: Config) -> None:
+    kind, gpus = _kind(group), group.get("gpus", [])
+    if kind not in ("KIND_AUTO", "KIND_CPU", "KIND_GPU"):
+        _refuse(f"instance_group.kind: expected KIND_AUTO, KIND_CPU or KIND_GPU, got {kind}")
+    if group.get("count", 0) < 0:
+        _refuse(f"instance_group.count: expected 0 or more, got {group['count']}")
+    if gpus and kind != "KIND_GPU":
+        _refuse(f"instance_group.gpus: expected them only where kind is KIND_GPU, got {kind}")
+    if any(gpu < 0 for gpu in gpus) or len(set(gpus)) < len(gpus):
+        _refuse(f"instance_group.gpus: expected different numbers of 0 and more, got {gpus}")
+    for field in _REFUSED_OF_GROUPS:
+        if group.get(field):
+            _refuse(f"instance_group.{field} is not served")
+
+
+def groups(config: Config) -> tuple[Group, ...]:
+    """Return what the model is to run on; empty where the configuration does not say."""
+    return tuple(
+        Group(_kind(group), group.get("count", 0), tuple(group.get("gpus", ())))
+        for group in config.get("instance_group", ())
+    )
+
+
+def _kind(group: Config) -> str:
+    return str(group.get("kind", "KIND_AUTO"))
 
 
 def unused(config: Config) -> list[str]:
     """List the fields that are set and steer nothing here."""
     # Answers of different requests have no order that could be preserved.
     ordered = config.get("dynamic_batching", {}).get("preserve_ordering")
+    of_groups = [
+        f"instance_group.{field}"
+        for field in _UNUSED_OF_GROUPS
+        if any(group.get(field) for group in config.get("instance_group", ()))
+    ]
     return [
         *(field for field in _UNUSED if config.get(field)),
+        *of_groups,
         *(["dynamic_batching.preserve_ordering"] if ordered else []),
     ]
 
@@ -154,7 +191,10 @@ def complete(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
 ) -> str:
-    """Return the configuration with everything it leaves out, as JSON."""
+    """Return the configuration with everything it leaves out, as JSON.
+
+    Its instance_group is the data plane's to write, which chooses what the model runs on.
+    """
     batched = max_batch_size > 0
     stated = {
         side: {tensor.get("name"): tensor for tensor in config.get(side, ())}
@@ -169,11 +209,9 @@ def complete(
         }
         return {**stated[side].get(tensor.name, {}), **own}
 
-    group = {"name": name, "kind": "KIND_CPU", "count": 1}
     return json.dumps(
         {
             "version_policy": {"latest": {"num_versions": 1}},
-            "instance_group": [group],
             **({"dynamic_batching": {}} if batched else {}),
             **config,
             "name": name,

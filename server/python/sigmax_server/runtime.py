@@ -31,7 +31,7 @@ def find_runtime(path: Sequence[str] | None = None) -> Path:
         raise RuntimeLibraryError(
             f"expected one of onnxruntime and onnxruntime-gpu, but both are installed "
             f"({' and '.join(installed)}), and each has overwritten files of the other; "
-            f"mend it with: {_UNINSTALL} && {_INSTALL}"
+            f"mend it with: {mend('cpu')}"
         )
     spec = PathFinder.find_spec("onnxruntime", path)
     if spec is None or not spec.submodule_search_locations:
@@ -42,14 +42,18 @@ def find_runtime(path: Sequence[str] | None = None) -> Path:
         came = ", ".join(library.name for library in libraries) or "none"
         raise RuntimeLibraryError(
             f"expected exactly one libonnxruntime.so.* in {folder}, found {came}; "
-            f"mend it with: {_UNINSTALL} && {_INSTALL}"
+            f"mend it with: {mend('cpu')}"
         )
     return libraries[0]
 
 
+def mend(extra: str) -> str:
+    """Return the command that installs ONNX Runtime anew, as the extra `cpu` or `gpu` has it."""
+    return f'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "sigmax-server[{extra}]"'
+
+
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime_gpu")
 _INSTALL = 'pip install "sigmax-server[cpu]"'
-_UNINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu"
 
 
 def _record(distribution: str, path: Sequence[str]) -> str | None:

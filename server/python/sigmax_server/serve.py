@@ -9,6 +9,7 @@ from pathlib import Path
 from sigmax_server._native import NativeError, Server, load_runtime
 from sigmax_server.config import ServerConfig
 from sigmax_server.control import Control
+from sigmax_server.device import Choice, Cuda, DeviceError, Devices
 from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError, scan
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
@@ -33,16 +34,19 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         models = _chosen(scan(paths, may_be_empty=config.model_control == "explicit"), config)
-        load_runtime(str(find_runtime()))
+        runtime = find_runtime()
+        load_runtime(str(runtime))
+        devices = Devices(config.device, Cuda(runtime))
+        chosen = devices.choice
         server = Server(config)
-    except (RepositoryError, RuntimeLibraryError, NativeError, OSError) as error:
+    except (RepositoryError, RuntimeLibraryError, DeviceError, NativeError, OSError) as error:
         say(f"error: {error}")
         return 1
-    _warn(models, config)
-    outcomes = _load_all(server, models, config)
+    _warn(models, config, devices)
+    outcomes = _load_all(server, models, config, devices)
     if outcomes is None:
         return _stop(server, config.grace_seconds)
-    print(_uses(config))
+    print(_uses(config, chosen))
     print(table(outcomes))
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if failures and config.exit_on_error:
@@ -51,7 +55,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
         server.stop()
         return 1
     if config.model_control == "explicit":
-        Control(server, paths, config).start()
+        Control(server, paths, config, devices).start()
     print(_state(server, len(outcomes), len(failures)), flush=True)
     signal.sigwait(_ENDING)
     return _stop(server, config.grace_seconds)
@@ -70,7 +74,7 @@ def _chosen(models: list[Found], config: ServerConfig) -> list[Found]:
 
 
 def _load_all(
-    server: Server, models: Sequence[Found], config: ServerConfig
+    server: Server, models: Sequence[Found], config: ServerConfig, devices: Devices
 ) -> list[Served | Failed] | None:
     """Load every model; None where a signal came meanwhile."""
     for found in models:
@@ -80,26 +84,29 @@ def _load_all(
         if signal.sigpending() & set(_ENDING):
             signal.sigwait(_ENDING)
             return None
-        outcomes.append(load(server, found, config))
+        outcomes.append(load(server, found, config, devices))
     server.finish_loading()
     return outcomes
 
 
-def _warn(models: Iterable[Found], config: ServerConfig) -> None:
+def _warn(models: Iterable[Found], config: ServerConfig, devices: Devices) -> None:
     if not (config.host in ("localhost", "::1") or config.host.startswith("127.")):
         say(
             f"warning: no transport security and no authentication yet: whoever reaches "
             f"{config.host} can ask these models"
         )
+    for warning in devices.warnings():
+        say(f"warning: {warning}")
     warn_of_unused(models)
 
 
-def _uses(config: ServerConfig) -> str:
+def _uses(config: ServerConfig, chosen: Choice) -> str:
     """What it takes of the machine."""
     one = min(config.max_message_bytes, config.memory_budget // 2) / 2**20
     return (
         f"uses: shards {config.shards} of {os.cpu_count()} cores, "
-        f"{config.memory_budget / 2**20:.0f} MiB for requests and answers of at most {one:.0f} MiB"
+        f"{config.memory_budget / 2**20:.0f} MiB for requests and answers of at most "
+        f"{one:.0f} MiB; {chosen}"
     )
 
 

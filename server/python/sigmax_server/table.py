@@ -16,6 +16,7 @@ class Served:
     heavy: bool
     rows_independent: bool
     preferred_batch_size: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ _HEADER = ("MODEL", "VERSION", "INPUTS", "TASK", "DEVICE", "WEIGHT", "INDEPENDEN
 
 
 def table(outcomes: Sequence[Served | Failed]) -> str:
-    """Lay the outcomes out as lines of aligned columns, those that failed last."""
+    """Lay the outcomes out as lines of aligned columns, those that failed last, and notes."""
     served = [_cells(outcome) for outcome in outcomes if isinstance(outcome, Served)]
     failed = [
         (outcome.name, str(outcome.version), f"not served: {outcome.reason}")
@@ -42,7 +43,13 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
     aligned = [_HEADER, *served, *((*row[:2], *[""] * len(_HEADER[2:])) for row in failed)]
     widths = [max(map(len, column)) for column in zip(*aligned, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)) for row in (_HEADER, *served, *failed))
-    return "\n".join(line.rstrip() for line in lines)
+    notes = (
+        f"{each.name}: {note}"
+        for each in outcomes
+        if isinstance(each, Served)
+        for note in each.notes
+    )
+    return "\n".join([*(line.rstrip() for line in lines), *notes])
 
 
 def _cells(model: Served) -> tuple[str, ...]:

@@ -225,7 +225,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "versions", "inputs", "outputs", "task", "labels", "thresholds", "device", "max_batch_size", "preferred_batch_size", "rows_independent")
+    __slots__ = ("name", "version", "versions", "inputs", "outputs", "task", "labels", "thresholds", "device", "max_batch_size", "preferred_batch_size", "rows_independent", "device_reason")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +238,7 @@ class Model(_message.Message):
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     PREFERRED_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     ROWS_INDEPENDENT_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
@@ -250,7 +251,8 @@ class Model(_message.Message):
     max_batch_size: int
     preferred_batch_size: int
     rows_independent: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[TensorDescription, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorDescription, _Mapping]]] = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[float]] = ..., device: _Optional[str] = ..., max_batch_size: _Optional[int] = ..., preferred_batch_size: _Optional[int] = ..., rows_independent: bool = ...) -> None: ...
+    device_reason: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[TensorDescription, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorDescription, _Mapping]]] = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[float]] = ..., device: _Optional[str] = ..., max_batch_size: _Optional[int] = ..., preferred_batch_size: _Optional[int] = ..., rows_independent: bool = ..., device_reason: _Optional[str] = ...) -> None: ...
 
 class TensorDescription(_message.Message):
     __slots__ = ("name", "dtype", "shape", "meaning")

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::device::{Device, GpuOptions};
 use super::{Engine, EngineError, Source};
 use crate::model::TensorSpec;
 use crate::tensor::{DType, Tensor, TensorView};
@@ -20,7 +21,9 @@ pub struct Fake {
     outputs: Vec<TensorSpec>,
     run_cost: Duration,
     row_cost: Duration,
+    gpu_row_cost: Duration,
     dependent: bool,
+    device: Device,
     shared: Arc<Shared>,
 }
 
@@ -30,6 +33,10 @@ struct Shared {
     gate: Mutex<Gate>,
     turned: Condvar,
     sizes: Mutex<Vec<usize>>,
+    /// The devices of the engines made, in their order.
+    made: Mutex<Vec<Device>>,
+    /// Devices on which no engine can be made.
+    broken: Mutex<Vec<Device>>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +52,8 @@ impl Fake {
     pub const FAULT: f32 = -1002.0;
     /// A row that begins with this makes the engine panic.
     pub const PANIC: f32 = -1003.0;
+    /// A row that begins with this makes the engine's device fail.
+    pub const DEVICE_LOST: f32 = -1004.0;
 
     /// A network over rows of so many elements.
     pub fn new(columns: usize) -> Self {
@@ -54,7 +63,9 @@ impl Fake {
             outputs: vec![spec("y")],
             run_cost: Duration::ZERO,
             row_cost: Duration::ZERO,
+            gpu_row_cost: Duration::ZERO,
             dependent: false,
+            device: Device::Cpu,
             shared: Arc::default(),
         }
     }
@@ -62,6 +73,12 @@ impl Fake {
     /// Makes a run keep its core busy for so long, plus so long for each row.
     pub fn with_cost(mut self, run: Duration, row: Duration) -> Self {
         (self.run_cost, self.row_cost) = (run, row);
+        self
+    }
+
+    /// Makes each row of a run on a GPU take so long instead.
+    pub fn with_gpu_cost(mut self, row: Duration) -> Self {
+        self.gpu_row_cost = row;
         self
     }
 
@@ -87,6 +104,16 @@ impl Fake {
         let gate = lock(&self.shared.gate);
         let gate = self.shared.turned.wait_while(gate, |gate| gate.held < runs);
         drop(gate.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Lets no engine be made on these devices, until it is called again.
+    pub fn break_devices(&self, devices: &[Device]) {
+        *lock(&self.shared.broken) = devices.to_vec();
+    }
+
+    /// The devices of all engines made since the last call, in their order.
+    pub fn take_made(&self) -> Vec<Device> {
+        std::mem::take(&mut *lock(&self.shared.made))
     }
 
     /// The rows of every run begun since the last call, in order of their beginning.
@@ -118,8 +145,12 @@ impl Source for Fake {
         &self.outputs
     }
 
-    fn engine(&mut self) -> Result<Box<dyn Engine>, EngineError> {
-        Ok(Box::new(self.clone()))
+    fn engine(&self, device: Device, _: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
+        if lock(&self.shared.broken).contains(&device) {
+            return Err(EngineError::Device(format!("{device} is broken")));
+        }
+        lock(&self.shared.made).push(device);
+        Ok(Box::new(Self { device, ..self.clone() }))
     }
 }
 
@@ -137,10 +168,15 @@ impl Engine for Fake {
                 Self::REFUSED => return Err(EngineError::Refused("a row is refused".into())),
                 Self::FAULT => return Err(EngineError::Fault("a row is a fault".into())),
                 Self::PANIC => panic!("a row is a panic"),
+                Self::DEVICE_LOST => return Err(EngineError::Device("a row is a loss".into())),
                 _ => {}
             }
         }
-        while begun.elapsed() < self.run_cost + self.row_cost * rows as u32 {
+        let row_cost = match self.device {
+            Device::Cpu => self.row_cost,
+            Device::Cuda(_) => self.gpu_row_cost,
+        };
+        while begun.elapsed() < self.run_cost + row_cost * rows as u32 {
             std::hint::spin_loop();
         }
         let data = if self.dependent {

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use self::device::{Device, GpuOptions};
 use crate::model::TensorSpec;
 use crate::tensor::{Tensor, TensorView};
 
+pub mod device;
 pub mod fake;
 pub mod onnx;
 mod weights;
@@ -16,16 +18,37 @@ pub trait Engine: Send + fmt::Debug {
     /// `inputs` are in the source's order, contiguous and aligned for their dtype; none where an
     /// optional one is left out. The outputs are all of the graph's, in its order.
     fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError>;
+
+    /// Gets ready for batches of up to so many rows, which are known not to depend on each other: from
+    /// now on a batch may be run with rows of zeros behind its own. 0: there is no batch axis.
+    ///
+    /// What is made ready may belong to this thread: the engine is run on it from now on. An error
+    /// is the engine's end.
+    fn prepare(&mut self, _most_rows: usize) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// The sizes, in rows and rising, that it has been made ready for; batches in between are run
+    /// as the next of them. Empty: every batch is run as it is.
+    fn sizes(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// Whether batches are replayed as CUDA graphs: `on`, `off: ` and why, or nothing where that is
+    /// no question.
+    fn graphs(&self) -> String {
+        String::new()
+    }
 }
 
 /// A network that can be run by many threads: each asks for an engine of its own.
-pub trait Source: Send + fmt::Debug {
-    /// What the graph takes and gives.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// What the graph takes.
     fn inputs(&self) -> &[TensorSpec];
     /// What the graph gives.
     fn outputs(&self) -> &[TensorSpec];
-    /// One more engine. The first is the one that opening the file has made.
-    fn engine(&mut self) -> Result<Box<dyn Engine>, EngineError>;
+    /// One more engine, on this device.
+    fn engine(&self, device: Device, gpu: GpuOptions) -> Result<Box<dyn Engine>, EngineError>;
 }
 
 /// Why a run failed.
@@ -33,6 +56,8 @@ pub trait Source: Send + fmt::Debug {
 pub enum EngineError {
     /// The network does not take these values, such as an index out of range.
     Refused(String),
+    /// The device failed: what the engine holds there is lost, and the engine with it.
+    Device(String),
     /// Anything else.
     Fault(String),
 }
@@ -40,7 +65,7 @@ pub enum EngineError {
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(text) | Self::Fault(text) => f.write_str(text),
+            Self::Refused(text) | Self::Device(text) | Self::Fault(text) => f.write_str(text),
         }
     }
 }

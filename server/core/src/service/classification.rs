@@ -128,7 +128,8 @@ mod tests {
             labels: vec![],
             thresholds: vec![],
             tolerance: 0.0,
-            device: "cpu".into(),
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
             batching: Default::default(),
             config: Default::default(),
         }

@@ -103,7 +103,9 @@ fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {
         let (state, reason) = match state {
             State::Loading => (ModelState::Loading, "it is being loaded".to_owned()),
             State::Ready(_) => (ModelState::Ready, String::new()),
-            State::Unavailable(reason) => (ModelState::Unavailable, reason.clone()),
+            State::Unavailable(reason) | State::Lost(_, reason) => {
+                (ModelState::Unavailable, reason.clone())
+            }
             State::Unloaded => (ModelState::Unavailable, "it has been unloaded".to_owned()),
         };
         ModelVersion { version: version.to_string(), state: state as i32, reason }
@@ -137,9 +139,10 @@ fn wire_model(model: &model::Model, versions: Vec<ModelVersion>) -> Model {
         task: wire_task(spec.task) as i32,
         labels: spec.labels.clone(),
         thresholds: spec.thresholds.clone(),
-        device: spec.device.clone(),
+        device: report.device.clone(),
         max_batch_size: spec.max_batch_size as u32,
         preferred_batch_size: report.preferred_batch_size as u32,
         rows_independent: report.rows_independent,
+        device_reason: report.device_reason.clone(),
     }
 }

@@ -229,7 +229,8 @@ mod tests {
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
             thresholds: thresholds.to_vec(),
             tolerance: 0.0,
-            device: "cpu".into(),
+            placements: vec![vec![Default::default()]],
+            device_reason: String::new(),
             batching: Default::default(),
             config: Default::default(),
         }

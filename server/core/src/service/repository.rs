@@ -37,7 +37,9 @@ fn versions(book: &Book, only_ready: bool) -> Vec<ModelIndex> {
             let (state, reason) = match state {
                 State::Ready(_) => ("READY", ""),
                 State::Loading => ("LOADING", ""),
-                State::Unavailable(reason) => ("UNAVAILABLE", reason.as_str()),
+                State::Unavailable(reason) | State::Lost(_, reason) => {
+                    ("UNAVAILABLE", reason.as_str())
+                }
                 State::Unloaded => ("UNAVAILABLE", "unloaded"),
             };
             ModelIndex {

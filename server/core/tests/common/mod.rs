@@ -13,7 +13,7 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use sigmax_core::engine::{Source, fake::Fake};
-use sigmax_core::model::{ModelSpec, Task};
+use sigmax_core::model::{ModelSpec, Placement, Report, Task};
 use sigmax_core::proto::inference::model_infer_request::InferInputTensor;
 use sigmax_core::proto::inference::{ModelInferRequest, ModelInferResponse};
 use sigmax_core::proto::sigmax::{ClassifyRequest, ClassifyResponse, Tensor, tensor::Data};
@@ -30,6 +30,16 @@ pub fn heavy() -> Fake {
 
 /// A server on free ports with one shard, which serves the network as "fake".
 pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
+    let server = start(change);
+    load(&server, fake, vec![vec![Placement::default()]]).expect("it loads");
+    server.finish_loading();
+    assert!(server.is_ready());
+    fake.take_sizes();
+    server
+}
+
+/// A server on free ports with one shard and no model.
+pub fn start(change: impl FnOnce(&mut ServerConfig)) -> Server {
     let mut config = ServerConfig {
         host: "127.0.0.1".into(),
         grpc_port: 0,
@@ -45,12 +55,21 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         shared_memory: false,
         model_control: false,
         allow_model_upload: false,
+        gpu: Default::default(),
         server_name: "triton".into(),
         server_version: "0".into(),
         strict_readiness: true,
     };
     change(&mut config);
-    let server = Server::start(config).expect("it starts");
+    Server::start(config).expect("it starts")
+}
+
+/// Loads the network as "fake".
+pub fn load(
+    server: &Server,
+    fake: &Fake,
+    placements: Vec<Vec<Placement>>,
+) -> Result<Report, String> {
     let spec = ModelSpec {
         name: "fake".into(),
         version: 1,
@@ -61,16 +80,13 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
         labels: vec![],
         thresholds: vec![],
         tolerance: 0.0,
-        device: "cpu".into(),
+        placements,
+        device_reason: String::new(),
         batching: Default::default(),
         config: Default::default(),
     };
     server.declare("fake", 1);
-    server.load(Box::new(fake.clone()), spec, vec![]).expect("it loads");
-    server.finish_loading();
-    assert!(server.is_ready());
-    fake.take_sizes();
-    server
+    server.load(Box::new(fake.clone()), spec, vec![])
 }
 
 /// One connection.
@@ -178,10 +194,19 @@ fn row_bytes(row: [f32; 2]) -> Bytes {
 
 /// Reads the server's metrics until so many rows wait.
 pub async fn until_queued(server: &Server, rows: usize) {
-    let line = format!("sigmax_queued_rows{{model=\"fake\",version=\"1\"}} {rows}\n");
+    let line = format!("sigmax_queued_rows{{model=\"fake\",version=\"1\"}} {rows}");
+    until_metrics(server, &line).await;
+}
+
+/// Reads the server's metrics until they have this line.
+pub async fn until_metrics(server: &Server, line: &str) {
     let patience = Instant::now() + Duration::from_secs(20);
-    while !get(server.http_address(), "/metrics").contains(&line) {
-        assert!(Instant::now() < patience, "expected {rows} rows to wait");
+    loop {
+        let metrics = get(server.http_address(), "/metrics");
+        if metrics.lines().any(|each| each == line) {
+            return;
+        }
+        assert!(Instant::now() < patience, "expected {line} in {metrics}");
         tokio::task::yield_now().await;
     }
 }

@@ -1,0 +1,116 @@
+"""Four networks on the first GPU, against ONNX Runtime there in process, in three ways."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bench import load, questions, servers
+from bench.measure import Contender, Measured, Run, Settings, in_turn
+from bench.questions import Model
+from bench.report import Goal, Line
+from bench.servers import ROOT, Server, pinned
+
+NAMES = ("sequential", "digits", "wide", "resnet")
+ROWS = (1, 64)
+# Requests under way on all connections where the server is to be busy, by their rows.
+IN_FLIGHT = {1: (4, 32), 64: (4, 2)}
+WAYS = ("plain", "binding", "graphs")
+# Most that an answer may differ from the CPU's (docs/gpu.md).
+TOLERANCE = 1e-4
+
+
+def measure(settings: Settings) -> list[Line]:
+    """A lone row, then as many as it takes; one line says so where there is no GPU."""
+    device = _device()
+    if not device.startswith("cuda:"):
+        return [Line("gpu", "not measured", notes=[f"it needs an NVIDIA GPU; here is {device}"])]
+    # On a GPU the CPU is not the limit: the server has every core that the load does not.
+    cores = os.sched_getaffinity(0) - settings.load
+    return [line for name in NAMES for line in _network(name, cores, settings)]
+
+
+def _device() -> str:
+    command = [sys.executable, "-m", "sigmax_server.doctor", "--json"]
+    facts = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return str(facts["--device auto"])
+
+
+def _network(name: str, cores: set[int], settings: Settings) -> list[Line]:
+    model = Model(name)
+    flags = ("--device=cuda", f"--max-batch-size={max(ROWS)}")
+    with servers.sigmax([model.repository], cores, *flags) as ours:
+        lines = _alone(model, ours, cores, settings)
+        for rows in ROWS:
+            lines += _busy(model, ours, rows, cores, settings)
+    return lines
+
+
+def _alone(model: Model, ours: Server, cores: set[int], settings: Settings) -> list[Line]:
+    """What a request of one row takes that comes alone."""
+    question = questions.model_infer(ours, model, 1, TOLERANCE).with_any_answer()
+    asked = load.closed("sigmax", ours, question, settings, connections=1, streams=1)
+    contenders = [asked, *(_in_process(model.file, 1, way, cores) for way in WAYS)]
+    measured = in_turn(contenders, settings)
+    more = measured[0].median.mean_us - measured[-1].median.mean_us
+    goals = [Goal("us more than in process with graphs", more, 60, most=True)]
+    return _lines(f"gpu: {model.name}, 1 row, 1 in flight", contenders, measured, 1, goals)
+
+
+def _busy(model: Model, ours: Server, rows: int, cores: set[int], settings: Settings) -> list[Line]:
+    """Rows a second, against runs in process of the batch size that forms."""
+    question = questions.model_infer(ours, model, rows, TOLERANCE).with_any_answer()
+    connections, streams = IN_FLIGHT[rows]
+    asked = load.closed("sigmax", ours, question, settings, connections, streams)
+    batch = round(ours.batch_rows(model.name, lambda: asked.run(1)))
+    contenders = [asked, *(_in_process(model.file, batch, way, cores) for way in WAYS)]
+    measured = in_turn(contenders, settings)
+    ours_s = measured[0].median.per_second * rows
+    share = ours_s / (measured[-1].median.per_second * batch)
+    goals = [Goal("of in process with graphs, in rows", share, 0.9)]
+    regime = f"gpu: {model.name}, {rows} rows, {connections * streams} in flight"
+    lines = _lines(regime, contenders, measured, batch, goals)
+    lines[0].notes.append(f"{ours_s:,.0f} rows/s; {batch} rows a batch; {_share_busy(asked)}")
+    return lines
+
+
+def _lines(
+    regime: str,
+    contenders: list[Contender],
+    measured: list[Measured],
+    batch: int,
+    goals: list[Goal],
+) -> list[Line]:
+    first, *others = zip(contenders, measured, strict=True)
+    return [
+        Line(regime, first[0].name, first[1], goals),
+        *(
+            Line(regime, who.name, what, [], [f"{what.median.per_second * batch:,.0f} rows/s"])
+            for who, what in others
+        ),
+    ]
+
+
+def _in_process(file: Path, rows: int, way: str, cores: set[int]) -> Contender:
+    def run(seconds: float) -> Run:
+        peer = [sys.executable, "-m", "bench.peers.gpu_in_process"]
+        command = pinned(cores, [*peer, str(file), str(rows), str(seconds), way])
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        printed = done.stdout
+        return Run(float(printed), 1e6 / float(printed))
+
+    return Contender(f"in process, {way}, {rows} rows", run)
+
+
+def _share_busy(asked: Contender) -> str:
+    """The share of the time in which the GPU ran something, by its driver, under this load."""
+    query = ["nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    seen = []
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(asked.run, 3)
+        while not asking.done():
+            seen.append(int(subprocess.check_output(query, text=True)))
+        asking.result()
+    return f"GPU busy {sum(seen) / len(seen):.0f} % of the time"

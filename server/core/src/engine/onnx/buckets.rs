@@ -1,0 +1,424 @@
+//! An engine whose batches are of few sizes, in memory that stays where it is.
+//!
+//! On a GPU that is what a batch's copies and launches are cheap by: a batch is copied into fixed
+//! memory, filled up with rows of zeros to the next size, and run from there; where the graph allows
+//! it, each size is captured once as a CUDA graph and replayed ever after.
+//!
+//! All sizes share the memory of the largest, because a lane runs one batch at a time. A row that an
+//! earlier batch has left is zeroed before a batch that would see it is run.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use super::binding::{self, Binding};
+use super::memory::{Memory, Pair};
+use super::session::{File, Options, Place, Plain};
+use crate::engine::{Engine, EngineError};
+use crate::model::TensorSpec;
+use crate::tensor::{DType, Tensor, TensorView, byte_size};
+
+/// While a graph is captured, no thread may allocate or wait on any GPU of the process, or the
+/// capture fails: every run holds a share of this, and a capture has it alone.
+static CAPTURE: RwLock<()> = RwLock::new(());
+/// Engines are made one after the other: to load one takes long, and no run is to wait for a capture
+/// that waits for that.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// The bytes of all inputs and outputs of the largest size.
+const MOST_BYTES: usize = 256 << 20;
+/// The most sizes, each twice the one before: 2^31 rows.
+const MOST_SIZES: usize = 32;
+
+/// The engine. What does not fit into sizes is run as it comes.
+#[derive(Debug)]
+pub(super) struct Bucketed(Option<Parts>);
+
+/// In the order in which they are given up.
+#[derive(Debug)]
+struct Parts {
+    ready: Option<Ready>,
+    plain: Plain,
+    memory: Box<dyn Memory>,
+    file: Arc<File>,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    place: Place,
+    graphs: String,
+}
+
+/// What has been made ready.
+#[derive(Debug)]
+struct Ready {
+    /// In the order of their rising rows.
+    sizes: Vec<Size>,
+    inputs: Vec<Buffer>,
+    outputs: Vec<Buffer>,
+    has_batch: bool,
+    /// From this row on, all inputs on the device are zero.
+    used: usize,
+}
+
+/// A number of rows that can be run.
+#[derive(Debug)]
+struct Size {
+    rows: usize,
+    binding: Binding,
+    options: Options,
+}
+
+/// An input or output in its fixed memory.
+#[derive(Debug)]
+struct Buffer {
+    name: String,
+    dtype: DType,
+    /// Of one row; without a batch axis the whole.
+    shape: Vec<usize>,
+    row_bytes: usize,
+    pair: Box<dyn Pair>,
+}
+
+impl Bucketed {
+    /// An engine in this memory, which is run as it comes until it is made ready.
+    pub fn new(
+        file: Arc<File>,
+        inputs: &[TensorSpec],
+        outputs: &[TensorSpec],
+        memory: Box<dyn Memory>,
+        place: Place,
+    ) -> Result<Self, EngineError> {
+        let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = place;
+        let mut graphs = String::from("off: its rows are not known to be independent");
+        let mut plain = open(&file, inputs, &*memory, place);
+        if let (Err(error), true) = (&plain, place.graphs) {
+            // Control flow, or operators that the device does not have.
+            graphs = off(error);
+            place.graphs = false;
+            plain = open(&file, inputs, &*memory, place);
+        }
+        let (plain, ready) = (plain?, None);
+        let (inputs, outputs) = (inputs.to_vec(), outputs.to_vec());
+        Ok(Self(Some(Parts { ready, plain, memory, file, inputs, outputs, place, graphs })))
+    }
+
+    fn parts(&mut self) -> &mut Parts {
+        self.0.as_mut().expect("they are there until it is dropped")
+    }
+}
+
+impl Drop for Bucketed {
+    /// To free memory of a GPU is to wait on it.
+    fn drop(&mut self) {
+        let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
+        self.0 = None;
+    }
+}
+
+impl Engine for Bucketed {
+    fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
+        let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
+        let Parts { ready, plain, memory, .. } = self.parts();
+        match ready.as_mut().and_then(|ready| Some((ready.rows(inputs)?, ready))) {
+            Some((rows, ready)) => ready.run(plain, &**memory, inputs, rows),
+            None => plain.run(inputs),
+        }
+    }
+
+    fn prepare(&mut self, most_rows: usize) -> Result<(), EngineError> {
+        let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = self.parts();
+        let mut made = parts.prepare(most_rows);
+        if let (Err(error), true) = (&made, parts.place.graphs) {
+            let reason = off(error);
+            self.0 = self.0.take().map(|parts| parts.without_graphs(reason)).transpose()?;
+            made = self.parts().prepare(most_rows);
+        }
+        match made {
+            // Such as a network that does not take zeros.
+            Err(error) if !is_final(&error) => self.parts().graphs = off(&error),
+            made => return made,
+        }
+        Ok(())
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        let ready = self.0.as_ref().and_then(|parts| parts.ready.as_ref()).into_iter();
+        ready.flat_map(|ready| ready.sizes.iter().map(|size| size.rows)).collect()
+    }
+
+    fn graphs(&self) -> String {
+        self.0.as_ref().map(|parts| parts.graphs.clone()).unwrap_or_default()
+    }
+}
+
+impl Parts {
+    /// Makes ready what fits into sizes; the rest stays as it is, with the reason.
+    fn prepare(&mut self, most_rows: usize) -> Result<(), EngineError> {
+        let has_batch = most_rows > 0;
+        let tensors = self.inputs.iter().map(|input| ("input", input));
+        let mut tensors = tensors.chain(self.outputs.iter().map(|output| ("output", output)));
+        if let Some(reason) = tensors.find_map(|(side, spec)| unfit(side, spec, has_batch)) {
+            self.graphs = off(&reason);
+            return Ok(());
+        }
+        let rows = self.sizes(most_rows);
+        let ready = self.make(&rows, has_batch);
+        let needed = self.bytes(rows.last().copied());
+        self.ready = Some(ready.map_err(|error| with_room(error, &*self.memory, needed))?);
+        if self.place.graphs {
+            self.graphs = "on".into();
+        }
+        Ok(())
+    }
+
+    /// The same with a session that captures nothing, for this reason. What a failed capture has left
+    /// goes first, and the stream that it may have spoilt.
+    fn without_graphs(self, graphs: String) -> Result<Self, EngineError> {
+        let Self { ready, plain, memory, file, inputs, outputs, place, .. } = self;
+        drop((ready, plain));
+        let memory = memory.anew()?;
+        let place = Place { graphs: false, ..place };
+        let plain = open(&file, &inputs, &*memory, place)?;
+        Ok(Self { ready: None, plain, memory, file, inputs, outputs, place, graphs })
+    }
+
+    /// 1, 2, 4, ... rows and the most, as far as their memory is reasonable.
+    fn sizes(&self, most_rows: usize) -> Vec<usize> {
+        let powers = (0..MOST_SIZES).map(|power| 1usize << power);
+        let powers = powers.take_while(|&rows| rows < most_rows);
+        let sizes = powers.chain([most_rows.max(1)]);
+        sizes.filter(|&rows| rows == 1 || self.bytes(Some(rows)) <= MOST_BYTES).collect()
+    }
+
+    /// What all inputs and outputs of so many rows take.
+    fn bytes(&self, rows: Option<usize>) -> usize {
+        let row = |spec: &TensorSpec| byte_size(spec.dtype, &own_shape(spec)).unwrap_or(usize::MAX);
+        let all = self.inputs.iter().chain(&self.outputs).map(row);
+        all.fold(0usize, usize::saturating_add).saturating_mul(rows.unwrap_or(0))
+    }
+
+    /// Binds every size, runs it, and captures it where that is wanted.
+    fn make(&mut self, rows: &[usize], has_batch: bool) -> Result<Ready, EngineError> {
+        let most = rows.last().copied().unwrap_or(1);
+        let inputs = buffers(&self.inputs, &*self.memory, has_batch, most)?;
+        let outputs = buffers(&self.outputs, &*self.memory, has_batch, most)?;
+        let info = self.memory.info().map_err(|error| fault(&error))?;
+        let mut sizes = Vec::new();
+        for &rows in rows {
+            let shapes = |buffers: &[Buffer]| -> Vec<Vec<usize>> {
+                let batch = has_batch.then_some(rows);
+                let shape =
+                    |buffer: &Buffer| batch.into_iter().chain(buffer.shape.clone()).collect();
+                buffers.iter().map(shape).collect()
+            };
+            let (of_inputs, of_outputs) = (shapes(&inputs), shapes(&outputs));
+            let inputs = places(&inputs, &of_inputs, rows);
+            let outputs = places(&outputs, &of_outputs, rows);
+            let binding = Binding::new(&self.plain.session, &info, &inputs, &outputs)?;
+            sizes.push(Size { rows, binding, options: Options::eager(false)? });
+        }
+        let mut ready = Ready { sizes, inputs, outputs, has_batch, used: 0 };
+        self.run_all(&mut ready)?;
+        if self.place.graphs {
+            self.capture(&mut ready)?;
+        }
+        Ok(ready)
+    }
+
+    /// Runs the largest size first: what it has allocated serves the others. A second time, because
+    /// some operators look around in their first run.
+    fn run_all(&mut self, ready: &mut Ready) -> Result<(), EngineError> {
+        let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
+        for size in ready.sizes.iter().rev() {
+            for _ in 0..2 {
+                size.binding.run(&mut self.plain.session, &size.options)?;
+                self.memory.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first run of a graph's number captures it.
+    fn capture(&mut self, ready: &mut Ready) -> Result<(), EngineError> {
+        for (number, size) in ready.sizes.iter_mut().enumerate().rev() {
+            // Numbers begin with 1; 0 is the library's own.
+            size.options = Options::of_graph(number + 1)?;
+            let _alone = CAPTURE.write().unwrap_or_else(PoisonError::into_inner);
+            size.binding.run(&mut self.plain.session, &size.options)?;
+            self.memory.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Ready {
+    /// The rows of a batch that fits into a size.
+    fn rows(&self, inputs: &[Option<TensorView<'_>>]) -> Option<usize> {
+        let rows = match (self.has_batch, inputs.first()) {
+            (true, Some(Some(first))) => *first.shape.first()?,
+            _ => 1,
+        };
+        let fits = |(buffer, view): (&Buffer, &Option<TensorView<'_>>)| {
+            view.is_some_and(|view| view.data.len() == rows * buffer.row_bytes)
+        };
+        let all_fit = inputs.len() == self.inputs.len() && self.inputs.iter().zip(inputs).all(fits);
+        (rows > 0 && rows <= self.sizes.last()?.rows && all_fit).then_some(rows)
+    }
+
+    /// Runs a batch that fits.
+    fn run(
+        &mut self,
+        plain: &mut Plain,
+        memory: &dyn Memory,
+        inputs: &[Option<TensorView<'_>>],
+        rows: usize,
+    ) -> Result<Vec<Tensor>, EngineError> {
+        let at = self.sizes.partition_point(|size| size.rows < rows);
+        let size = &self.sizes[at];
+        // Rows of earlier batches that this one would see. Whatever fails on the way, nothing is
+        // taken for zero that is not.
+        let stale = self.used.min(size.rows).max(rows);
+        let beyond = if self.used > size.rows { self.used } else { rows };
+        self.used = self.used.max(rows);
+        for (buffer, view) in self.inputs.iter_mut().zip(inputs) {
+            let data = view.map_or(&[][..], |view| view.data);
+            let bytes = stale * buffer.row_bytes;
+            let host = &mut buffer.pair.host()[..bytes];
+            host[..data.len()].copy_from_slice(data);
+            host[data.len()..].fill(0);
+            buffer.pair.upload(bytes)?;
+        }
+        self.used = beyond;
+        size.binding.run(&mut plain.session, &size.options)?;
+        for buffer in &mut self.outputs {
+            buffer.pair.download(rows * buffer.row_bytes)?;
+        }
+        memory.wait()?;
+        let has_batch = self.has_batch;
+        let answer = |buffer: &mut Buffer| Tensor {
+            dtype: buffer.dtype,
+            shape: has_batch.then_some(rows).into_iter().chain(buffer.shape.clone()).collect(),
+            data: Bytes::copy_from_slice(&buffer.pair.host()[..rows * buffer.row_bytes]),
+        };
+        Ok(self.outputs.iter_mut().map(answer).collect())
+    }
+}
+
+/// A session in this memory, for runs as they come.
+fn open(
+    file: &File,
+    inputs: &[TensorSpec],
+    memory: &dyn Memory,
+    place: Place,
+) -> Result<Plain, EngineError> {
+    let place = Place { stream: memory.stream(), ..place };
+    let session = file.session(place).map_err(|error| with_room(error, memory, 0))?;
+    warn_of_others(&session, file);
+    Ok(Plain::new(session, inputs, Some(Options::eager(true)?)))
+}
+
+/// Why a tensor cannot lie in fixed memory, if so.
+fn unfit(side: &str, spec: &TensorSpec, has_batch: bool) -> Option<String> {
+    let TensorSpec { name, dtype, dims, optional, .. } = spec;
+    let (first, own) = dims.split_at(usize::from(has_batch).min(dims.len()));
+    if *optional {
+        Some(format!("{side} '{name}' may be left out"))
+    } else if *dtype == DType::Bytes {
+        Some(format!("{side} '{name}' holds strings"))
+    } else if has_batch && first != [-1] {
+        Some(format!("{side} '{name}' {dims:?} has no batch axis"))
+    } else if own.contains(&-1) {
+        Some(format!("{side} '{name}' {dims:?} has sizes that the graph leaves open"))
+    } else {
+        None
+    }
+}
+
+/// The sizes that are not open: of a fit tensor those of a row, or all where there is no batch axis.
+fn own_shape(spec: &TensorSpec) -> Vec<usize> {
+    spec.dims.iter().filter_map(|&size| usize::try_from(size).ok()).collect()
+}
+
+fn buffers(
+    specs: &[TensorSpec],
+    memory: &dyn Memory,
+    has_batch: bool,
+    rows: usize,
+) -> Result<Vec<Buffer>, EngineError> {
+    let buffer = |spec: &TensorSpec| {
+        let shape = own_shape(spec);
+        debug_assert_eq!(shape.len() + usize::from(has_batch), spec.dims.len());
+        let row_bytes = byte_size(spec.dtype, &shape);
+        let sizes = row_bytes.and_then(|row| Some((row, row.checked_mul(rows)?)));
+        let (row_bytes, bytes) = sizes.ok_or_else(|| fault(&"a row does not fit in memory"))?;
+        let (name, dtype) = (spec.name.clone(), spec.dtype);
+        Ok(Buffer { name, dtype, shape, row_bytes, pair: memory.pair(bytes)? })
+    };
+    specs.iter().map(buffer).collect()
+}
+
+/// The first rows of every buffer.
+fn places<'a>(
+    buffers: &'a [Buffer],
+    shapes: &'a [Vec<usize>],
+    rows: usize,
+) -> Vec<binding::Place<'a>> {
+    let place = |(buffer, shape): (&'a Buffer, &'a Vec<usize>)| binding::Place {
+        name: &buffer.name,
+        dtype: buffer.dtype,
+        shape,
+        address: buffer.pair.address(),
+        bytes: rows * buffer.row_bytes,
+    };
+    buffers.iter().zip(shapes).map(place).collect()
+}
+
+/// An operator that another provider runs costs two copies and a wait.
+fn warn_of_others(session: &ort::session::Session, file: &File) {
+    let others = binding::assignment(session).unwrap_or_default().into_iter();
+    let others = others.filter(|(provider, _)| provider != "CUDAExecutionProvider");
+    let mut operators: Vec<_> = others.map(|(_, operator)| operator).collect();
+    if !operators.is_empty() {
+        operators.sort_unstable();
+        operators.dedup();
+        let operators = operators.join(", ");
+        tracing::warn!(file = %file.path.display(), operators, "some operators are not run by the GPU");
+    }
+}
+
+fn off(reason: &dyn Display) -> String {
+    format!("off: {reason}")
+}
+
+fn fault(reason: &dyn Display) -> EngineError {
+    EngineError::Fault(reason.to_string())
+}
+
+/// Whether an engine is of no use after this: the device has failed, or has no room for it.
+fn is_final(error: &EngineError) -> bool {
+    matches!(error, EngineError::Device(_)) || is_of_memory(error)
+}
+
+fn is_of_memory(error: &EngineError) -> bool {
+    let text = error.to_string();
+    ["out of memory", "Failed to allocate memory", "Available memory of"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+/// An error for want of memory, with how much there is and how much is known to be needed.
+fn with_room(error: EngineError, memory: &dyn Memory, needed: usize) -> EngineError {
+    let Some((free, all)) = memory.room().filter(|_| is_of_memory(&error)) else { return error };
+    let mib = |bytes: usize| bytes >> 20;
+    let buffers = match needed {
+        0 => String::new(),
+        _ => format!(", {} MiB for its largest batch", mib(needed)),
+    };
+    EngineError::Fault(format!(
+        "{error}: it does not fit: {} of {} MiB are free{buffers}",
+        mib(free),
+        mib(all)
+    ))
+}

@@ -1,0 +1,313 @@
+//! The memory of NVIDIA GPUs, by CUDA's runtime library.
+//!
+//! The library is the one that the process has loaded already, for ONNX Runtime's provider: it is
+//! opened by its name, and nothing is linked.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::fmt;
+use std::hint::spin_loop;
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+
+use super::memory::{Memory, Pair};
+use crate::engine::EngineError;
+
+/// The library by its names, the newest first.
+const NAMES: [&str; 2] = ["libcudart.so.13", "libcudart.so.12"];
+/// Finds only what has been loaded already (dlfcn.h).
+const RTLD_NOLOAD: c_int = 4;
+/// How long a lane looks for the end of a batch before it sleeps: a small batch takes less than it
+/// takes to wake up.
+const SPIN: Duration = Duration::from_micros(50);
+
+// Of driver_types.h and cuda_runtime_api.h.
+const OUT_OF_MEMORY: c_int = 2;
+const NOT_READY: c_int = 600;
+const STREAM_NON_BLOCKING: c_uint = 1;
+/// Sleeps while it waits, and takes no times.
+const EVENT_FLAGS: c_uint = 1 | 2;
+const TO_DEVICE: c_int = 1;
+const TO_HOST: c_int = 2;
+
+/// Declares the functions that are used of the library, and how they are found in it.
+macro_rules! functions {
+    ($($name:ident = $symbol:literal($($argument:ty),*);)*) => {
+        struct Functions {
+            $($name: unsafe extern "C" fn($($argument),*) -> c_int,)*
+            error_string: unsafe extern "C" fn(c_int) -> *const c_char,
+        }
+
+        impl Functions {
+            #[allow(unsafe_code)]
+            fn of(library: &Library) -> Result<Self, libloading::Error> {
+                // SAFETY: the types are those of the library's header, the same in every version; the
+                // library stays open for as long as the functions are kept.
+                unsafe {
+                    Ok(Self {
+                        $($name: *library.get($symbol)?,)*
+                        error_string: *library.get(b"cudaGetErrorString")?,
+                    })
+                }
+            }
+        }
+    };
+}
+
+functions! {
+    set_device = b"cudaSetDevice"(c_int);
+    get_last_error = b"cudaGetLastError"();
+    mem_get_info = b"cudaMemGetInfo"(*mut usize, *mut usize);
+    malloc = b"cudaMalloc"(*mut *mut c_void, usize);
+    free = b"cudaFree"(*mut c_void);
+    malloc_host = b"cudaMallocHost"(*mut *mut c_void, usize);
+    free_host = b"cudaFreeHost"(*mut c_void);
+    memcpy = b"cudaMemcpyAsync"(*mut c_void, *const c_void, usize, c_int, *mut c_void);
+    stream_create = b"cudaStreamCreateWithFlags"(*mut *mut c_void, c_uint);
+    stream_destroy = b"cudaStreamDestroy"(*mut c_void);
+    event_create = b"cudaEventCreateWithFlags"(*mut *mut c_void, c_uint);
+    event_destroy = b"cudaEventDestroy"(*mut c_void);
+    event_record = b"cudaEventRecord"(*mut c_void, *mut c_void);
+    event_query = b"cudaEventQuery"(*mut c_void);
+    event_synchronize = b"cudaEventSynchronize"(*mut c_void);
+}
+
+/// The library.
+pub(super) struct Runtime {
+    functions: Functions,
+    _library: Library,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// The library that the process has loaded, else the one that the system finds.
+    pub fn open() -> Result<Arc<Self>, EngineError> {
+        let mut last = String::new();
+        for flags in [RTLD_NOLOAD, 0] {
+            for name in NAMES {
+                match Self::open_as(Path::new(name), flags) {
+                    Ok(runtime) => return Ok(runtime),
+                    Err(error) => last = error.to_string(),
+                }
+            }
+        }
+        Err(EngineError::Fault(format!(
+            "expected CUDA's runtime library as {}, and it cannot be opened: {last}",
+            NAMES.join(" or ")
+        )))
+    }
+
+    #[allow(unsafe_code)]
+    pub(super) fn open_as(path: &Path, flags: c_int) -> Result<Arc<Self>, libloading::Error> {
+        // SAFETY: what NVIDIA's library does when it is loaded is to register itself.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | flags)? };
+        Ok(Arc::new(Self { functions: Functions::of(&library)?, _library: library }))
+    }
+
+    /// The memory of a GPU, for a session of the calling thread, which is on that GPU from now on.
+    #[allow(unsafe_code)]
+    pub fn memory(self: Arc<Self>, number: u32) -> Result<Cuda, EngineError> {
+        let mut lane =
+            Lane { runtime: self, number, stream: ptr::null_mut(), event: ptr::null_mut() };
+        let functions = &lane.runtime.functions;
+        // SAFETY: a call without pointers, and two that write to memory of ours.
+        unsafe {
+            lane.check("cudaSetDevice", (functions.set_device)(number as c_int))?;
+            let created = (functions.stream_create)(&mut lane.stream, STREAM_NON_BLOCKING);
+            lane.check("cudaStreamCreateWithFlags", created)?;
+            let created = (lane.runtime.functions.event_create)(&mut lane.event, EVENT_FLAGS);
+            lane.check("cudaEventCreateWithFlags", created)?;
+        }
+        Ok(Cuda(Arc::new(lane)))
+    }
+}
+
+/// A GPU's memory, and the stream on which everything takes place.
+#[derive(Debug)]
+pub(super) struct Cuda(Arc<Lane>);
+
+#[derive(Debug)]
+struct Lane {
+    runtime: Arc<Runtime>,
+    number: u32,
+    stream: *mut c_void,
+    event: *mut c_void,
+}
+
+// SAFETY: CUDA's handles may be used by any thread; these are used by one at a time.
+#[allow(unsafe_code)]
+unsafe impl Send for Lane {}
+// SAFETY: as above: they are shared by what one engine owns.
+#[allow(unsafe_code)]
+unsafe impl Sync for Lane {}
+
+impl Lane {
+    /// What a call has come to.
+    #[allow(unsafe_code)]
+    fn check(&self, call: &str, code: c_int) -> Result<(), EngineError> {
+        if code == 0 {
+            return Ok(());
+        }
+        let functions = &self.runtime.functions;
+        // SAFETY: the library gives a text of its own for every number. The error must be taken, or
+        // the next who asks, perhaps ONNX Runtime, takes it for his.
+        let text = unsafe {
+            (functions.get_last_error)();
+            CStr::from_ptr((functions.error_string)(code)).to_string_lossy()
+        };
+        let text = format!("cuda:{}: {call}: CUDA error {code}: {text}", self.number);
+        match code {
+            OUT_OF_MEMORY => Err(EngineError::Fault(text)),
+            _ => Err(EngineError::Device(text)),
+        }
+    }
+}
+
+impl Drop for Lane {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        let functions = &self.runtime.functions;
+        // SAFETY: both are ours, or null, which is refused; nobody has them any more.
+        unsafe {
+            (functions.event_destroy)(self.event);
+            (functions.stream_destroy)(self.stream);
+        }
+    }
+}
+
+impl Memory for Cuda {
+    #[allow(unsafe_code)]
+    fn pair(&self, bytes: usize) -> Result<Box<dyn Pair>, EngineError> {
+        let functions = &self.0.runtime.functions;
+        // No memory at all has no address.
+        let size = bytes.max(1);
+        let mut pair = CudaPair {
+            lane: self.0.clone(),
+            host: NonNull::dangling(),
+            device: ptr::null_mut(),
+            bytes: 0,
+        };
+        let mut host = ptr::null_mut::<c_void>();
+        // SAFETY: addresses are written to memory of ours; the host's is valid for its size.
+        unsafe {
+            self.0.check("cudaMalloc", (functions.malloc)(&mut pair.device, size))?;
+            self.0.check("cudaMallocHost", (functions.malloc_host)(&mut host, size))?;
+            pair.host = NonNull::new(host.cast())
+                .ok_or_else(|| EngineError::Fault("cudaMallocHost gave no memory".into()))?;
+            pair.bytes = bytes;
+            pair.host.write_bytes(0, size);
+        }
+        pair.upload(bytes)?;
+        Ok(Box::new(pair))
+    }
+
+    fn anew(&self) -> Result<Box<dyn Memory>, EngineError> {
+        Ok(Box::new(self.0.runtime.clone().memory(self.0.number)?))
+    }
+
+    fn stream(&self) -> usize {
+        self.0.stream.expose_provenance()
+    }
+
+    #[allow(unsafe_code)]
+    fn wait(&self) -> Result<(), EngineError> {
+        let (lane, functions) = (&self.0, &self.0.runtime.functions);
+        // SAFETY: stream and event are alive, and of this GPU.
+        unsafe {
+            lane.check("cudaEventRecord", (functions.event_record)(lane.event, lane.stream))?;
+            let begun = Instant::now();
+            while begun.elapsed() < SPIN {
+                match (functions.event_query)(lane.event) {
+                    NOT_READY => spin_loop(),
+                    code => return lane.check("cudaEventQuery", code),
+                }
+            }
+            lane.check("cudaEventSynchronize", (functions.event_synchronize)(lane.event))
+        }
+    }
+
+    fn info(&self) -> ort::Result<MemoryInfo<'static>> {
+        let number = self.0.number as i32;
+        MemoryInfo::new(AllocationDevice::CUDA, number, AllocatorType::Device, MemoryType::Default)
+    }
+
+    #[allow(unsafe_code)]
+    fn room(&self) -> Option<(usize, usize)> {
+        let (mut free, mut all) = (0, 0);
+        // SAFETY: two numbers are written to memory of ours.
+        let code = unsafe { (self.0.runtime.functions.mem_get_info)(&mut free, &mut all) };
+        self.0.check("cudaMemGetInfo", code).ok().map(|()| (free, all))
+    }
+}
+
+#[derive(Debug)]
+struct CudaPair {
+    lane: Arc<Lane>,
+    /// Pinned, so that the GPU reads and writes it by itself.
+    host: NonNull<u8>,
+    device: *mut c_void,
+    bytes: usize,
+}
+
+// SAFETY: both parts are its own, and used by one thread at a time.
+#[allow(unsafe_code)]
+unsafe impl Send for CudaPair {}
+
+impl Pair for CudaPair {
+    #[allow(unsafe_code)]
+    fn host(&mut self) -> &mut [u8] {
+        // SAFETY: it has so many bytes, which have been written, and no copy is under way: whoever
+        // begins one waits for it.
+        unsafe { slice::from_raw_parts_mut(self.host.as_ptr(), self.bytes) }
+    }
+
+    fn address(&self) -> usize {
+        self.device.expose_provenance()
+    }
+
+    #[allow(unsafe_code)]
+    fn upload(&mut self, bytes: usize) -> Result<(), EngineError> {
+        assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
+        let (host, stream) = (self.host.as_ptr().cast(), self.lane.stream);
+        // SAFETY: both parts have as many bytes, and live until the copy has been waited for.
+        let code = unsafe {
+            (self.lane.runtime.functions.memcpy)(self.device, host, bytes, TO_DEVICE, stream)
+        };
+        self.lane.check("cudaMemcpyAsync", code)
+    }
+
+    #[allow(unsafe_code)]
+    fn download(&mut self, bytes: usize) -> Result<(), EngineError> {
+        assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
+        let (host, stream) = (self.host.as_ptr().cast(), self.lane.stream);
+        // SAFETY: as above.
+        let code = unsafe {
+            (self.lane.runtime.functions.memcpy)(host, self.device, bytes, TO_HOST, stream)
+        };
+        self.lane.check("cudaMemcpyAsync", code)
+    }
+}
+
+impl Drop for CudaPair {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        let functions = &self.lane.runtime.functions;
+        // SAFETY: both are ours or were never had; to free memory waits for what uses it.
+        unsafe {
+            (functions.free)(self.device);
+            if self.bytes > 0 {
+                (functions.free_host)(self.host.as_ptr().cast());
+            }
+        }
+    }
+}

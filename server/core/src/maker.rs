@@ -1,0 +1,55 @@
+//! Makes a model's engines: each has given the right answers before it serves.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::batch::panic_text;
+use crate::engine::device::{Device, GpuOptions};
+use crate::engine::{Engine, Source};
+use crate::golden::{self, Sample};
+use crate::model::{ModelSpec, Report};
+use crate::warmup;
+
+/// What the engines of one version of a model are made from.
+#[derive(Debug)]
+pub struct Maker {
+    /// The network.
+    pub source: Box<dyn Source>,
+    /// How it is served.
+    pub spec: ModelSpec,
+    /// What it must answer.
+    pub samples: Vec<Sample>,
+    /// How it is run on a GPU.
+    pub gpu: GpuOptions,
+}
+
+impl Maker {
+    /// The first engine on a device, and what warming it up has shown. It is run by this thread from
+    /// now on.
+    pub fn first(&self, device: Device) -> Result<(Box<dyn Engine>, Report), String> {
+        let slack = golden::slack(device, self.gpu);
+        self.make(device, |engine| warmup::warm_up(engine, &self.spec, &self.samples, slack))
+    }
+
+    /// One more, of a model that has been warmed up. It is run by this thread from now on.
+    pub fn more(&self, device: Device, report: &Report) -> Result<Box<dyn Engine>, String> {
+        let prepare =
+            |engine: &mut dyn Engine| warmup::prepare(engine, &self.spec, report.rows_independent);
+        self.make(device, prepare).map(|(engine, ())| engine)
+    }
+
+    fn make<T>(
+        &self,
+        device: Device,
+        look: impl FnOnce(&mut dyn Engine) -> Result<T, String>,
+    ) -> Result<(Box<dyn Engine>, T), String> {
+        let make = || {
+            let engine = self.source.engine(device, self.gpu);
+            let mut engine = engine.map_err(|error| error.to_string())?;
+            let seen = look(&mut *engine)?;
+            let slack = golden::slack(device, self.gpu);
+            golden::check(&mut *engine, &self.spec, &self.samples, slack)?;
+            Ok((engine, seen))
+        };
+        catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| Err(panic_text(&*panic)))
+    }
+}

@@ -1,0 +1,165 @@
+//! Where a model runs: each set of engines that it may be given is tried, and the best one taken.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use crate::engine::device::Device;
+use crate::engine_thread::EngineThread;
+use crate::maker::Maker;
+use crate::model::{Placement, Report, Timed};
+use crate::proto::inference::ModelInstanceGroup;
+use crate::proto::inference::model_instance_group::Kind;
+
+/// A set of engines that has been tried.
+#[derive(Debug)]
+pub struct Tried {
+    /// What each engine runs on, or is to.
+    pub devices: Vec<Device>,
+    /// What warming up the first of them has shown.
+    pub report: Report,
+    /// Where that one is.
+    pub first: EngineThread,
+}
+
+/// Tries every alternative of a model, and takes the one that answers the most rows a second; the
+/// first of equals. The error is why none of them works.
+pub fn choose(maker: &Arc<Maker>, shards: usize) -> Result<Tried, String> {
+    let alternatives = &maker.spec.placements;
+    let mut best: Option<Tried> = None;
+    let mut timed = Vec::new();
+    let mut failures = Vec::new();
+    for alternative in alternatives {
+        let devices = devices(alternative, shards);
+        let names = names(&devices);
+        match try_first(maker, devices) {
+            Ok(tried) => {
+                timed.push(tried.timed());
+                let speed = |tried: &Tried| tried.timed().rows_per_second;
+                if best.as_ref().is_none_or(|best| speed(best) < speed(&tried)) {
+                    best = Some(tried);
+                }
+            }
+            Err(reason) if alternatives.len() == 1 => return Err(reason),
+            Err(reason) => failures.push(format!("{names}: {reason}")),
+        }
+    }
+    let mut best = best.ok_or_else(|| failures.join("; "))?;
+    best.report.device = names(&best.devices);
+    best.report.device_reason = reason(&maker.spec.device_reason, &timed, &failures);
+    if alternatives.len() > 1 {
+        best.report.alternatives = timed;
+    }
+    Ok(best)
+}
+
+/// Makes the first engine of a set.
+fn try_first(maker: &Arc<Maker>, devices: Vec<Device>) -> Result<Tried, String> {
+    let device = *devices.first().ok_or("expected at least one placement")?;
+    let first = start(maker, 0)?;
+    let maker = maker.clone();
+    let report = first.run(move |slot| {
+        let (engine, report) = maker.first(device)?;
+        *slot = Some(engine);
+        Ok::<_, String>(report)
+    });
+    let report = report.recv().map_err(|_| "its thread has ended")??;
+    Ok(Tried { devices, report, first })
+}
+
+fn start(maker: &Maker, number: usize) -> Result<EngineThread, String> {
+    EngineThread::start(format!("lane-{}-{number}", maker.spec.name))
+        .map_err(|error| format!("cannot start its threads: {error}"))
+}
+
+impl Tried {
+    /// The threads of all engines; those that there are not yet are made here, at once.
+    pub fn complete(self, maker: &Arc<Maker>) -> Result<Vec<(Device, EngineThread)>, String> {
+        let mut threads = vec![(self.devices[0], self.first)];
+        let mut pending = Vec::new();
+        for (number, &device) in self.devices.iter().enumerate().skip(1) {
+            let thread = start(maker, number)?;
+            let (maker, report) = (maker.clone(), self.report.clone());
+            pending.push(thread.run(move |slot| {
+                *slot = Some(maker.more(device, &report)?);
+                Ok::<_, String>(())
+            }));
+            threads.push((device, thread));
+        }
+        for made in pending {
+            made.recv().map_err(|_| "its thread has ended")??;
+        }
+        Ok(threads)
+    }
+
+    fn timed(&self) -> Timed {
+        let timings = &self.report.microseconds_per_batch;
+        let speed = timings.last().map_or(0.0, |&(rows, time)| rows as f64 / time * 1e6);
+        Timed {
+            device: names(&self.devices),
+            microseconds_per_row: timings.first().map_or(0.0, |&(_, time)| time),
+            rows_per_second: speed * self.devices.len() as f64,
+        }
+    }
+}
+
+/// The device of each engine of a set.
+fn devices(placements: &[Placement], shards: usize) -> Vec<Device> {
+    let each = placements.iter().flat_map(|&Placement { device, count }| {
+        let count = match (count, device) {
+            (0, Device::Cpu) => shards,
+            (0, Device::Cuda(_)) => 1,
+            (count, _) => count,
+        };
+        vec![device; count]
+    });
+    each.collect()
+}
+
+/// `cuda:0, cuda:1`
+fn names(devices: &[Device]) -> String {
+    let mut names: Vec<_> = devices.iter().map(Device::to_string).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+/// What was said before, and how a choice came out.
+fn reason(stated: &str, timed: &[Timed], failures: &[String]) -> String {
+    let mut text = stated.to_owned();
+    if timed.len() + failures.len() < 2 {
+        return text;
+    }
+    let mut add = |part: std::fmt::Arguments<'_>| {
+        let _ = write!(text, "{}{part}", if text.is_empty() { "" } else { "; " });
+    };
+    timed.iter().for_each(|timed| {
+        add(format_args!("{} gives {:.0} rows/s", timed.device, timed.rows_per_second));
+    });
+    failures.iter().for_each(|failure| add(format_args!("not {failure}")));
+    text
+}
+
+/// The engines of a model, as its configuration tells of them.
+pub fn instance_groups(name: &str, devices: &[Device]) -> Vec<ModelInstanceGroup> {
+    let mut groups: Vec<ModelInstanceGroup> = Vec::new();
+    let mut distinct = devices.to_vec();
+    distinct.dedup();
+    for device in distinct {
+        let count = devices.iter().filter(|each| **each == device).count() as i32;
+        let (kind, gpu) = match device {
+            Device::Cpu => (Kind::Cpu, None),
+            Device::Cuda(number) => (Kind::Gpu, Some(number as i32)),
+        };
+        match groups.last_mut() {
+            // A count is of each GPU of a group.
+            Some(last) if last.kind == kind as i32 && last.count == count => last.gpus.extend(gpu),
+            _ => groups.push(ModelInstanceGroup {
+                name: format!("{name}_{}", groups.len()),
+                kind: kind as i32,
+                count,
+                gpus: gpu.into_iter().collect(),
+                ..Default::default()
+            }),
+        }
+    }
+    groups
+}

@@ -1,0 +1,53 @@
+"""Which libraries a shared library needs, read from its file (ELF, 64 bits, little-endian)."""
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+_LOAD, _DYNAMIC = 1, 2  # types of segments
+_NEEDED, _NAMES = 1, 5  # tags of the dynamic section: DT_NEEDED, DT_STRTAB
+
+
+def needed(library: Path) -> list[str]:
+    """List the names that a library asks the loader for (DT_NEEDED), in its order.
+
+    Only the few pages that hold them are read, however large the file is.
+
+    Raises:
+        ValueError: the file is no shared library of this kind.
+        OSError: it cannot be read.
+    """
+    with library.open("rb") as file:
+        try:
+            return _needed(file)
+        except (struct.error, IndexError):
+            raise ValueError(f"{library}: expected a shared library (ELF, 64 bits)") from None
+
+
+def _needed(file: BinaryIO) -> list[str]:
+    magic, at, size, count = struct.unpack_from("<6s26xQ14x2H", _read(file, 0, 64))
+    if magic != b"\x7fELF\2\1":
+        raise struct.error
+    table = _read(file, at, size * count)
+    # Each: type, flags, offset, address, physical address, size in the file, in memory, alignment.
+    segments = [struct.unpack_from("<2I6Q", table, size * each) for each in range(count)]
+    entries = [
+        entry
+        for kind, _, offset, _, _, length, _, _ in segments
+        if kind == _DYNAMIC
+        for entry in struct.iter_unpack("<2Q", _read(file, offset, length))
+    ]
+    # The names lie at an address; the segment that is loaded there tells where in the file.
+    starts = [
+        offset + address - base
+        for tag, address in entries
+        for kind, _, offset, base, _, length, _, _ in segments
+        if tag == _NAMES and kind == _LOAD and base <= address < base + length
+    ]
+    names = (starts[0] + value for tag, value in entries if tag == _NEEDED)
+    return [_read(file, at, 256).partition(b"\0")[0].decode() for at in names]
+
+
+def _read(file: BinaryIO, at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)

@@ -1,0 +1,73 @@
+"""How a server on a GPU starts: what it says, and that it is warm when it is ready."""
+
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import files
+from support.reference import GPU_TOLERANCE, Reference
+from support.server import Serve, Server
+from support.wire import Tensor, infer
+
+pytestmark = pytest.mark.gpu
+
+
+def test_auto_tells_the_times_of_both_and_takes_the_better(tmp_path: Path, serve: Serve) -> None:
+    files.save(files.layers(), tmp_path, "layers")
+    server = serve(tmp_path)
+    lines = [line for line in server.printed.splitlines() if line.startswith("layers: ")]
+    rates = {}
+    for device in ("cuda:0", "cpu"):
+        [line] = [line for line in lines if line.startswith(f"layers: {device}: ")]
+        rates[device] = float(line.partition("for a row, ")[2].split()[0].replace(",", ""))
+    taken = server.client.model("layers").device
+    assert rates[taken] == max(rates.values())
+
+
+def test_a_model_may_ask_for_the_cpu(tmp_path: Path, serve: Serve) -> None:
+    files.configured(tmp_path, "here", files.layers(), "instance_group { kind: KIND_CPU }")
+    files.configured(tmp_path, "there", files.layers(), "instance_group { kind: KIND_GPU }")
+    server = serve(tmp_path, "--device=cuda")
+    assert server.client.model("here").device == "cpu"
+    assert server.client.model("there").device.startswith("cuda:0")
+
+
+def test_a_plain_network_is_replayed_as_graphs(tmp_path: Path, serve: Serve) -> None:
+    files.save(files.layers(), tmp_path, "layers")
+    assert "CUDA graphs off" not in serve(tmp_path, "--device=cuda").printed
+
+
+def test_a_network_with_a_loop_runs_without_graphs_and_says_why(
+    tmp_path: Path, serve: Serve
+) -> None:
+    file = files.save(files.slow(), tmp_path, "slow")
+    server = serve(tmp_path, "--device=cuda")
+    assert "slow: CUDA graphs off: " in server.printed
+    reference = Reference(file)
+    rows = reference.rows(3)
+    [answer] = infer(server, "slow", reference.tensor(rows))
+    assert np.abs(answer.array - reference.answer(rows)).max() <= GPU_TOLERANCE
+
+
+def test_the_first_request_is_as_fast_as_the_later_ones(tmp_path: Path, serve: Serve) -> None:
+    other = Reference(files.save(files.linear(), tmp_path, "linear"))
+    reference = Reference(files.save(files.layers(), tmp_path, "layers"))
+    server = serve(tmp_path, "--device=cuda")
+    for _ in range(100):  # the connection, and this process, are warm then
+        infer(server, "linear", other.tensor(other.rows(1)))
+    ratios = []
+    for size in (1, 2, 4, 8, 16, 32, 64):
+        given = reference.tensor(reference.rows(size))
+        first, *later = (seconds(server, given) for _ in range(1000))
+        ratios.append(first / statistics.median(later))
+    # One hiccup of the machine says nothing.
+    assert statistics.median(ratios) <= 2, ratios
+
+
+def seconds(server: Server, given: Tensor) -> float:
+    """What a request takes."""
+    begun = time.perf_counter()
+    infer(server, "layers", given)
+    return time.perf_counter() - begun
