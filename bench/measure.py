@@ -3,11 +3,14 @@
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.servers import ROOT, pinned
+
+FOR_EVER = 1e9  # seconds
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,27 @@ def in_process(file: Path, rows: int, settings: Settings) -> Contender:
     """ONNX Runtime alone on the server's core, run after run: what no server there can exceed."""
 
     def run(seconds: float) -> Run:
-        peer = [sys.executable, str(ROOT / "bench/peers/in_process.py")]
-        command = pinned(settings.server, [*peer, str(file), str(rows), str(seconds)])
+        command = _in_process(file, rows, settings, seconds)
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        return Run(float(printed), 1e6 / float(printed))
+        per_second = float(printed.splitlines()[-1])
+        return Run(per_second, 1e6 / per_second)
 
     return Contender("ONNX Runtime in process", run)
+
+
+@contextmanager
+def running_in_process(file: Path, rows: int, settings: Settings) -> Iterator[None]:
+    """ONNX Runtime alone on the server's core, run after run, while the context lasts."""
+    command = _in_process(file, rows, settings, FOR_EVER)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield
+        finally:
+            process.terminate()
+
+
+def _in_process(file: Path, rows: int, settings: Settings, seconds: float) -> list[str]:
+    peer = [sys.executable, str(ROOT / "bench/peers/in_process.py")]
+    return pinned(settings.server, [*peer, str(file), str(rows), str(seconds)])

@@ -2,7 +2,7 @@
 
     taskset --cpu-list 0 python bench/peers/in_process.py MODEL.onnx ROWS SECONDS
 
-prints the runs a second.
+prints a line when it begins, and the runs a second in the end.
 """
 
 import sys
@@ -31,6 +31,7 @@ def main() -> None:
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     (tensor,) = session.get_inputs()
     given = {tensor.name: values(tensor, rows)}
+    print("running", flush=True)
     runs, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         session.run(None, given)

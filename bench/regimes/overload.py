@@ -14,6 +14,8 @@ ROWS = (16, 1)
 DEADLINE_MS = 50
 TIMES = (0.5, 0.9, 1.0, 1.2, 2, 5)
 CONNECTIONS = 8
+# Too short for any run of the model.
+HOPELESS_MS = 0.05
 
 
 def measure(settings: Settings) -> list[Line]:
@@ -29,7 +31,15 @@ def _overload(server: Server, model: Model, rows: int, settings: Settings) -> li
     question = questions.model_infer(server, model, rows)
     closed = load.closed("64 in flight", server, question, settings)
     (capacity,) = in_turn([closed], settings)
-    lines = [Line(regime, "capacity: 64 in flight", capacity)]
+    refused = Load(question, 4, 16, deadline_ms=HOPELESS_MS)
+    (refusing,) = load.send(server, [refused], settings.load, settings.seconds)
+    cost = capacity.median.per_second / (sum(refusing.refused.values()) / refusing.seconds)
+    lines = [
+        Line(regime, "capacity: 64 in flight", capacity),
+        Line(
+            regime, "refused at once: 64 in flight", None, [], [f"{cost:.3f} of an answer's time"]
+        ),
+    ]
     for times in TIMES:
         rate = times * capacity.median.per_second
         offered = Load(question, CONNECTIONS, rate=rate, deadline_ms=DEADLINE_MS)
@@ -41,6 +51,10 @@ def _overload(server: Server, model: Model, rows: int, settings: Settings) -> li
         share = good / (capacity.median.per_second * min(times, 1))
         goals = [Goal("of what can be, in time", share, 0.9)]
         notes = [f"{good:,.0f}/s in time", *_fates(outcome), f"memory {memory / 2**20:+.0f} MiB"]
+        if times > 1:
+            # Of a core that answers a share and refuses the rest of what comes.
+            most = (1 - times * cost) / (1 - cost)
+            notes.append(f"{most:.0%} are left by what refusing costs")
         measured = _measured(outcome, cpu)
         lines.append(Line(regime, f"{times:g} times capacity", measured, goals, notes))
     return lines
