@@ -4,11 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::depth::Depth;
 use crate::engine::{Engine, EngineError};
 use crate::error::{Error, Result};
+use crate::job::{Answer, Data, Input, Job, Timings};
 use crate::metrics::ModelMetrics;
 use crate::model::{Model, ModelSpec};
-use crate::queue::{Answer, Data, Depth, Input, Job, Timings};
 use crate::tensor::{Rows, Tensor, TensorView};
 
 /// The buffers that batches for an engine are gathered in, and where its runs are counted.

@@ -1,8 +1,8 @@
 //! Checks a request's tensors against the model, before anything is queued.
 
 use crate::error::{Error, Result};
+use crate::job::{Data, Input};
 use crate::model::{ModelSpec, TensorSpec};
-use crate::queue::{Data, Input};
 use crate::strings;
 use crate::tensor::{DType, byte_size};
 

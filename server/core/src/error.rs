@@ -6,7 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::queue::Full;
+use crate::depth::Full;
 use crate::strings;
 use crate::tensor::DType;
 

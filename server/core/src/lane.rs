@@ -16,10 +16,11 @@ use crate::engine::Engine;
 use crate::engine::device::Device;
 use crate::engine_thread::{EngineThread, Slot};
 use crate::error::Error;
+use crate::job::Job;
 use crate::maker::Maker;
 use crate::metrics::LaneMetrics;
 use crate::model::Model;
-use crate::queue::{Job, Queue};
+use crate::queue::Queue;
 
 /// What a lane waits between its tries to make another engine, after the first; then it gives up.
 pub const PAUSES: [Duration; 3] =
@@ -245,12 +246,13 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::depth::{Depth, Size};
     use crate::engine::Source;
     use crate::engine::fake::Fake;
+    use crate::job::{Answer, Data, Input};
     use crate::metrics::Metrics;
     use crate::model::{ModelSpec, Report};
     use crate::pace::Pace;
-    use crate::queue::{Answer, Data, Depth, Input, Size};
     use crate::tensor::DType;
 
     const GPU: Device = Device::Cuda(0);

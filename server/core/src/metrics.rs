@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tonic::Code;
 
+use crate::depth::Depth;
 use crate::error::{Dialect, Error};
+use crate::job::{Answer, Timings};
 use crate::memory::Memory;
-use crate::queue::{Answer, Depth, Timings};
 
 /// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
 const TIME_BOUNDS: [u64; 19] = [

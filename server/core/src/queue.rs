@@ -1,210 +1,14 @@
-//! Requests that wait for their batch: bounded on the way in, sorted out on the way to the engine.
+//! Requests that wait for their batch, sorted out on the way to the engine.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::sync::oneshot;
-
-use crate::error::{Error, Result};
+use crate::depth::Depth;
+use crate::error::Error;
+use crate::job::Job;
 use crate::model::{Batching, QueuePolicy};
 use crate::pace::Pace;
-use crate::regions::Slice;
-use crate::tensor::{DType, Tensor};
-
-/// An input of a request.
-#[derive(Clone, Debug)]
-pub struct Input {
-    /// The type of its elements.
-    pub dtype: DType,
-    /// Its sizes, the batch first where there is one.
-    pub shape: Vec<usize>,
-    /// `product(shape) * dtype.size()` bytes, or as many strings.
-    pub data: Data,
-}
-
-/// Where the elements of an input are.
-#[derive(Clone, Debug)]
-pub enum Data {
-    /// In the request.
-    Here(Bytes),
-    /// In memory that the client shares; read when the batch is gathered.
-    Shared(Box<Slice>),
-}
-
-impl Data {
-    /// In bytes.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Here(bytes) => bytes.len(),
-            Self::Shared(slice) => slice.len(),
-        }
-    }
-
-    /// All of them, wherever they are.
-    pub fn bytes(&self) -> Result<Bytes> {
-        match self {
-            Self::Here(bytes) => Ok(bytes.clone()),
-            Self::Shared(slice) => {
-                let mut bytes = vec![0; slice.len()];
-                slice.read(&mut bytes)?;
-                Ok(bytes.into())
-            }
-        }
-    }
-}
-
-/// A checked request on its way to the engine.
-#[derive(Debug)]
-pub struct Job {
-    /// In the model's order; none where an optional one is left out.
-    pub inputs: Vec<Option<Input>>,
-    /// What it takes of the queue.
-    pub size: Size,
-    /// When the answer is of no more use.
-    pub deadline: Option<Instant>,
-    /// When it has waited for too long.
-    pub expiry: Option<Instant>,
-    /// When it was checked.
-    pub queued: Instant,
-    /// Who waits for the answer; closed where nobody does any more.
-    pub reply: oneshot::Sender<Result<Answer>>,
-}
-
-/// What a request takes of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// At least 1.
-    pub rows: usize,
-    /// Of all inputs.
-    pub bytes: usize,
-    /// Index of its priority.
-    pub priority: usize,
-}
-
-/// What the engine gave for one request.
-#[derive(Debug)]
-pub struct Answer {
-    /// All outputs of the graph, in its order; this request's rows.
-    pub outputs: Vec<Tensor>,
-    /// Of this request.
-    pub rows: usize,
-    /// How long it took.
-    pub timings: Timings,
-}
-
-/// How long a request took, part by part. All but the queue is of the whole batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Timings {
-    /// From checked to the start of the batch.
-    pub queue: Duration,
-    /// Gathering the rows.
-    pub input: Duration,
-    /// Running the network.
-    pub infer: Duration,
-    /// Splitting the outputs.
-    pub output: Duration,
-    /// Rows of the batch.
-    pub batch_rows: usize,
-}
-
-impl Timings {
-    /// All that the batch took.
-    pub fn compute(&self) -> Duration {
-        self.input + self.infer + self.output
-    }
-}
-
-/// What waits for one model, over all its queues: bounded in rows, in bytes, and by priority in
-/// requests.
-#[derive(Debug)]
-pub struct Depth {
-    rows: Bound,
-    bytes: Bound,
-    requests: Vec<Bound>,
-    /// How long what waits will take.
-    pub pace: Pace,
-}
-
-#[derive(Debug)]
-struct Bound {
-    unit: &'static str,
-    count: AtomicUsize,
-    limit: usize,
-}
-
-/// A queue that has no room: how much of what waits, of at most how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
-    /// Of what: rows, bytes or requests.
-    pub unit: &'static str,
-    /// As much as waits.
-    pub found: usize,
-    /// As may wait.
-    pub limit: usize,
-}
-
-impl Bound {
-    fn new(unit: &'static str, limit: usize) -> Self {
-        Self { unit, count: AtomicUsize::new(0), limit }
-    }
-
-    fn enter(&self, count: usize) -> Result<(), Full> {
-        let found = self.count.fetch_add(count, Relaxed);
-        if found.saturating_add(count) > self.limit {
-            self.leave(count);
-            return Err(Full { unit: self.unit, found, limit: self.limit });
-        }
-        Ok(())
-    }
-
-    fn leave(&self, count: usize) {
-        self.count.fetch_sub(count, Relaxed);
-    }
-}
-
-impl Depth {
-    /// Room for so many rows and bytes, and for so many requests of each priority.
-    pub fn new(rows: usize, bytes: usize, batching: &Batching, pace: Pace) -> Arc<Self> {
-        let requests = |policy: &QueuePolicy| {
-            Bound::new("requests", policy.max_requests.unwrap_or(usize::MAX))
-        };
-        Arc::new(Self {
-            rows: Bound::new("rows", rows),
-            bytes: Bound::new("bytes", bytes),
-            requests: batching.priorities.iter().map(requests).collect(),
-            pace,
-        })
-    }
-
-    /// Takes room, or says what there is too much of.
-    pub fn enter(&self, size: Size) -> Result<(), Full> {
-        self.rows.enter(size.rows)?;
-        if let Err(full) = self.bytes.enter(size.bytes) {
-            self.rows.leave(size.rows);
-            return Err(full);
-        }
-        if let Err(full) = self.requests[size.priority].enter(1) {
-            self.rows.leave(size.rows);
-            self.bytes.leave(size.bytes);
-            return Err(full);
-        }
-        Ok(())
-    }
-
-    /// The rows that wait.
-    pub fn rows(&self) -> usize {
-        self.rows.count.load(Relaxed)
-    }
-
-    fn leave(&self, size: Size) {
-        self.rows.leave(size.rows);
-        self.bytes.leave(size.bytes);
-        self.requests[size.priority].leave(1);
-    }
-}
 
 /// Requests in the order in which they run: by priority, then as they came.
 #[derive(Debug)]
@@ -372,7 +176,13 @@ fn same_row_shape(a: &Job, b: &Job) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
+    use crate::depth::Size;
+    use crate::error::Result;
+    use crate::job::{Answer, Data, Input};
+    use crate::tensor::DType;
 
     type Reply = oneshot::Receiver<Result<Answer>>;
 
@@ -385,12 +195,8 @@ mod tests {
         (Job { inputs, size, deadline, expiry: None, queued, reply }, answer)
     }
 
-    fn depth(rows: usize, bytes: usize, batching: &Batching) -> Arc<Depth> {
-        Depth::new(rows, bytes, batching, Pace::unknown())
-    }
-
     fn queue(jobs: Vec<Job>, batch_rows: usize, batching: &Batching) -> Queue {
-        let depth = depth(1_000_000, 1_000_000, batching);
+        let depth = Depth::new(1_000_000, 1_000_000, batching, Pace::unknown());
         let mut queue = Queue::new(depth.clone(), batch_rows, batching);
         for job in jobs {
             depth.enter(job.size).expect("room");
@@ -476,24 +282,6 @@ mod tests {
         drop(reply);
         let (live, _reply) = job(2, 3, None);
         assert_eq!(batches(vec![abandoned, live], 8), [[2]]);
-    }
-
-    #[test]
-    fn the_depth_refuses_what_is_over_a_limit_and_says_how_much_waits() {
-        let batching = Batching {
-            priorities: vec![QueuePolicy { max_requests: Some(3), ..Default::default() }],
-            ..Default::default()
-        };
-        let depth = depth(10, 100, &batching);
-        let size = |rows, bytes| Size { rows, bytes, priority: 0 };
-        assert_eq!(depth.enter(size(7, 10)), Ok(()));
-        let full = |unit, found, limit| Err(Full { unit, found, limit });
-        assert_eq!(depth.enter(size(4, 10)), full("rows", 7, 10));
-        assert_eq!(depth.enter(size(1, 91)), full("bytes", 10, 100));
-        assert_eq!(depth.enter(size(1, 10)), Ok(()));
-        assert_eq!(depth.enter(size(1, 10)), Ok(()));
-        assert_eq!(depth.enter(size(1, 10)), full("requests", 3, 3));
-        assert_eq!((depth.rows(), depth.bytes.count.load(Relaxed)), (9, 30));
     }
 
     #[test]

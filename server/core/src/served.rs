@@ -12,13 +12,15 @@ use tokio::time::timeout_at;
 
 use crate::batch::Runner;
 use crate::check::Checked;
+use crate::depth::{Depth, Full, Size};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::give_way;
+use crate::job::{Answer, Job};
 use crate::lane::Lanes;
 use crate::metrics::{ModelMetrics, Refusal};
 use crate::model::Model;
-use crate::queue::{Answer, Depth, Full, Job, Queue, Size};
+use crate::queue::Queue;
 
 /// Where a model runs.
 #[derive(Debug)]
@@ -208,12 +210,15 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
+    use crate::engine::device::GpuOptions;
     use crate::engine::fake::Fake;
     use crate::engine::{Engine, Source};
+    use crate::job::{Data, Input};
+    use crate::lane::Crew;
+    use crate::maker::Maker;
     use crate::metrics::Metrics;
     use crate::model::{ModelSpec, Report};
     use crate::pace::Pace;
-    use crate::queue::{Data, Input};
     use crate::tensor::DType;
 
     fn served(fake: &Fake, batch_rows: usize) -> Served {
@@ -285,7 +290,15 @@ mod tests {
         runtime.expect("a loop").block_on(async {
             let Served { model, metrics, depth, .. } = served(&fake, 8);
             let queue = Queue::new(depth.clone(), 8, &model.spec.batching);
-            let lanes = Lanes::start(queue, vec![], "fake").expect("no thread");
+            let (source, spec) = (Box::new(fake), model.spec.clone());
+            let maker = Maker { source, spec, samples: vec![], gpu: GpuOptions::default() };
+            let crew = Crew {
+                model: model.clone(),
+                maker: Arc::new(maker),
+                pauses: vec![],
+                tell: Box::new(|_| ()),
+            };
+            let lanes = Lanes::start(queue, vec![], crew);
             let served = Served::new(model, Runs::InLanes(lanes), depth, metrics);
             let size = Size { rows: 1, bytes: 4, priority: 0 };
             let begun_after = |waited: u64| {

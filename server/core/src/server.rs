@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::batch::Runner;
 use crate::catalog::{Catalog, State};
+use crate::depth::Depth;
 use crate::engine::Source;
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine_thread::EngineThread;
@@ -27,7 +28,7 @@ use crate::model::{Model, ModelSpec, Report};
 use crate::orders::{Order, Orders};
 use crate::pace::Pace;
 use crate::placement;
-use crate::queue::{Depth, Queue};
+use crate::queue::Queue;
 use crate::regions::Regions;
 use crate::served::Runs;
 use crate::shard::{self, Handle, Install, Life, Remove, Shared};

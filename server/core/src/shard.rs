@@ -33,14 +33,15 @@ use crate::body::{ReplyBody, RequestBody};
 use crate::busy_poll::BusyPoll;
 use crate::calls::Calls;
 use crate::catalog::{Catalog, parse_version};
+use crate::depth::Depth;
 use crate::error::{Dialect, Error, Result};
 use crate::give_way::give_way;
+use crate::job::Answer;
 use crate::listen::Socket;
 use crate::memory::{Account, Memory};
 use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
 use crate::model::Model;
 use crate::orders::Orders;
-use crate::queue::{Answer, Depth};
 use crate::regions::Regions;
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
@@ -298,6 +299,8 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(STREAMS)
+        // A client that gives up a connection's calls all at once means no harm.
+        .max_pending_accept_reset_streams(STREAMS as usize)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
     let life = shard.life.clone();

@@ -10,7 +10,7 @@ use sigmax_core::engine::Source;
 use sigmax_core::engine::device::GpuOptions;
 use sigmax_core::engine::onnx::OnnxFile;
 use sigmax_core::golden::Sample;
-use sigmax_core::model::{Batching, ModelSpec, Placement, QueuePolicy, Task, TensorSpec};
+use sigmax_core::model::{self, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
 use crate::model::{OpenedModel, Report};
@@ -164,7 +164,7 @@ struct Spec {
     thresholds: Vec<f32>,
     tolerance: f32,
     golden: Vec<PathBuf>,
-    batching: Together,
+    batching: Batching,
     placements: Vec<Vec<Placed>>,
     device_reason: String,
     config: String,
@@ -185,51 +185,51 @@ impl TryFrom<Placed> for Placement {
     }
 }
 
-/// The attributes of how requests are put together.
+/// The attributes of how requests are put batching.
 #[derive(FromPyObject)]
-struct Together {
+struct Batching {
     max_delay: f64,
     preferred_sizes: Vec<usize>,
-    priorities: Vec<Waits>,
+    priorities: Vec<QueuePolicy>,
     default_priority: usize,
 }
 
 /// The attributes of how requests of one priority wait.
 #[derive(FromPyObject)]
-struct Waits {
+struct QueuePolicy {
     default_timeout: Option<f64>,
     allow_timeout_override: bool,
     late_is_delayed: bool,
     max_requests: Option<usize>,
 }
 
-impl TryFrom<Together> for Batching {
+impl TryFrom<Batching> for model::Batching {
     type Error = String;
 
-    fn try_from(together: Together) -> Result<Self, String> {
+    fn try_from(batching: Batching) -> Result<Self, String> {
         Ok(Self {
-            max_delay: duration("max_delay", together.max_delay)?,
-            preferred_sizes: together.preferred_sizes,
-            priorities: together
+            max_delay: duration("max_delay", batching.max_delay)?,
+            preferred_sizes: batching.preferred_sizes,
+            priorities: batching
                 .priorities
                 .into_iter()
-                .map(QueuePolicy::try_from)
+                .map(model::QueuePolicy::try_from)
                 .collect::<Result<_, _>>()?,
-            default_priority: together.default_priority,
+            default_priority: batching.default_priority,
         })
     }
 }
 
-impl TryFrom<Waits> for QueuePolicy {
+impl TryFrom<QueuePolicy> for model::QueuePolicy {
     type Error = String;
 
-    fn try_from(waits: Waits) -> Result<Self, String> {
-        let timeout = waits.default_timeout.map(|seconds| duration("default_timeout", seconds));
+    fn try_from(policy: QueuePolicy) -> Result<Self, String> {
+        let timeout = policy.default_timeout.map(|seconds| duration("default_timeout", seconds));
         Ok(Self {
             default_timeout: timeout.transpose()?,
-            allow_timeout_override: waits.allow_timeout_override,
-            late_is_delayed: waits.late_is_delayed,
-            max_requests: waits.max_requests,
+            allow_timeout_override: policy.allow_timeout_override,
+            late_is_delayed: policy.late_is_delayed,
+            max_requests: policy.max_requests,
         })
     }
 }

@@ -7,9 +7,9 @@ use half::{bf16, f16};
 
 use crate::check::{Checked, Given, check};
 use crate::error::{Error, Result};
+use crate::job;
 use crate::model::{ModelSpec, Task, TensorSpec};
 use crate::proto::sigmax::{self, ClassifyRequest, tensor::Data};
-use crate::queue;
 use crate::served::{Served, Wish};
 use crate::service::{dtype_of_wire, reply};
 use crate::shard::{Shard, Trace};
@@ -75,7 +75,7 @@ fn prepare(
     let options = options(spec, &request)?;
     let given = request.inputs.into_iter().map(given).collect();
     let checked =
-        check(spec, given, |input, data| elements(spec, input, data).map(queue::Data::Here))?;
+        check(spec, given, |input, data| elements(spec, input, data).map(job::Data::Here))?;
     Ok((served, options, checked))
 }
 

@@ -11,11 +11,11 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::check::{Checked, Given, check, names, unique};
 use crate::error::{Error, Result};
+use crate::job::{Answer, Data};
 use crate::model::{ModelSpec, TensorSpec};
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
-use crate::queue::{Answer, Data};
 use crate::regions::{Regions, Slice};
 use crate::served::{Served, Wish};
 use crate::service::parameters::{bad, wish, wrong_type};

@@ -9,10 +9,10 @@ use prost::encoding::{
 };
 
 use crate::error::{Error, Result};
+use crate::job::Answer;
 use crate::metrics::nanoseconds;
 use crate::model::{ModelSpec, Task};
 use crate::proto::sigmax::{self, Timings};
-use crate::queue::Answer;
 use crate::service::classify::Options;
 use crate::service::wire_dtype;
 use crate::tensor::{DType, Tensor};
@@ -213,9 +213,9 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::job;
     use crate::model::TensorSpec;
     use crate::proto::sigmax::{Classification, ClassifyResponse, ScoredClass};
-    use crate::queue;
 
     fn spec(task: Task, labels: &[&str], thresholds: &[f32]) -> ModelSpec {
         let tensor = |name| TensorSpec::new(name, DType::Fp32, &[-1, -1]);
@@ -242,7 +242,7 @@ mod tests {
         Answer {
             outputs: vec![output],
             rows: shape[0],
-            timings: queue::Timings {
+            timings: job::Timings {
                 queue: Duration::from_nanos(5),
                 input: Duration::from_nanos(1),
                 infer: Duration::from_nanos(2),
