@@ -24,9 +24,9 @@ const POOL_ROWS: usize = 8;
 const HEAVY: f64 = 500.0;
 /// A size whose rows cost at most this times the cheapest is as good as the best.
 const AS_GOOD: f64 = 1.05;
-/// Larger batches are tried after a run that took longer than this while rows get cheaper by it ...
-const WHILE_CHEAPER: Duration = Duration::from_millis(50);
-/// ... and while they do not, up to this.
+/// Larger batches are tried up to this time in all while rows get cheaper by it ...
+const WHILE_CHEAPER: Duration = Duration::from_secs(1);
+/// ... and while they do not, after a run of up to this.
 const WHILE_FLAT: Duration = Duration::from_micros(500);
 /// Runs are repeated, once at least, up to this time in all: the shortest has the least noise.
 const REPEAT_FOR: Duration = Duration::from_micros(100);
@@ -182,6 +182,7 @@ fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f
 /// Times batches of 1, 2, 4, ... rows up to the largest, while there is something to learn.
 fn time_batches(engine: &mut dyn Engine, spec: &ModelSpec, pool: &Pool) -> Vec<(usize, f64)> {
     let largest = spec.max_batch_size.max(1);
+    let begun = Instant::now();
     let mut timings = Vec::new();
     let mut cheapest = f64::INFINITY;
     let mut rows = 1;
@@ -196,9 +197,12 @@ fn time_batches(engine: &mut dyn Engine, spec: &ModelSpec, pool: &Pool) -> Vec<(
             time = time.min(self::time(engine, &batch).unwrap_or(time));
         }
         timings.push((rows, time.as_secs_f64() * 1e6));
-        let limit = if is_cheaper(time) { WHILE_CHEAPER } else { WHILE_FLAT };
+        let is_enough = match is_cheaper(time) {
+            true => begun.elapsed() > WHILE_CHEAPER,
+            false => time > WHILE_FLAT,
+        };
         cheapest = cheapest.min(row_cost(time));
-        if rows == largest || time > limit || pool.row_bytes() * rows * 2 > MOST_BYTES {
+        if rows == largest || is_enough || pool.row_bytes() * rows * 2 > MOST_BYTES {
             break;
         }
         rows = (rows * 2).min(largest);
@@ -483,6 +487,13 @@ mod tests {
         let report = warm(&Fake::new(3).with_cost(run, Duration::ZERO), 64);
         assert_eq!(report.preferred_batch_size, 64);
         assert!(report.heavy);
+    }
+
+    #[test]
+    fn batches_grow_though_a_run_takes_long() {
+        let run = Duration::from_millis(60);
+        let report = warm(&Fake::new(3).with_cost(run, Duration::ZERO), 2);
+        assert_eq!(report.preferred_batch_size, 2);
     }
 
     #[test]
