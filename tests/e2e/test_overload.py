@@ -159,6 +159,7 @@ def test_a_thousand_clients_that_take_no_answer(examples: Path, serve: Serve) ->
     is_well(server)
 
 
+@pytest.mark.slow
 def test_a_message_that_does_not_end_is_cut_off(examples: Path, serve: Serve) -> None:
     server = serve(examples, "--stall-seconds=0.2")
     with connected(server) as client:
@@ -212,6 +213,7 @@ def test_a_flood_on_one_model_and_connection_starves_nobody(examples: Path, serv
     channel.close()
 
 
+@pytest.mark.slow
 def test_what_finds_no_memory_is_told_when_to_return(examples: Path, serve: Serve) -> None:
     server = serve(examples, "--max-batch-size=10000", f"--memory-budget={2**20}")
     rows = Tensor.of("x", np.zeros((1000, 5)))

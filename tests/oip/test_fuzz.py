@@ -224,12 +224,14 @@ def send(server: Server, messages: list[bytes]) -> None:
             assert error.details()
 
 
+@pytest.mark.slow
 @fuzz
 @given(messages=st.lists(mutated(), min_size=1, max_size=AT_ONCE))
 def test_mutated_fields(sharing: Server, messages: list[bytes]) -> None:
     send(sharing, messages)
 
 
+@pytest.mark.slow
 @fuzz
 @given(messages=st.lists(broken(), min_size=1, max_size=AT_ONCE))
 def test_mutated_bytes(sharing: Server, messages: list[bytes]) -> None:

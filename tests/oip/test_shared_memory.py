@@ -314,6 +314,7 @@ def test_a_region_that_is_in_use_outlives_its_registration(sharing: Server, memo
             assert call.result().raw_output_contents[0] == array.tobytes()
 
 
+@pytest.mark.slow
 def test_a_request_that_waits_for_its_batch_keeps_its_region(
     tmp_path: Path, serve: Serve, memory: Memory
 ) -> None:
