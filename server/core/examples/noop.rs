@@ -73,12 +73,7 @@ fn spec(noop: &Noop) -> ModelSpec {
         max_batch_size: ROWS,
         task: Some(Task::Multiclass),
         labels: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
-        thresholds: vec![],
-        tolerance: 0.0,
-        placements: vec![vec![Default::default()]],
-        device_reason: String::new(),
-        batching: Default::default(),
-        config: Default::default(),
+        ..Default::default()
     }
 }
 

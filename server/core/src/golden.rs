@@ -37,9 +37,7 @@ impl Sample {
             outputs: read_side(folder, "output", outputs)?,
         })
     }
-}
 
-impl Sample {
     /// Its rows, over and over, in a batch of so many; nothing where it has no rows.
     fn of_rows(&self, rows: usize, spec: &ModelSpec) -> Option<Self> {
         let count = *self.inputs.first()?.shape.first()?;
@@ -439,14 +437,8 @@ mod tests {
             inputs: fake.inputs().to_vec(),
             outputs: fake.outputs().to_vec(),
             max_batch_size: 8,
-            task: None,
-            labels: Vec::new(),
-            thresholds: Vec::new(),
             tolerance: 0.25,
-            placements: vec![vec![Default::default()]],
-            device_reason: String::new(),
-            batching: Default::default(),
-            config: Default::default(),
+            ..Default::default()
         };
         let sample = Sample { inputs: vec![floats(given)], outputs: vec![floats(expected)] };
         let engine = fake.engine(Device::Cpu, GpuOptions::default());

@@ -141,6 +141,27 @@ pub struct ModelSpec {
     pub config: ModelConfig,
 }
 
+impl Default for ModelSpec {
+    /// A raw model without a name, an input or an output, on the CPU.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            version: 1,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            max_batch_size: 0,
+            task: None,
+            labels: Vec::new(),
+            thresholds: Vec::new(),
+            tolerance: 0.0,
+            placements: vec![vec![Placement::default()]],
+            device_reason: String::new(),
+            batching: Batching::default(),
+            config: ModelConfig::default(),
+        }
+    }
+}
+
 /// What warming up has shown.
 #[derive(Clone, Debug, Default)]
 pub struct Report {

@@ -102,13 +102,18 @@ impl Queue {
 
     /// Answers all that waits with an error.
     pub fn refuse_all(&mut self, error: &Error) {
-        for priority in &mut self.priorities {
-            for job in priority.jobs.drain(..).chain(priority.late.drain(..)) {
-                self.depth.leave(job.size);
-                let _ = job.reply.send(Err(error.clone()));
-            }
+        for job in self.take_all() {
+            let _ = job.reply.send(Err(error.clone()));
         }
+    }
+
+    /// All that waits, which gives its room back.
+    fn take_all(&mut self) -> Vec<Job> {
         self.rows = 0;
+        let both = |each: &mut Priority| each.jobs.drain(..).chain(each.late.drain(..)).collect();
+        let jobs: Vec<Job> = self.priorities.iter_mut().flat_map::<Vec<_>, _>(both).collect();
+        jobs.iter().for_each(|job| self.depth.leave(job.size));
+        jobs
     }
 
     /// Where the request is that runs next: its priority, and whether it is late.
@@ -152,9 +157,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        for Priority { jobs, late, .. } in &mut self.priorities {
-            jobs.drain(..).chain(late.drain(..)).for_each(|job| self.depth.leave(job.size));
-        }
+        self.take_all();
     }
 }
 

@@ -228,14 +228,7 @@ mod tests {
             inputs: fake.inputs().to_vec(),
             outputs: fake.outputs().to_vec(),
             max_batch_size: 1000,
-            task: None,
-            labels: vec![],
-            thresholds: vec![],
-            tolerance: 0.0,
-            placements: vec![vec![Default::default()]],
-            device_reason: String::new(),
-            batching: Default::default(),
-            config: Default::default(),
+            ..Default::default()
         };
         let report = Report {
             heavy: false,

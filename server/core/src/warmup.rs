@@ -436,14 +436,7 @@ mod tests {
             inputs: vec![tensor("x")],
             outputs: vec![tensor("y")],
             max_batch_size,
-            task: None,
-            labels: Vec::new(),
-            thresholds: Vec::new(),
-            tolerance: 0.0,
-            placements: vec![vec![Default::default()]],
-            device_reason: String::new(),
-            batching: Default::default(),
-            config: Default::default(),
+            ..Default::default()
         }
     }
 

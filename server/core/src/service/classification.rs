@@ -124,14 +124,7 @@ mod tests {
                 ..TensorSpec::new("y", DType::Fp32, &[-1, -1])
             }],
             max_batch_size,
-            task: None,
-            labels: vec![],
-            thresholds: vec![],
-            tolerance: 0.0,
-            placements: vec![vec![Default::default()]],
-            device_reason: String::new(),
-            batching: Default::default(),
-            config: Default::default(),
+            ..Default::default()
         }
     }
 

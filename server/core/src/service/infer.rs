@@ -328,14 +328,7 @@ mod tests {
             inputs: vec![],
             outputs: outputs.to_vec(),
             max_batch_size: 8,
-            task: None,
-            labels: vec![],
-            thresholds: vec![],
-            tolerance: 0.0,
-            placements: vec![vec![Default::default()]],
-            device_reason: String::new(),
-            batching: Default::default(),
-            config: Default::default(),
+            ..Default::default()
         };
         let tensor = |shape: &[usize], byte: u8| {
             let size = shape.iter().product::<usize>();

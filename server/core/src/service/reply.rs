@@ -228,11 +228,7 @@ mod tests {
             task: Some(task),
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
             thresholds: thresholds.to_vec(),
-            tolerance: 0.0,
-            placements: vec![vec![Default::default()]],
-            device_reason: String::new(),
-            batching: Default::default(),
-            config: Default::default(),
+            ..Default::default()
         }
     }
 

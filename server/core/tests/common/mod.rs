@@ -77,13 +77,8 @@ pub fn load(
         outputs: fake.outputs().to_vec(),
         max_batch_size: 64,
         task: Some(Task::Multiclass),
-        labels: vec![],
-        thresholds: vec![],
-        tolerance: 0.0,
         placements,
-        device_reason: String::new(),
-        batching: Default::default(),
-        config: Default::default(),
+        ..Default::default()
     };
     server.declare("fake", 1);
     server.load(Box::new(fake.clone()), spec, vec![])
