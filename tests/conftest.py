@@ -1,13 +1,9 @@
 """Real servers for the tests that cross components."""
 
-import json
 import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,19 +12,6 @@ from support.server import Serve, Server
 
 # ONNX Runtime reports its use over the network unless this is set before it is loaded.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and not device().startswith("cuda:"):
-        pytest.skip(f"it needs an NVIDIA GPU; here is {device()}")
-
-
-@cache
-def device() -> str:
-    """What `--device auto` takes here, and why."""
-    command = [sys.executable, "-m", "sigmax_server.doctor", "--json"]
-    facts = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return str(facts["--device auto"])
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +32,6 @@ def networks_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) 
     """Serves the seven networks; shared by all tests, so none may stop it."""
     log = tmp_path_factory.mktemp("networks") / "log"
     with Server(log, repository, "--shared-memory") as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def gpu_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serves the seven networks on the first GPU; shared by all tests, so none may stop it."""
-    log = tmp_path_factory.mktemp("gpu") / "log"
-    with Server(log, repository, "--device=cuda", "--max-batch-size=256") as server:
         yield server
 
 

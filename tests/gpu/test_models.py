@@ -1,35 +1,19 @@
 """Several models on one GPU: beside each other, in too little memory, loaded under load."""
 
-import subprocess
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from onnx.helper import make_node
 from support import files
+from support.gpu import Gpu
 from support.reference import GPU_TOLERANCE, Reference
 from support.server import Serve, Server
 from support.wire import at_once, triton
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
-pytestmark = pytest.mark.gpu
 
 ENOUGH = 20  # loads, to see device memory grow
-# What the driver's own bookkeeping may change by.
-SLACK = 64  # MiB
-
-
-def wide(side: int) -> Any:
-    """A softmax over a product with a matrix of side x side floats."""
-    weight = np.random.default_rng(0).normal(0, side**-0.5, (side, side)).astype(np.float32)
-    nodes = [
-        make_node("MatMul", ["x", "weight"], ["scores"]),
-        make_node("Softmax", ["scores"], ["p"], axis=-1),
-    ]
-    given = [files.tensor("x", "FP32", "batch", side)]
-    return files.graph(nodes, given, [files.tensor("p", "FP32", "batch", side)], {"weight": weight})
 
 
 def asked(server: Server, name: str, file: Path, requests: int) -> float:
@@ -46,14 +30,8 @@ def load(server: Server, name: str) -> None:
     triton(server).RepositoryModelLoad(request, timeout=120)
 
 
-def memory_used() -> int:
-    """What all programs hold of the first GPU, in MiB."""
-    query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return int(subprocess.run(query, check=True, capture_output=True, text=True).stdout)
-
-
 def test_models_run_beside_each_other(tmp_path: Path, serve: Serve) -> None:
-    stored = {name: files.save(wide(256 * 2**n), tmp_path, name) for n, name in enumerate("abc")}
+    stored = {name: files.save(files.wide(256 * 2**n), tmp_path, name) for n, name in enumerate("abc")}
     stored["layers"] = files.save(files.layers(), tmp_path, "layers")
     server = serve(tmp_path, "--device=cuda")
     worst: dict[str, float] = {}
@@ -82,7 +60,7 @@ def test_two_engines_on_one_gpu_answer_alike(tmp_path: Path, serve: Serve) -> No
 def test_a_model_that_does_not_fit_is_refused_and_the_others_are_served(
     tmp_path: Path, serve: Serve
 ) -> None:
-    files.save(wide(8192), tmp_path, "large")  # 256 MiB
+    files.save(files.wide(8192), tmp_path, "large")  # 256 MiB
     small = files.save(files.layers(), tmp_path, "small")
     server = serve(tmp_path, "--device=cuda", f"--gpu-memory-limit={128 * 2**20}")
     assert "not served: " in server.line("large")
@@ -90,17 +68,21 @@ def test_a_model_that_does_not_fit_is_refused_and_the_others_are_served(
     assert asked(server, "small", small, 20) <= GPU_TOLERANCE
 
 
-def test_batches_of_all_sizes_take_no_more_memory(tmp_path: Path, serve: Serve) -> None:
-    stored = files.save(wide(1024), tmp_path, "wide")
+def test_batches_of_all_sizes_take_no_more_memory(
+    tmp_path: Path, serve: Serve, gpu: Gpu
+) -> None:
+    stored = files.save(files.wide(1024), tmp_path, "wide")
     server = serve(tmp_path, "--device=cuda", "--max-batch-size=256")
-    before = memory_used()
+    before = gpu.memory_used()
     assert asked(server, "wide", stored, 2000) <= GPU_TOLERANCE
-    assert memory_used() <= before + SLACK
+    assert gpu.memory_used() <= before + gpu.slack
 
 
-def test_reloading_under_load_loses_no_request_and_no_memory(tmp_path: Path, serve: Serve) -> None:
-    stored = files.save(wide(1024), tmp_path, "wide")
-    flags = ("--device=cuda", "--model-control=explicit", "--load-model=*")
+def test_reloading_under_load_loses_no_request_and_no_memory(
+    tmp_path: Path, serve: Serve, gpu: Gpu
+) -> None:
+    stored = files.save(files.wide(1024), tmp_path, "wide")
+    flags = ("--device=cuda", "--model-control=explicit", "--load-model=*", "--max-batch-size=8")
     server = serve(tmp_path, *flags)
     over = threading.Event()
     worst: list[float] = []
@@ -115,11 +97,11 @@ def test_reloading_under_load_loses_no_request_and_no_memory(tmp_path: Path, ser
         used = []
         for _ in range(ENOUGH):
             load(server, "wide")
-            used.append(memory_used())
+            used.append(gpu.memory_used())
     finally:
         over.set()
         thread.join()
     assert worst
     assert max(worst) <= GPU_TOLERANCE
     # The first loads may still warm something up.
-    assert used[-1] <= used[2] + SLACK, used
+    assert used[-1] <= used[2] + gpu.slack, used

@@ -11,7 +11,6 @@ from support.reference import GPU_TOLERANCE, Reference
 from support.server import Serve, Server
 from support.wire import Tensor, infer
 
-pytestmark = pytest.mark.gpu
 
 
 def test_auto_tells_the_times_of_both_and_takes_the_better(tmp_path: Path, serve: Serve) -> None:
@@ -42,12 +41,12 @@ def test_a_plain_network_is_replayed_as_graphs(tmp_path: Path, serve: Serve) -> 
 def test_a_network_with_a_loop_runs_without_graphs_and_says_why(
     tmp_path: Path, serve: Serve
 ) -> None:
-    file = files.save(files.slow(), tmp_path, "slow")
+    file = files.save(files.looped(), tmp_path, "looped")
     server = serve(tmp_path, "--device=cuda")
-    assert "slow: CUDA graphs off: " in server.printed
+    assert "looped: CUDA graphs off: " in server.printed
     reference = Reference(file)
     rows = reference.rows(3)
-    [answer] = infer(server, "slow", reference.tensor(rows))
+    [answer] = infer(server, "looped", reference.tensor(rows))
     assert np.abs(answer.array - reference.answer(rows)).max() <= GPU_TOLERANCE
 
 

@@ -29,6 +29,8 @@ ELEMENTS = {
 }
 DTYPES = tuple(dtype for dtype in ELEMENTS if dtype != "BYTES")
 
+Build = Callable[[], onnx.ModelProto]
+
 # Weights of small networks: any, but always the same.
 CHANCE = np.random.default_rng(0)
 LINEAR_WEIGHT = np.array([[-0.4499, 0.4996, 0.1127], [-0.0365, -0.1955, 0.04227]], np.float32)
@@ -308,6 +310,40 @@ def slow(turns: int = 60) -> onnx.ModelProto:
     return graph(nodes, *shapes, weights, task="binary", labels=["no", "yes"])
 
 
+def looped() -> onnx.ModelProto:
+    """A row times a matrix, three times over, and a softmax."""
+    row = [tensor("turned", "FP32", "batch", 10), tensor("next", "FP32", "batch", 10)]
+    body = helper.make_graph(
+        [
+            make_node("Identity", ["go"], ["go_on"]),
+            make_node("MatMul", ["turned", "turning"], ["product"]),
+            make_node("Relu", ["product"], ["next"]),
+        ],
+        "body",
+        [tensor("turn", "INT64"), tensor("go", "BOOL"), row[0]],
+        [tensor("go_on", "BOOL"), row[1]],
+    )
+    nodes = [
+        make_node("Loop", ["turns", "go", "x"], ["scores"], body=body),
+        make_node("Softmax", ["scores"], ["p"], axis=-1),
+    ]
+    turning = np.random.default_rng(0).normal(0, 0.3, (10, 10)).astype(np.float32)
+    weights = {"turning": turning, "turns": np.array(3), "go": np.array(True)}
+    shapes = [tensor("x", "FP32", "batch", 10)], [tensor("p", "FP32", "batch", 10)]
+    return graph(nodes, *shapes, weights)
+
+
+def wide(side: int) -> onnx.ModelProto:
+    """A softmax over a product with a matrix of side x side floats."""
+    weight = np.random.default_rng(0).normal(0, side**-0.5, (side, side)).astype(np.float32)
+    nodes = [
+        make_node("MatMul", ["x", "weight"], ["scores"]),
+        make_node("Softmax", ["scores"], ["p"], axis=-1),
+    ]
+    shapes = [tensor("x", "FP32", "batch", side)], [tensor("p", "FP32", "batch", side)]
+    return graph(nodes, *shapes, {"weight": weight})
+
+
 def unknown_operator() -> onnx.ModelProto:
     """No runtime has this operator."""
     shapes = [tensor("x", "FP32", "batch", 1)], [tensor("y", "FP32", "batch", 1)]
@@ -323,7 +359,7 @@ def with_default() -> onnx.ModelProto:
     return graph([node], inputs, [tensor("y", "FP32", *shape)], one)
 
 
-EXAMPLES: dict[str, Callable[[], onnx.ModelProto]] = {
+EXAMPLES: dict[str, Build] = {
     **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
     **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},
     "fish-or-fowl": fish_or_fowl,

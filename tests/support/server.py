@@ -31,6 +31,8 @@ class Server:
     Args:
         log: Where its standard error goes.
         arguments: After `sigmax serve`.
+        python: That of its environment; by default of this one.
+        environment: Variables that it has besides those of this process.
 
     Attributes:
         printed: Its standard output up to the line that says whether it is ready.
@@ -38,15 +40,26 @@ class Server:
         http: The address of its HTTP port.
     """
 
-    def __init__(self, log: Path, *arguments: str | Path) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str | Path,
+        python: Path = Path(sys.executable),
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self._log = log
         with log.open("w") as errors:
             self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("sigmax"), "serve", *arguments],
+                [python.with_name("sigmax"), "serve", *arguments],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=os.environ | {"SIGMAX_GRPC_PORT": "0", "SIGMAX_HTTP_PORT": "0"},
+                env={
+                    **os.environ,
+                    "SIGMAX_GRPC_PORT": "0",
+                    "SIGMAX_HTTP_PORT": "0",
+                    **(environment or {}),
+                },
             )
         self.printed = ""
         assert self.process.stdout is not None

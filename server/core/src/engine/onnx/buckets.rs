@@ -8,6 +8,7 @@
 //! earlier batch has left is zeroed before a batch that would see it is run.
 
 use std::fmt::Display;
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -112,7 +113,9 @@ impl Drop for Bucketed {
     /// To free memory of a GPU is to wait on it.
     fn drop(&mut self) {
         let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
-        self.0 = None;
+        if let Some(Parts { ready, plain, memory, .. }) = self.0.take() {
+            give_up((ready, plain), &*memory);
+        }
     }
 }
 
@@ -120,9 +123,14 @@ impl Engine for Bucketed {
     fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
         let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
         let Parts { ready, plain, memory, .. } = self.parts();
-        match ready.as_mut().and_then(|ready| Some((ready.rows(inputs)?, ready))) {
+        let came = match ready.as_mut().and_then(|ready| Some((ready.rows(inputs)?, ready))) {
             Some((rows, ready)) => ready.run(plain, &**memory, inputs, rows),
             None => plain.run(inputs),
+        };
+        match came {
+            // Not every error says whose it is.
+            Err(EngineError::Fault(text)) if memory.is_lost() => Err(EngineError::Device(text)),
+            came => came,
         }
     }
 
@@ -177,7 +185,7 @@ impl Parts {
     /// goes first, and the stream that it may have spoilt.
     fn without_graphs(self, graphs: String) -> Result<Self, EngineError> {
         let Self { ready, plain, memory, file, inputs, outputs, place, .. } = self;
-        drop((ready, plain));
+        give_up((ready, plain), &*memory);
         let memory = memory.anew()?;
         let place = Place { graphs: false, ..place };
         let plain = open(&file, &inputs, &*memory, place)?;
@@ -303,6 +311,14 @@ impl Ready {
             data: Bytes::copy_from_slice(&buffer.pair.host()[..rows * buffer.row_bytes]),
         };
         Ok(self.outputs.iter_mut().map(answer).collect())
+    }
+}
+
+/// Ends what is on a device. On one that is lost nothing can be freed, and ONNX Runtime ends the
+/// process over a graph that it cannot free: there it is left.
+fn give_up(held: (Option<Ready>, Plain), memory: &dyn Memory) {
+    if memory.is_lost() {
+        mem::forget(held);
     }
 }
 

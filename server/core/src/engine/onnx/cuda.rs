@@ -248,6 +248,11 @@ impl Memory for Cuda {
         let code = unsafe { (self.0.runtime.functions.mem_get_info)(&mut free, &mut all) };
         self.0.check("cudaMemGetInfo", code).ok().map(|()| (free, all))
     }
+
+    /// A kernel that has gone wrong is the end of the process's context on the GPU.
+    fn is_lost(&self) -> bool {
+        self.room().is_none()
+    }
 }
 
 #[derive(Debug)]

@@ -65,6 +65,10 @@ impl Memory for Host {
     fn room(&self) -> Option<(usize, usize)> {
         None
     }
+
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 impl Pair for HostPair {

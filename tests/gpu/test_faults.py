@@ -1,0 +1,136 @@
+"""What faults of a GPU come to: the simulated one has them on demand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import files
+from support.gpu import SimulatedGpu
+from support.reference import GPU_TOLERANCE, Reference
+from support.server import Serve, Server
+from support.wire import infer, refusal
+
+# Of CUDA's errors: one of a kernel, after which the process has lost the GPU, and one of a launch.
+ILLEGAL_ADDRESS = 700
+TOO_LARGE_A_LAUNCH = 701
+OUT_OF_MEMORY = 2
+
+# As graphs, and without: what holds the GPU's memory differs.
+every_way = pytest.mark.parametrize("build", [files.layers, files.looped])
+
+
+@pytest.fixture
+def gpu(simulated: SimulatedGpu) -> SimulatedGpu:
+    return simulated
+
+
+class Asked:
+    """A model that is asked, and whose answers are held against the CPU's."""
+
+    def __init__(self, server: Server, name: str, file: Path) -> None:
+        self._server, self._name = server, name
+        self._reference = Reference(file)
+        self._seed = 0
+
+    def ask(self) -> None:
+        """Ask for rows that it has not been asked for yet."""
+        self._seed += 1
+        rows = self._reference.rows(1 + self._seed % 5, self._seed)
+        [answer] = infer(self._server, self._name, self._reference.tensor(rows))
+        assert np.abs(answer.array - self._reference.answer(rows)).max() <= GPU_TOLERANCE
+
+
+@every_way
+def test_a_fault_that_passes_costs_a_batch_and_an_engine(
+    tmp_path: Path, serve: Serve, gpu: SimulatedGpu, build: files.Build
+) -> None:
+    file = files.save(build(), tmp_path, "model")
+    server = serve(tmp_path, "--device=cuda")
+    model = Asked(server, "model", file)
+    model.ask()
+    used = gpu.memory_used()
+    gpu.fail(TOO_LARGE_A_LAUNCH)
+    assert refusal(model.ask).code == "INTERNAL"
+    assert "an engine is lost" in server.log()
+    model.ask()
+    assert server.metric("sigmax_lane_faults_total", model="model") == 1
+    assert server.metric("sigmax_lanes", model="model") == 1
+    assert gpu.memory_used() <= used
+
+
+def test_too_little_memory_for_a_run_costs_a_batch(
+    tmp_path: Path, serve: Serve, gpu: SimulatedGpu
+) -> None:
+    file = files.save(files.layers(), tmp_path, "layers")
+    server = serve(tmp_path, "--device=cuda")
+    model = Asked(server, "layers", file)
+    gpu.fail(OUT_OF_MEMORY)
+    assert refusal(model.ask).code == "INTERNAL"
+    model.ask()
+    assert server.metric("sigmax_lane_faults_total", model="layers") == 0
+
+
+@every_way
+def test_a_lost_gpu_takes_its_models_with_it_and_no_others(
+    tmp_path: Path, serve: Serve, gpu: SimulatedGpu, build: files.Build
+) -> None:
+    file = files.save(build(), tmp_path, "there")
+    files.configured(tmp_path, "here", files.linear(), "instance_group { kind: KIND_CPU }")
+    server = serve(tmp_path, "--device=cuda")
+    there = Asked(server, "there", file)
+    here = Asked(server, "here", tmp_path / "here/1/model.onnx")
+    gpu.fail(ILLEGAL_ADDRESS)
+    assert refusal(there.ask).code == "INTERNAL"
+    assert "an illegal memory access was encountered" in server.log()
+    refused = refusal(there.ask)
+    assert refused.code == "UNAVAILABLE"
+    assert "no engine is left on cuda:0" in refused.message
+    here.ask()
+    assert server.get("/readyz")[0] == 503
+    assert server.metric("sigmax_lanes", model="there") == 0
+    assert server.stop() == 0
+
+
+def test_one_of_two_gpus_is_lost(tmp_path: Path, serve: Serve, gpu: SimulatedGpu) -> None:
+    file = files.save(files.layers(), tmp_path, "layers")
+    server = serve(tmp_path, "--device=cuda:0,1", SIMULATED_GPUS="2")
+    model = Asked(server, "layers", file)
+    assert all(gpu.counts().used)
+    gpu.fail(ILLEGAL_ADDRESS)
+    assert refusal(model.ask).code == "INTERNAL"
+    for _ in range(20):
+        model.ask()
+    assert server.metric("sigmax_lanes", model="layers") == 1
+    assert server.get("/readyz")[0] == 200
+    assert server.stop() == 0
+
+
+def test_the_gpu_that_is_named_is_the_one_that_is_used(
+    tmp_path: Path, serve: Serve, gpu: SimulatedGpu
+) -> None:
+    file = files.save(files.layers(), tmp_path, "layers")
+    server = serve(tmp_path, "--device=cuda:1", SIMULATED_GPUS="2")
+    Asked(server, "layers", file).ask()
+    first, second = gpu.counts().used
+    assert first == 0
+    assert second > 0
+
+
+def test_a_model_that_does_not_fit_in_memory_is_refused_with_figures(
+    tmp_path: Path, serve: Serve, gpu: SimulatedGpu
+) -> None:
+    files.save(files.wide(2048), tmp_path, "large")  # 16 MiB
+    file = files.save(files.layers(), tmp_path, "small")
+    server = serve(tmp_path, "--device=cuda", SIMULATED_GPU_MIB="12")
+    assert "not served: " in server.line("large")
+    assert "MiB" in server.line("large")
+    Asked(server, "small", file).ask()
+
+
+def test_a_server_gives_back_all_memory(tmp_path: Path, serve: Serve, gpu: SimulatedGpu) -> None:
+    file = files.save(files.layers(), tmp_path, "layers")
+    server = serve(tmp_path, "--device=cuda")
+    Asked(server, "layers", file).ask()
+    assert gpu.memory_used() > 0
+    assert server.stop() == 0
+    assert gpu.memory_used() == 0

@@ -1,0 +1,162 @@
+"""GPUs to test on: the machine's own, or one that is simulated in the host's memory.
+
+The simulated one runs the real `onnxruntime-gpu` and its CUDA provider on libraries that stand in for
+NVIDIA's (`simulated_gpu/`). It knows the kernels of linear layers, and no convolutions.
+"""
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SOURCES = Path(__file__).with_name("simulated_gpu")
+# The libraries that a provider for CUDA 13 needs, and what they are made of.
+LIBRARIES = {
+    "libcudart.so.13": ("state", "memory", "stream", "launch", "kernels"),
+    "libcublasLt.so.13": ("blas",),
+    "libcublas.so.13": ("blas",),
+    "libcurand.so.10": (),
+}
+NVIDIA = ("cublas", "cuda-nvrtc", "cuda-runtime", "cudnn-cu13", "cufft", "curand", "nvjitlink")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a simulated GPU has done.
+
+    Attributes:
+        used: The bytes of each GPU's memory that are allocated.
+        kernels: Those that were launched, or captured.
+        captures: Of graphs.
+        broken_captures: Those during which something was called that must not be.
+        replays: Of graphs.
+    """
+
+    used: tuple[int, int]
+    kernels: int
+    captures: int
+    broken_captures: int
+    replays: int
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a server is started with to have a GPU.
+
+    Attributes:
+        python: That of its environment.
+        environment: Variables that it needs besides the usual ones.
+        slack: What the driver's own bookkeeping may change of the memory that is used, in bytes.
+    """
+
+    python: Path = Path(sys.executable)
+    environment: dict[str, str] = field(default_factory=dict)
+    slack: int = 64 << 20
+
+    def memory_used(self) -> int:
+        """The bytes that are allocated on the first GPU, by all programs."""
+        query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+        done = subprocess.run(query, check=True, capture_output=True, text=True)
+        return int(done.stdout) * 2**20
+
+
+@dataclass(frozen=True)
+class SimulatedGpu(Gpu):
+    """The same where there is none. What one server does is counted until the next is started."""
+
+    def memory_used(self) -> int:
+        return self.counts().used[0]
+
+    def counts(self) -> Counts:
+        """What the last server has done so far."""
+        content = Path(self.environment["SIMULATED_GPU_COUNTS"]).read_bytes()
+        first, second, *others = struct.unpack("6q", content)
+        return Counts((first, second), *others)
+
+    def fail(self, code: int) -> None:
+        """Have the next launch, or what it launches, end with this error of CUDA's."""
+        path = Path(self.environment["SIMULATED_GPU_FAULT"])
+        path.with_suffix(".new").write_text(str(code))
+        path.with_suffix(".new").rename(path)
+
+
+def simulated(folder: Path) -> SimulatedGpu:
+    """Make an environment whose ONNX Runtime has a GPU that is simulated.
+
+    Args:
+        folder: Where everything goes.
+    """
+    python = _environment(folder / "environment")
+    libraries, driver = folder / "cuda/lib64", folder / "driver"
+    [provider] = python.parents[1].glob("lib/python*/site-packages/onnxruntime/capi/*_cuda.so")
+    needed = _needed(provider)
+    for name, sources in LIBRARIES.items():
+        # Those that need others come after them.
+        others = (libraries / "libcudart.so.13",) if "blas" in sources else ()
+        _compile(libraries / name, sources, others, needed.get(name, []))
+    _compile(driver / "libcuda.so.1", ("driver",), (), needed.get("", []))
+    variables = {
+        # As a toolkit is found that is installed on the system.
+        "CUDA_HOME": str(folder / "cuda"),
+        # As NVIDIA's container toolkit brings the driver.
+        "LD_LIBRARY_PATH": str(driver),
+        "SIMULATED_GPU_COUNTS": str(folder / "counts"),
+        "SIMULATED_GPU_FAULT": str(folder / "fault"),
+    }
+    return SimulatedGpu(python, variables, slack=0)
+
+
+def _environment(folder: Path) -> Path:
+    """Make an environment like one of a user's, but for NVIDIA's libraries; returns its Python."""
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise FileNotFoundError("uv is missing: run make test, which installs it")
+    packages = ["--package=sigmax", "--package=sigmax-server", "--extra=gpu", "--no-dev"]
+    without = [f"--no-install-package=nvidia-{name}" for name in NVIDIA]
+    subprocess.run(
+        [uv, "sync", "--locked", "--quiet", "--python", sys.executable, *packages, *without],
+        env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder)},
+        check=True,
+        timeout=500,
+    )
+    return folder / "bin/python"
+
+
+def _needed(provider: Path) -> dict[str, list[str]]:
+    """The functions that a provider needs, by the library that has them, or by none."""
+    listed = subprocess.run(
+        ["nm", "-D", "--undefined-only", provider], check=True, capture_output=True, text=True
+    )
+    functions: dict[str, list[str]] = {}
+    for name, library in re.findall(r" U (_*cu\w+)(?:@(\S+))?$", listed.stdout, re.MULTILINE):
+        functions.setdefault(library, []).append(name)
+    return functions
+
+
+def _compile(library: Path, sources: tuple[str, ...], others: tuple[Path, ...],
+             functions: list[str]) -> None:
+    """Compile a library; what it is asked for and does not have says so when it is called."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    files = [SOURCES / f"{name}.c" for name in sources]
+    written = "".join(file.read_text() for file in files)
+    missing = [name for name in functions if not re.search(rf"\b{name}\(", written)]
+    rest = library.with_suffix(".c")
+    rest.write_text("".join(_missing(name) for name in missing))
+    versions = library.with_suffix(".map")
+    versions.write_text(f"{library.name} {{ global: *; }};\n")
+    command = ["cc", "-shared", "-fPIC", "-O3", "-std=gnu11", "-ffp-contract=off", "-pthread"]
+    linked = [f"-Wl,-soname,{library.name}", f"-Wl,--version-script={versions}", "-lm"]
+    subprocess.run([*command, "-o", library, *files, rest, *others, *linked], check=True)
+
+
+def _missing(function: str) -> str:
+    words = f"simulated GPU: no function {function}"
+    not_supported = 801
+    return (
+        "extern int dprintf(int, const char *, ...);\n"
+        f'int {function}(void) {{ dprintf(2, "{words}\\n"); return {not_supported}; }}\n'
+    )
