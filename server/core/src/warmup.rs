@@ -39,7 +39,7 @@ const NOISE: f64 = 1e-5;
 ///
 /// A network that takes none of the rows tried is not failed for it, as only real rows may do: it
 /// counts as heavy and its rows as dependent. An error is an answer that is not what the graph
-/// declares.
+/// declares, or a device that fails.
 pub fn warm_up(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
@@ -48,12 +48,10 @@ pub fn warm_up(
 ) -> Result<Report, String> {
     let tolerance = f64::from(spec.tolerance).max(NOISE).max(slack);
     for pool in Pool::candidates(spec, golden) {
-        let Ok(outputs) = pool.run(engine, &[0]) else { continue };
+        let Some(outputs) = taken(pool.run(engine, &[0]))? else { continue };
         declared(spec, &outputs)?;
-        let rows_independent = match rows_independent(engine, spec, &pool, tolerance) {
-            Ok(independent) => independent,
-            Err(_) => continue,
-        };
+        let independent = taken(rows_independent(engine, spec, &pool, tolerance))?;
+        let Some(rows_independent) = independent else { continue };
         prepare(engine, spec, rows_independent)?;
         check_sizes(engine, &pool, tolerance)?;
         let timings = time_batches(engine, spec, &pool);
@@ -66,6 +64,15 @@ pub fn warm_up(
         "the network took none of the rows tried: each request is run alone"
     );
     Ok(Report { graphs: engine.graphs(), ..report(spec, false, Vec::new()) })
+}
+
+/// What rows have come to; nothing where the network does not take them.
+fn taken<T>(result: Result<T, EngineError>) -> Result<Option<T>, String> {
+    match result {
+        Ok(come) => Ok(Some(come)),
+        Err(EngineError::Device(reason)) => Err(reason),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Gets a new engine ready for the batches of a model whose rows depend on each other, or do not.
@@ -544,6 +551,15 @@ mod tests {
             warm_up(&mut Picky(|_, _| false), &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
         assert!(report.heavy && !report.rows_independent);
         assert_eq!((report.preferred_batch_size, report.microseconds_per_batch.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_device_that_fails_is_an_error() {
+        let fake = Fake::new(3);
+        let mut engine = fake.engine(Device::Cpu, GpuOptions::default()).expect("an engine");
+        let lost = [sample(Fake::DEVICE_LOST)];
+        let error = warm_up(&mut *engine, &spec(&[-1, 3], 64), &lost, 0.0).expect_err("it is lost");
+        assert_eq!(error, "a row is a loss");
     }
 
     #[test]

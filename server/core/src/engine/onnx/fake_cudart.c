@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int device = -1, alive, error, slow, slept;
+static int device = -1, alive, error, lost, slow, slept;
 
-/* The error that is wanted of memory and copies, once. */
+/* The error that is wanted of memory and copies: once, or for ever. */
 static int take(void) {
-    int code = error;
+    int code = lost ? lost : error;
     error = 0;
     return code;
 }
@@ -42,7 +42,7 @@ const char *cudaGetErrorString(int code) {
 int cudaMemGetInfo(size_t *free, size_t *all) {
     *free = 5 << 20;
     *all = 7 << 20;
-    return 0;
+    return lost;
 }
 int cudaMalloc(void **out, size_t size) { return make(out, size); }
 int cudaFree(void *memory) { return end(memory); }
@@ -68,6 +68,7 @@ int cudaEventSynchronize(void *event) {
 int fake_device(int unused) { return device; }
 int fake_alive(int unused) { return alive; }
 int fake_fail(int code) { return error = code; }
+int fake_lose(int code) { return lost = code; }
 int fake_slow(int yes) {
     slow = yes;
     return slept;

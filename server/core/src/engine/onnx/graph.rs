@@ -147,10 +147,12 @@ impl Value {
     }
 }
 
-/// `y = x * w`, x of [-1, 2] and w of 2 twos on its diagonal: it needs a device's linear algebra.
-pub(super) fn doubling() -> Vec<u8> {
+/// `y = relu(x * w)`, x of [-1, 2] and w of 2 twos on its diagonal: it needs a library for linear
+/// algebra, and one of ONNX Runtime's own kernels.
+pub(super) fn trial() -> Vec<u8> {
+    let nodes = vec![Node::new("MatMul", &["x", "w"], "z"), Node::new("Relu", &["z"], "y")];
     Graph {
-        nodes: vec![Node::new("MatMul", &["x", "w"], "y")],
+        nodes,
         initializers: vec![Weights::new("w", &[2, 2], vec![2.0, 0.0, 0.0, 2.0])],
         inputs: vec![Value::new("x", FP32, &[-1, 2])],
         outputs: vec![Value::new("y", FP32, &[-1, 2])],

@@ -329,6 +329,8 @@ fn what_cuda_says_of_a_device_is_told_from_what_a_kernel_says_of_values() {
     let tail = "; GPU=0 ; hostname=here ; file=there ; line=1 ; expr=f();";
     let lost = error(&format!("CUDA failure 700: an illegal memory access was encountered {tail}"));
     assert!(matches!(lost, EngineError::Device(_)), "{lost:?}");
+    let other = error("CUDA error cudaErrorLaunchFailure:unspecified launch failure");
+    assert!(matches!(other, EngineError::Device(_)), "{other:?}");
     let full = error(&format!("CUDA failure 2: out of memory {tail}"));
     assert!(matches!(full, EngineError::Fault(_)), "{full:?}");
     assert!(matches!(error("Integer division by zero"), EngineError::Refused(_)));
@@ -399,6 +401,10 @@ impl Memory for InHost {
     fn room(&self) -> Option<(usize, usize)> {
         self.0.room()
     }
+
+    fn is_lost(&self) -> bool {
+        self.0.is_lost()
+    }
 }
 
 #[test]
@@ -434,6 +440,21 @@ fn a_cuda_error_is_the_devices_and_its_text_is_told() {
     let error = engine.run(&[Some(input.view())]).expect_err("it fails");
     let text = "cuda:3: cudaMemcpyAsync: CUDA error 700: the fake's error".to_owned();
     assert_eq!(error, EngineError::Device(text));
+}
+
+#[test]
+fn what_a_lost_gpu_holds_is_left_there() {
+    let cuda = FakeCuda::build("lost");
+    let file = open(perceptron());
+    let mut engine = file.bucketed(Box::new(cuda.memory()), Place::default()).expect("an engine");
+    engine.prepare(8).expect("it fits");
+    cuda.call("fake_lose", 700);
+    let input = floats(&[1, 10], &numbers(1, 10));
+    let error = engine.run(&[Some(input.view())]).expect_err("it fails");
+    assert!(matches!(error, EngineError::Device(_)), "{error:?}");
+    let held = cuda.call("fake_alive", 0);
+    drop(engine);
+    assert_eq!(cuda.call("fake_alive", 0), held);
 }
 
 #[test]
