@@ -2,10 +2,15 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import grpc
 
 from bench import load, questions, servers
 from bench.measure import Contender, Measured, Run, Settings, in_turn
@@ -18,6 +23,8 @@ ROWS = (1, 64)
 # Requests under way on all connections where the server is to be busy, by their rows.
 IN_FLIGHT = {1: (4, 32), 64: (4, 2)}
 WAYS = ("plain", "binding", "graphs")
+# Before and after the first request.
+WARM, LATER = 100, 1000
 # Most that an answer may differ from the CPU's (docs/gpu.md).
 TOLERANCE = 1e-4
 
@@ -42,10 +49,31 @@ def _network(name: str, cores: set[int], settings: Settings) -> list[Line]:
     model = Model(name)
     flags = ("--device=cuda", f"--max-batch-size={max(ROWS)}")
     with servers.sigmax([model.repository], cores, *flags) as ours:
-        lines = _alone(model, ours, cores, settings)
+        lines = [_first(model, ours), *_alone(model, ours, cores, settings)]
         for rows in ROWS:
             lines += _busy(model, ours, rows, cores, settings)
     return lines
+
+
+def _first(model: Model, ours: Server) -> Line:
+    """The first request after the start, beside those after it, on a connection in use."""
+    question = questions.model_infer_of_anyone(model, 1)
+    live, message = f"{question.path.rpartition('/')[0]}/ServerLive", question.request[5:]
+    with grpc.insecure_channel(ours.address) as channel:
+
+        def seconds(path: str, message: bytes) -> float:
+            call: Any = channel.unary_unary(path)
+            begun = time.perf_counter()
+            call(message, timeout=60)
+            return time.perf_counter() - begun
+
+        for _ in range(WARM):
+            seconds(live, b"")
+        first, *later = (seconds(question.path, message) for _ in range(1 + LATER))
+    usual = statistics.median(later)
+    goals = [Goal("of the median of those after it", first / usual, 2, most=True)]
+    notes = [f"{first * 1e6:,.0f} us, then {usual * 1e6:,.0f}"]
+    return Line(f"gpu: {model.name}, the first request", "sigmax", None, goals, notes)
 
 
 def _alone(model: Model, ours: Server, cores: set[int], settings: Settings) -> list[Line]:

@@ -9,6 +9,8 @@ from support.reference import GPU_TOLERANCE, Reference
 from support.server import Server
 from support.wire import at_once, infer
 
+pytestmark = pytest.mark.slow
+
 
 # Those of linear layers, and those with convolutions, which no simulated GPU has.
 NAMES = ("linear", "sequential", "mammal", "animal")

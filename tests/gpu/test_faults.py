@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support import files
 from support.gpu import SimulatedGpu
-from support.reference import GPU_TOLERANCE, Reference
-from support.server import Serve, Server
-from support.wire import infer, refusal
+from support.reference import Asked
+from support.server import Serve
+from support.wire import refusal
+
+pytestmark = pytest.mark.slow
 
 # Of CUDA's errors: one of a kernel, after which the process has lost the GPU, and one of a launch.
 ILLEGAL_ADDRESS = 700
@@ -22,22 +23,6 @@ every_way = pytest.mark.parametrize("build", [files.layers, files.looped])
 @pytest.fixture
 def gpu(simulated: SimulatedGpu) -> SimulatedGpu:
     return simulated
-
-
-class Asked:
-    """A model that is asked, and whose answers are held against the CPU's."""
-
-    def __init__(self, server: Server, name: str, file: Path) -> None:
-        self._server, self._name = server, name
-        self._reference = Reference(file)
-        self._seed = 0
-
-    def ask(self) -> None:
-        """Ask for rows that it has not been asked for yet."""
-        self._seed += 1
-        rows = self._reference.rows(1 + self._seed % 5, self._seed)
-        [answer] = infer(self._server, self._name, self._reference.tensor(rows))
-        assert np.abs(answer.array - self._reference.answer(rows)).max() <= GPU_TOLERANCE
 
 
 @every_way
@@ -105,17 +90,6 @@ def test_one_of_two_gpus_is_lost(tmp_path: Path, serve: Serve, gpu: SimulatedGpu
     assert server.stop() == 0
 
 
-def test_the_gpu_that_is_named_is_the_one_that_is_used(
-    tmp_path: Path, serve: Serve, gpu: SimulatedGpu
-) -> None:
-    file = files.save(files.layers(), tmp_path, "layers")
-    server = serve(tmp_path, "--device=cuda:1", SIMULATED_GPUS="2")
-    Asked(server, "layers", file).ask()
-    first, second = gpu.counts().used
-    assert first == 0
-    assert second > 0
-
-
 def test_a_model_that_does_not_fit_in_memory_is_refused_with_figures(
     tmp_path: Path, serve: Serve, gpu: SimulatedGpu
 ) -> None:
@@ -125,12 +99,3 @@ def test_a_model_that_does_not_fit_in_memory_is_refused_with_figures(
     assert "not served: " in server.line("large")
     assert "MiB" in server.line("large")
     Asked(server, "small", file).ask()
-
-
-def test_a_server_gives_back_all_memory(tmp_path: Path, serve: Serve, gpu: SimulatedGpu) -> None:
-    file = files.save(files.layers(), tmp_path, "layers")
-    server = serve(tmp_path, "--device=cuda")
-    Asked(server, "layers", file).ask()
-    assert gpu.memory_used() > 0
-    assert server.stop() == 0
-    assert gpu.memory_used() == 0

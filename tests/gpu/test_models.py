@@ -12,6 +12,8 @@ from support.server import Serve, Server
 from support.wire import at_once, triton
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
+pytestmark = pytest.mark.slow
+
 
 ENOUGH = 20  # loads, to see device memory grow
 
@@ -31,7 +33,9 @@ def load(server: Server, name: str) -> None:
 
 
 def test_models_run_beside_each_other(tmp_path: Path, serve: Serve) -> None:
-    stored = {name: files.save(files.wide(256 * 2**n), tmp_path, name) for n, name in enumerate("abc")}
+    stored = {
+        name: files.save(files.wide(256 * 2**n), tmp_path, name) for n, name in enumerate("abc")
+    }
     stored["layers"] = files.save(files.layers(), tmp_path, "layers")
     server = serve(tmp_path, "--device=cuda")
     worst: dict[str, float] = {}
@@ -68,9 +72,7 @@ def test_a_model_that_does_not_fit_is_refused_and_the_others_are_served(
     assert asked(server, "small", small, 20) <= GPU_TOLERANCE
 
 
-def test_batches_of_all_sizes_take_no_more_memory(
-    tmp_path: Path, serve: Serve, gpu: Gpu
-) -> None:
+def test_batches_of_all_sizes_take_no_more_memory(tmp_path: Path, serve: Serve, gpu: Gpu) -> None:
     stored = files.save(files.wide(1024), tmp_path, "wide")
     server = serve(tmp_path, "--device=cuda", "--max-batch-size=256")
     before = gpu.memory_used()

@@ -1,16 +1,15 @@
-"""How a server on a GPU starts: what it says, and that it is warm when it is ready."""
+"""How a server on a GPU starts, and what it says."""
 
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import files
 from support.reference import GPU_TOLERANCE, Reference
-from support.server import Serve, Server
-from support.wire import Tensor, infer
+from support.server import Serve
+from support.wire import infer
 
+pytestmark = pytest.mark.slow
 
 
 def test_auto_tells_the_times_of_both_and_takes_the_better(tmp_path: Path, serve: Serve) -> None:
@@ -48,25 +47,3 @@ def test_a_network_with_a_loop_runs_without_graphs_and_says_why(
     rows = reference.rows(3)
     [answer] = infer(server, "looped", reference.tensor(rows))
     assert np.abs(answer.array - reference.answer(rows)).max() <= GPU_TOLERANCE
-
-
-def test_the_first_request_is_as_fast_as_the_later_ones(tmp_path: Path, serve: Serve) -> None:
-    other = Reference(files.save(files.linear(), tmp_path, "linear"))
-    reference = Reference(files.save(files.layers(), tmp_path, "layers"))
-    server = serve(tmp_path, "--device=cuda")
-    for _ in range(100):  # the connection, and this process, are warm then
-        infer(server, "linear", other.tensor(other.rows(1)))
-    ratios = []
-    for size in (1, 2, 4, 8, 16, 32, 64):
-        given = reference.tensor(reference.rows(size))
-        first, *later = (seconds(server, given) for _ in range(1000))
-        ratios.append(first / statistics.median(later))
-    # One hiccup of the machine says nothing.
-    assert statistics.median(ratios) <= 2, ratios
-
-
-def seconds(server: Server, given: Tensor) -> float:
-    """What a request takes."""
-    begun = time.perf_counter()
-    infer(server, "layers", given)
-    return time.perf_counter() - begun

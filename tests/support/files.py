@@ -344,6 +344,16 @@ def wide(side: int) -> onnx.ModelProto:
     return graph(nodes, *shapes, {"weight": weight})
 
 
+def convolution() -> onnx.ModelProto:
+    """Two channels of four numbers, each the sum of three neighbours, to the larger of each."""
+    nodes = [
+        make_node("Conv", ["x", "ones"], ["sums"], pads=[1, 1], group=2),
+        make_node("ReduceMax", ["sums", "axis"], ["y"], keepdims=0),
+    ]
+    shapes = [tensor("x", "FP32", "batch", 2, 4)], [tensor("y", "FP32", "batch", 2)]
+    return graph(nodes, *shapes, {"ones": np.ones((2, 1, 3), np.float32), "axis": np.array([2])})
+
+
 def unknown_operator() -> onnx.ModelProto:
     """No runtime has this operator."""
     shapes = [tensor("x", "FP32", "batch", 1)], [tensor("y", "FP32", "batch", 1)]

@@ -1,7 +1,7 @@
 """GPUs to test on: the machine's own, or one that is simulated in the host's memory.
 
-The simulated one runs the real `onnxruntime-gpu` and its CUDA provider on libraries that stand in for
-NVIDIA's (`simulated_gpu/`). It knows the kernels of linear layers, and no convolutions.
+The simulated one runs the real `onnxruntime-gpu` and its CUDA provider on libraries that stand in
+for NVIDIA's (`simulated_gpu/`). It knows the kernels of linear layers, and no convolutions.
 """
 
 import os
@@ -21,7 +21,6 @@ LIBRARIES = {
     "libcublas.so.13": ("blas",),
     "libcurand.so.10": (),
 }
-NVIDIA = ("cublas", "cuda-nvrtc", "cuda-runtime", "cudnn-cu13", "cufft", "curand", "nvjitlink")
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Counts:
 
     Attributes:
         used: The bytes of each GPU's memory that are allocated.
+        allocations: Of a GPU's memory, and of pinned memory.
         kernels: Those that were launched, or captured.
         captures: Of graphs.
         broken_captures: Those during which something was called that must not be.
@@ -37,6 +37,7 @@ class Counts:
     """
 
     used: tuple[int, int]
+    allocations: int
     kernels: int
     captures: int
     broken_captures: int
@@ -68,13 +69,18 @@ class Gpu:
 class SimulatedGpu(Gpu):
     """The same where there is none. What one server does is counted until the next is started."""
 
+    @property
+    def libraries(self) -> Path:
+        """The folder of what stands in for CUDA's libraries."""
+        return Path(self.environment["CUDA_HOME"]) / "lib64"
+
     def memory_used(self) -> int:
         return self.counts().used[0]
 
     def counts(self) -> Counts:
         """What the last server has done so far."""
         content = Path(self.environment["SIMULATED_GPU_COUNTS"]).read_bytes()
-        first, second, *others = struct.unpack("6q", content)
+        first, second, *others = struct.unpack("7q", content)
         return Counts((first, second), *others)
 
     def fail(self, code: int) -> None:
@@ -115,10 +121,14 @@ def _environment(folder: Path) -> Path:
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         raise FileNotFoundError("uv is missing: run make test, which installs it")
-    packages = ["--package=sigmax", "--package=sigmax-server", "--extra=gpu", "--no-dev"]
-    without = [f"--no-install-package=nvidia-{name}" for name in NVIDIA]
+    packages = ["--locked", "--quiet", "--package=sigmax-server", "--extra=gpu", "--no-dev"]
+    listed = subprocess.run(
+        [uv, "export", *packages, "--no-hashes"], check=True, stdout=subprocess.PIPE, text=True
+    )
+    nvidias = re.findall(r"^(nvidia-[\w-]+)==", listed.stdout, re.MULTILINE)
+    without = [f"--no-install-package={name}" for name in nvidias]
     subprocess.run(
-        [uv, "sync", "--locked", "--quiet", "--python", sys.executable, *packages, *without],
+        [uv, "sync", *packages, "--package=sigmax", "--python", sys.executable, *without],
         env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder)},
         check=True,
         timeout=500,
@@ -137,8 +147,9 @@ def _needed(provider: Path) -> dict[str, list[str]]:
     return functions
 
 
-def _compile(library: Path, sources: tuple[str, ...], others: tuple[Path, ...],
-             functions: list[str]) -> None:
+def _compile(
+    library: Path, sources: tuple[str, ...], others: tuple[Path, ...], functions: list[str]
+) -> None:
     """Compile a library; what it is asked for and does not have says so when it is called."""
     library.parent.mkdir(parents=True, exist_ok=True)
     files = [SOURCES / f"{name}.c" for name in sources]

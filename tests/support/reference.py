@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 
-from support.wire import Tensor
+from support.server import Server
+from support.wire import Tensor, infer
 
 # Most that a probability of a GPU may differ from the CPU's. Sums are taken in another order there,
 # in FP32 without TF32; docs/gpu.md says what that means.
@@ -43,3 +44,27 @@ class Reference:
     def answer(self, rows: np.ndarray) -> np.ndarray:
         """What the rows must be answered with."""
         return np.asarray(self._session.run(None, {self._input.name: rows})[0])
+
+
+class Asked:
+    """A model of a server, whose answers are held against those of the CPU.
+
+    Args:
+        server: Where it is served.
+        name: What it is called there.
+        file: Its file.
+    """
+
+    def __init__(self, server: Server, name: str, file: Path) -> None:
+        self._server, self._name = server, name
+        self._reference = Reference(file)
+        self._seed = 0
+
+    def ask(self, count: int = 3, tolerance: float = GPU_TOLERANCE) -> float:
+        """Ask for so many rows, other ones each time; returns the largest difference."""
+        self._seed += 1
+        rows = self._reference.rows(count, self._seed)
+        [answer] = infer(self._server, self._name, self._reference.tensor(rows))
+        difference = float(np.abs(answer.array - self._reference.answer(rows)).max())
+        assert difference <= tolerance
+        return difference

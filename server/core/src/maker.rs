@@ -25,9 +25,18 @@ pub struct Maker {
 impl Maker {
     /// The first engine on a device, and what warming it up has shown. It is run by this thread from
     /// now on.
+    ///
+    /// A GPU that runs none of the rows tried, while the CPU does, lacks something: cuDNN, say.
     pub fn first(&self, device: Device) -> Result<(Box<dyn Engine>, Report), String> {
         let slack = golden::slack(device, self.gpu);
-        self.make(device, |engine| warmup::warm_up(engine, &self.spec, &self.samples, slack))
+        let warm_up =
+            |engine: &mut dyn Engine| warmup::warm_up(engine, &self.spec, &self.samples, slack);
+        let (engine, report) = self.make(device, warm_up)?;
+        let is_refused = device != Device::Cpu && !report.refusal.is_empty();
+        if is_refused && self.first(Device::Cpu).is_ok_and(|(_, it)| it.refusal.is_empty()) {
+            return Err(format!("it cannot be run on {device}: {}", report.refusal));
+        }
+        Ok((engine, report))
     }
 
     /// One more, of a model that has been warmed up. It is run by this thread from now on.

@@ -173,6 +173,8 @@ pub struct Report {
     pub preferred_batch_size: usize,
     /// (rows, microseconds of one run) of every size tried, rising.
     pub microseconds_per_batch: Vec<(usize, f64)>,
+    /// Why the network has run none of the rows that were tried; empty where it has.
+    pub refusal: String,
     /// What it runs on, such as `cpu`, or `cuda:0, cuda:1`.
     pub device: String,
     /// Why, for people; may be empty.

@@ -47,11 +47,12 @@ pub fn warm_up(
     slack: f64,
 ) -> Result<Report, String> {
     let tolerance = f64::from(spec.tolerance).max(NOISE).max(slack);
+    let mut refusal = String::from("there are none to try");
     for pool in Pool::candidates(spec, golden) {
-        let Some(outputs) = taken(pool.run(engine, &[0]))? else { continue };
+        let Some(outputs) = taken(pool.run(engine, &[0]), &mut refusal)? else { continue };
         declared(spec, &outputs)?;
-        let independent = taken(rows_independent(engine, spec, &pool, tolerance))?;
-        let Some(rows_independent) = independent else { continue };
+        let independent = rows_independent(engine, spec, &pool, tolerance);
+        let Some(rows_independent) = taken(independent, &mut refusal)? else { continue };
         prepare(engine, spec, rows_independent)?;
         check_sizes(engine, &pool, tolerance)?;
         let timings = time_batches(engine, spec, &pool);
@@ -61,17 +62,21 @@ pub fn warm_up(
     tracing::warn!(
         model = %spec.name,
         version = spec.version,
+        refusal,
         "the network took none of the rows tried: each request is run alone"
     );
-    Ok(Report { graphs: engine.graphs(), ..report(spec, false, Vec::new()) })
+    Ok(Report { graphs: engine.graphs(), refusal, ..report(spec, false, Vec::new()) })
 }
 
-/// What rows have come to; nothing where the network does not take them.
-fn taken<T>(result: Result<T, EngineError>) -> Result<Option<T>, String> {
-    match result {
+/// What rows have come to; nothing where the network does not take them, and why.
+fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option<T>, String> {
+    match come {
         Ok(come) => Ok(Some(come)),
         Err(EngineError::Device(reason)) => Err(reason),
-        Err(_) => Ok(None),
+        Err(error) => {
+            *refusal = error.to_string();
+            Ok(None)
+        }
     }
 }
 
@@ -551,6 +556,7 @@ mod tests {
             warm_up(&mut Picky(|_, _| false), &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
         assert!(report.heavy && !report.rows_independent);
         assert_eq!((report.preferred_batch_size, report.microseconds_per_batch.len()), (1, 0));
+        assert_eq!(report.refusal, "not to my taste");
     }
 
     #[test]

@@ -7,7 +7,9 @@
 
 #include "simulator.h"
 
-enum { NOT_IMPLEMENTED = 15, EXECUTION_FAILED = 13 };
+enum { EXECUTION_FAILED = 13 };
+/* Of cublasMath_t: products of tensor cores, in TF32. */
+enum { TF32 = 3 };
 
 struct handle {
     void *stream;
@@ -51,6 +53,7 @@ struct matrix {
     long leading, next;
 };
 struct product {
+    bool is_tf32;
     long rows, columns, inner, count;
     float alpha, beta;
     struct matrix a, b, c;
@@ -59,6 +62,15 @@ struct product {
 static float *reach(const struct matrix *it, long rows, long columns, long count) {
     long last = it->turned ? (rows - 1) * it->leading + columns : (columns - 1) * it->leading + rows;
     return sim_reach(it->at, sizeof(float) * ((count - 1) * it->next + last));
+}
+/* A float with the 10 bits of mantissa that TF32 has, rounded to the nearest. */
+static float to_tf32(float x) {
+    union {
+        float x;
+        uint32_t bits;
+    } it = {x};
+    it.bits = (it.bits + 0x1000) & ~UINT32_C(0x1fff);
+    return it.x;
 }
 static void multiply_one(const struct product *it, const float *a, const float *b, float *c) {
     long down = it->a.turned ? it->a.leading : 1, right = it->a.turned ? 1 : it->a.leading;
@@ -69,7 +81,10 @@ static void multiply_one(const struct product *it, const float *a, const float *
         for (long k = 0; k < it->inner; k++) {
             long at = it->b.turned ? k * it->b.leading + column : column * it->b.leading + k;
             const float factor = it->alpha * b[at], *values = a + k * right;
-            if (down == 1)
+            if (it->is_tf32)
+                for (long row = 0; row < it->rows; row++)
+                    out[row] += to_tf32(factor) * to_tf32(values[row * down]);
+            else if (down == 1)
                 for (long row = 0; row < it->rows; row++)
                     out[row] += factor * values[row];
             else
@@ -92,7 +107,7 @@ int cublasSgemmStridedBatched(struct handle *it, int turn_a, int turn_b, int m, 
                               const float *b, int ldb, long next_b, const float *beta, float *c,
                               int ldc, long next_c, int count) {
     struct product product = {
-        m, n, k, count, *alpha, *beta,
+        it->mode == TF32, m, n, k, count, *alpha, *beta,
         {a, turn_a, lda, next_a}, {b, turn_b, ldb, next_b}, {c, false, ldc, next_c},
     };
     return sim_launch(it->stream, multiply, &product, sizeof product) ? EXECUTION_FAILED : OK;

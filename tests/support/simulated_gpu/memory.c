@@ -105,6 +105,7 @@ int cudaMalloc(void **out, size_t size) {
         return sim_result(OUT_OF_MEMORY);
     put_in(link, at, size);
     sim_counts()->used[it - gpus] += size;
+    sim_counts()->allocations++;
     memset(it->inside + (at - it->shown), RUBBISH, size);
     *out = at;
     return sim_result(OK);
@@ -133,6 +134,7 @@ int cudaHostAlloc(void **out, size_t size, unsigned flags) {
     *out = aligned_alloc(ALIGNMENT, rounded(size));
     memset(*out, RUBBISH, rounded(size));
     put_in(&pinned, *out, size);
+    sim_counts()->allocations++;
     return sim_result(OK);
 }
 int cudaMallocHost(void **out, size_t size) { return cudaHostAlloc(out, size, 0); }

@@ -46,7 +46,7 @@ size_t sim_gpu_memory(void);
 
 /* For tests: what has been done, in the file's order; each number has 8 bytes. */
 struct counts {
-    long used[MOST_GPUS], kernels, captures, broken_captures, replays;
+    long used[MOST_GPUS], allocations, kernels, captures, broken_captures, replays;
 };
 struct counts *sim_counts(void);
 

@@ -267,7 +267,7 @@ fn metadata(session: &Session) -> Result<BTreeMap<String, String>, String> {
 /// What a kernel says of values that it does not take is the caller's; what CUDA and its libraries
 /// say is the device's; all else is ours.
 fn run_error(error: &ort::Error) -> EngineError {
-    let text = error.message().to_owned();
+    let text = error.message().trim_end().to_owned();
     // A division by zero carries no code of its own.
     let refused = error.code() == ort::ErrorCode::InvalidArgument
         || text.contains("Integer division by zero")
