@@ -136,8 +136,9 @@ class Language(nn.Module):
 
     def forward(self, text: torch.Tensor) -> torch.Tensor:
         """One logit a language; the padding counts for nothing."""
-        is_text = (text != 0).to(torch.float32).unsqueeze(1)
-        vectors = self.embed(text.to(torch.int32)).transpose(1, 2)
+        codes = text.to(torch.int32)  # of bytes, GPUs have no comparison
+        is_text = (codes != 0).to(torch.float32).unsqueeze(1)
+        vectors = self.embed(codes).transpose(1, 2)
         features = torch.relu(self.convolve(vectors)) * is_text
         mean = features.sum(2) / is_text.sum(2).clamp(min=1)
         logits: torch.Tensor = self.answer(mean)
