@@ -7,11 +7,13 @@
 //! where it was the last, whoever asks is told that the model is not ready.
 
 use std::fmt;
+use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::batch::Runner;
+use crate::ender::Ender;
 use crate::engine::Engine;
 use crate::engine::device::Device;
 use crate::engine_thread::{EngineThread, Slot};
@@ -27,11 +29,10 @@ pub const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
 
 /// The lanes of one model, and the queue they all take from: an idle one takes the next batch.
-/// Dropping them ends the threads, each after the batch it runs.
+/// Dropping them has the threads end, each after the batch it runs; nobody waits for that.
 #[derive(Debug)]
 pub struct Lanes {
     shared: Arc<Shared>,
-    /// They end when this is dropped, which is after `shared` has been told so.
     threads: Vec<EngineThread>,
 }
 
@@ -48,6 +49,8 @@ pub struct Crew {
     pub pauses: Vec<Duration>,
     /// Hears how they are.
     pub tell: Tell,
+    /// Ends them.
+    pub ender: Ender,
 }
 
 impl fmt::Debug for Crew {
@@ -235,7 +238,7 @@ impl Drop for Lanes {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
         self.shared.closing.notify_all();
-        self.threads.clear();
+        self.shared.crew.ender.end(mem::take(&mut self.threads));
     }
 }
 
@@ -294,7 +297,8 @@ mod tests {
         let lane = Lane { device: GPU, thread, runner, metrics: metrics.clone() };
         let (teller, told) = mpsc::channel();
         let tell: Tell = Box::new(move |lost| drop(teller.send(lost.map(str::to_owned))));
-        let lanes = Lanes::start(queue, vec![lane], Crew { model, maker, pauses, tell });
+        let ender = Ender::start().expect("a thread");
+        let lanes = Lanes::start(queue, vec![lane], Crew { model, maker, pauses, tell, ender });
         Alone { lanes, depth, metrics, told }
     }
 
@@ -340,6 +344,8 @@ mod tests {
         fake.break_devices(&[GPU]);
         alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
         alone.told.recv().expect("told").expect("a reason");
+        let ender = alone.lanes.shared.crew.ender.clone();
         drop(alone.lanes);
+        ender.wait();
     }
 }

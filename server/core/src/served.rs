@@ -210,6 +210,7 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
+    use crate::ender::Ender;
     use crate::engine::device::GpuOptions;
     use crate::engine::fake::Fake;
     use crate::engine::{Engine, Source};
@@ -290,6 +291,7 @@ mod tests {
                 maker: Arc::new(maker),
                 pauses: vec![],
                 tell: Box::new(|_| ()),
+                ender: Ender::start().expect("a thread"),
             };
             let lanes = Lanes::start(queue, vec![], crew);
             let served = Served::new(model, Runs::InLanes(lanes), depth, metrics);

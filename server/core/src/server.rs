@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::batch::Runner;
 use crate::catalog::{Catalog, State};
 use crate::depth::Depth;
+use crate::ender::Ender;
 use crate::engine::Source;
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine_thread::EngineThread;
@@ -87,6 +88,8 @@ pub struct Server {
     /// Hears that every shard has ended: nothing is ever sent.
     ended: Mutex<blocking::Receiver<Infallible>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends the lanes of models that are replaced or unloaded.
+    ender: Ender,
     grpc_address: SocketAddr,
     http_address: SocketAddr,
 }
@@ -122,6 +125,7 @@ impl Server {
             life: watch::Sender::new(Life::Serving),
             ended: Mutex::new(ended),
             threads: Mutex::default(),
+            ender: Ender::start()?,
             grpc_address,
             http_address,
         };
@@ -181,7 +185,8 @@ impl Server {
         wanted.map(|(version, _)| *version).collect()
     }
 
-    /// Serves a version of a model no more; what was accepted is still answered.
+    /// Serves a version of a model no more; what was accepted is still answered. Returns when its
+    /// memory is free, unless it is still asked.
     pub fn unload(&self, name: &str, version: u64) {
         self.shared.catalog.set(name, version, State::Unloaded);
         let (done, all_done) = blocking::channel();
@@ -191,6 +196,8 @@ impl Server {
         drop(done);
         let _ = all_done.recv();
         self.shared.metrics.forget(name, version);
+        // Who unloads one model wants to have its memory for another.
+        self.ender.wait();
     }
 
     /// Tries a declared model where it may run, warms it up, checks its golden samples and serves it.
@@ -261,12 +268,12 @@ impl Server {
         let lanes = threads.into_iter().map(lane).collect();
         let (shared, told) = (self.shared.clone(), model.clone());
         let tell = move |lost: Option<&str>| shared.catalog.set_lost(&told, lost);
-        let crew =
-            Crew { model: model.clone(), maker, pauses: PAUSES.into(), tell: Box::new(tell) };
+        let (model, pauses, ender) = (model.clone(), PAUSES.into(), self.ender.clone());
+        let crew = Crew { model, maker, pauses, tell: Box::new(tell), ender };
         Lanes::start(queue, lanes, crew)
     }
 
-    /// Has every shard serve a model, and waits until all do.
+    /// Has every shard serve a model, and waits until all do and what it replaces has ended.
     fn install(&self, model: &Arc<Model>, depth: &Arc<Depth>, runs: Vec<Runs>) {
         let (done, all_done) = blocking::channel();
         for (shard, runs) in self.shards.iter().zip(runs) {
@@ -275,6 +282,7 @@ impl Server {
         }
         drop(done);
         let _ = all_done.recv();
+        self.ender.wait();
     }
 
     /// Marks a declared model as unavailable, unless it serves already.
@@ -323,6 +331,7 @@ impl Server {
         for thread in threads.drain(..) {
             let _ = thread.join();
         }
+        self.ender.wait();
         lost
     }
 }
