@@ -64,8 +64,8 @@ test-fast: build ## Run the quick tests, in less than a minute.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --lib
 	$(BIN)/pytest -q -m "not slow" client/python/tests server/tests tests
 
-test-gpu: gpu ## Run the tests that need an NVIDIA GPU, in build/gpu with onnxruntime-gpu.
-	$(GPU)/bin/pytest -q -rs -m gpu
+test-gpu: gpu ## Run the tests of GPUs on this machine's own, in build/gpu with onnxruntime-gpu.
+	$(GPU)/bin/pytest -q -rs tests/gpu
 
 fuzz: build ## Send mutated requests for some minutes.
 	SIGMAX_FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q tests/oip/test_fuzz.py
@@ -77,7 +77,7 @@ bench: build ## Measure every regime beside its peers, on this machine; REGIMES=
 	@$(BIN)/python -m bench $(REGIMES)
 
 bench-gpu: gpu ## Measure a GPU beside ONNX Runtime in process, in build/gpu with onnxruntime-gpu.
-	@$(GPU)/bin/python -m bench gpu
+	@$(GPU)/bin/python -m bench gpu gpu-answers
 
 bench-compare: build ## Measure BASE=commit beside this tree, in the same run.
 	@$(BIN)/python -m bench.compare $(or $(BASE),$(error say with what: BASE=commit)) $(REGIMES)

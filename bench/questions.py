@@ -26,7 +26,7 @@ inference_pb2, inference_pb2_grpc = grpc.protos_and_services("grpc_service.proto
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 CLASSIFY = "/sigmax.v1.ClassifierService/Classify"
 
-DATATYPES = {"tensor(float)": "FP32", "tensor(uint8)": "UINT8"}
+DATATYPES = {"tensor(float)": "FP32", "tensor(uint8)": "UINT8", "tensor(int16)": "INT16"}
 
 Rows = npt.NDArray[Any]
 
@@ -86,10 +86,18 @@ def model_infer(server: Server, model: Model, count: int, tolerance: float = 0.0
     rows = model.rows(count)
     request = _infer_request(model, rows)
     with grpc.insecure_channel(server.address) as channel:
-        stub = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
-        answer = stub.ModelInfer(request, timeout=10)
+        answer = _ask(channel, request)
     _check(server, model, rows, answer.raw_output_contents[0], tolerance)
     return Question(MODEL_INFER, _framed(request), _framed(answer))
+
+
+def raw_answer(channel: grpc.Channel, model: Model, rows: Rows) -> bytes:
+    """What ModelInfer answers to these rows: the only output's elements."""
+    return bytes(_ask(channel, _infer_request(model, rows)).raw_output_contents[0])
+
+
+def _ask(channel: grpc.Channel, request: Any) -> Any:
+    return inference_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=10)
 
 
 def model_infer_of_anyone(model: Model, count: int) -> Question:

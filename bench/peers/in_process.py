@@ -20,6 +20,8 @@ def values(tensor: Any, rows: int) -> npt.NDArray[Any]:
     shape = (rows, *tensor.shape[1:])
     if tensor.type == "tensor(uint8)":
         return chance.integers(0, 256, shape, np.uint8)
+    if tensor.type == "tensor(int16)":
+        return chance.integers(-(2**15), 2**15, shape, np.int16)
     return chance.normal(size=shape).astype(np.float32)
 
 

@@ -7,6 +7,7 @@ from bench.regimes import (
     connections,
     cores,
     gpu,
+    gpu_answers,
     heavy,
     large,
     latency,
@@ -30,4 +31,5 @@ ALL: Mapping[str, Callable[[Settings], list[Line]]] = {
     "mixed": mixed.measure,
     "overload": overload.measure,
     "gpu": gpu.measure,
+    "gpu-answers": gpu_answers.measure,
 }

@@ -31,18 +31,19 @@ TOLERANCE = 1e-4
 
 def measure(settings: Settings) -> list[Line]:
     """A lone row, then as many as it takes; one line says so where there is no GPU."""
-    device = _device()
-    if not device.startswith("cuda:"):
-        return [Line("gpu", "not measured", notes=[f"it needs an NVIDIA GPU; here is {device}"])]
+    if reason := missing():
+        return [Line("gpu", "not measured", notes=[reason])]
     # On a GPU the CPU is not the limit: the server has every core that the load does not.
     cores = os.sched_getaffinity(0) - settings.load
     return [line for name in NAMES for line in _network(name, cores, settings)]
 
 
-def _device() -> str:
+def missing() -> str:
+    """Why nothing can be measured here; empty where there is a GPU."""
     command = [sys.executable, "-m", "sigmax_server.doctor", "--json"]
     facts = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return str(facts["--device auto"])
+    device = str(facts["--device auto"])
+    return "" if device.startswith("cuda:") else f"it needs an NVIDIA GPU; here is {device}"
 
 
 def _network(name: str, cores: set[int], settings: Settings) -> list[Line]:

@@ -14,6 +14,14 @@ from support.server import Serve
 
 pytestmark = pytest.mark.slow
 
+CAPTURABLE = """
+import sys
+import onnxruntime
+cuda = ("CUDAExecutionProvider", {"enable_cuda_graph": "1"})
+for file in sys.argv[1:]:
+    session = onnxruntime.InferenceSession(file, providers=[cuda])
+    assert session.get_providers()[0] == cuda[0], file
+"""
 # Most that an answer in TF32 may differ: it has 10 bits of each factor.
 TF32_TOLERANCE = 5e-3
 
@@ -86,6 +94,18 @@ def test_what_the_gpu_cannot_run_is_not_served_from_it(
     assert model.device == "cpu"
     assert "not cuda:0: " in model.device_reason
     Asked(server, "convolution", file).ask()
+
+
+def test_every_network_lies_on_the_gpu_as_a_whole(repository: Path, gpu: SimulatedGpu) -> None:
+    """One that does not can be captured by no graph, and ONNX Runtime refuses its session."""
+    networks = sorted(map(str, repository.glob("*/1/model.onnx")))
+    assert len(networks) == 7
+    searched = f"{gpu.environment['LD_LIBRARY_PATH']}:{gpu.libraries}"
+    subprocess.run(
+        [gpu.python, "-c", CAPTURABLE, *networks],
+        env=os.environ | {"LD_LIBRARY_PATH": searched},
+        check=True,
+    )
 
 
 def test_libraries_that_come_as_wheels_are_found(
