@@ -97,7 +97,7 @@ def check_running(tag: str) -> list[str]:
     with engine.running(tag, demo.REPOSITORY, "/models") as container:
         demo.heading(f"Serve, with {' '.join(engine.LOCKED_DOWN)}")
         start(container)
-        wrong = check_confinement(container)
+        wrong = check_confinement(container) + check_doctor(container)
         demo.heading("Ask all networks through the published port")
         wrong += ask(container.address(8001))
         demo.heading("SIGTERM under load")
@@ -147,6 +147,16 @@ def check_confinement(container: Container) -> list[str]:
         if done.returncode == 0:
             wrong.append(f"a file was written to {folder}")
     return wrong
+
+
+def check_doctor(container: Container) -> list[str]:
+    """Have it say what there is to run models on; returns what is wrong."""
+    command = ["docker", "exec", container.name, "python3.11", "-m", "sigmax_server.doctor"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    print(done.stdout)
+    return (
+        [] if done.returncode == 0 else [f"the doctor ended with {done.returncode}: {done.stderr}"]
+    )
 
 
 def ask(address: str) -> list[str]:
