@@ -264,10 +264,26 @@ fn metadata(session: &Session) -> Result<BTreeMap<String, String>, String> {
         .collect()
 }
 
+/// What ONNX Runtime says, but not where in its sources: of "Exception during initialization:
+/// /onnxruntime_src/... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ; GPU=0 ; hostname=... ;
+/// file=... ; line=250 ; expr=cudnnCreate(&handle);" the beginning, the failure, and what was called.
+fn brief(message: &str) -> String {
+    let message = message.trim_end();
+    let found = message.split_once(" failure ").and_then(|(before, after)| {
+        let (problem, place) = after.split_once(" ; GPU=")?;
+        let (_, call) = place.rsplit_once("expr=")?;
+        let library = before.rsplit(' ').next()?;
+        let context = before.split("/onnxruntime_src").next()?.trim_end_matches(library);
+        let call = call.trim_end_matches([';', ' ']);
+        Some(format!("{context}{library} failure {problem}, from {call}"))
+    });
+    found.unwrap_or_else(|| message.to_owned())
+}
+
 /// What a kernel says of values that it does not take is the caller's; what CUDA and its libraries
 /// say is the device's; all else is ours.
 fn run_error(error: &ort::Error) -> EngineError {
-    let text = error.message().trim_end().to_owned();
+    let text = error.message();
     // A division by zero carries no code of its own.
     let refused = error.code() == ort::ErrorCode::InvalidArgument
         || text.contains("Integer division by zero")
@@ -278,9 +294,10 @@ fn run_error(error: &ort::Error) -> EngineError {
     let is_cudas =
         (text.contains(" failure ") && text.contains("; GPU=")) || text.contains("CUDA error cuda");
     let lost = is_cudas && !text.contains("out of memory");
+    let told = brief(text);
     match (refused, lost) {
-        (_, true) => EngineError::Device(text),
-        (true, _) => EngineError::Refused(text),
-        _ => EngineError::Fault(text),
+        (_, true) => EngineError::Device(told),
+        (true, _) => EngineError::Refused(told),
+        _ => EngineError::Fault(told),
     }
 }

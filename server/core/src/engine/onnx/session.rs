@@ -10,7 +10,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session};
 
 use super::value::{borrowed, copied};
-use super::{environment, run_error};
+use super::{brief, environment, run_error};
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine::{Engine, EngineError};
 use crate::model::TensorSpec;
@@ -58,7 +58,7 @@ impl File {
                 )?;
             place.apply(builder)?.commit_from_memory(&self.bytes)
         };
-        open().map_err(|error: ort::Error| self.fault(&error.message()))
+        open().map_err(|error: ort::Error| self.fault(&brief(error.message())))
     }
 
     /// An error that names the file.

@@ -336,6 +336,28 @@ fn what_cuda_says_of_a_device_is_told_from_what_a_kernel_says_of_values() {
     assert!(matches!(error("Integer division by zero"), EngineError::Refused(_)));
 }
 
+#[test]
+fn what_onnx_runtime_says_is_told_without_its_sources() {
+    let place = "; GPU=0 ; hostname=here ; file=/onnxruntime_src/there.cc ; line=1 ; expr=f(&x);";
+    let call =
+        "/onnxruntime_src/call.cc:154 void Call() [with T = int] /onnxruntime_src/call.cc:146";
+    for (message, told) in [
+        (
+            format!(
+                "Exception during initialization: {call} CUDNN failure 1001: NO_DEVICE {place} "
+            ),
+            "Exception during initialization: CUDNN failure 1001: NO_DEVICE, from f(&x)",
+        ),
+        (
+            format!("while running Gemm: CUDA failure 719: unspecified launch failure {place}"),
+            "while running Gemm: CUDA failure 719: unspecified launch failure, from f(&x)",
+        ),
+        ("a failure of another kind\n".into(), "a failure of another kind"),
+    ] {
+        assert_eq!(brief(&message), told);
+    }
+}
+
 /// A library with CUDA's functions over the host's memory, and some of its own.
 struct FakeCuda {
     runtime: Arc<cuda::Runtime>,
