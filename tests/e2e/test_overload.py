@@ -4,7 +4,6 @@ import asyncio
 import resource
 import socket
 import struct
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -40,17 +39,10 @@ def resident(server: Server) -> int:
     return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
-def until(server: Server, value: float, metric: str) -> None:
-    """Wait until a metric has this value, with more patience than it can need."""
-    patience = time.monotonic() + 60
-    while (found := server.metric(metric)) != value:
-        assert time.monotonic() < patience, f"{metric} is {found}"
-
-
 def is_well(server: Server) -> None:
     """Nothing is left of what happened, and requests are answered."""
-    until(server, 0, "sigmax_message_bytes")
-    until(server, 0, "sigmax_queued_rows")
+    server.until(0, "sigmax_message_bytes")
+    server.until(0, "sigmax_queued_rows")
     assert len(at_once(server, "softmax", [ROW] * 100)) == 100
 
 
@@ -131,7 +123,7 @@ def test_ten_thousand_clients_that_vanish_in_the_middle(examples: Path, serve: S
         for _ in range(5_000):
             with connected(server) as client:
                 client.sendall(half)
-        until(server, 1, "sigmax_open_connections")
+        server.until(1, "sigmax_open_connections")
         is_well(server)
         memory.append(resident(server))
     assert memory[1] < memory[0] + 32 * 2**20
@@ -151,7 +143,7 @@ def test_a_thousand_clients_that_take_no_answer(examples: Path, serve: Serve) ->
         assert server.metric("sigmax_message_bytes") <= budget
         # One who takes his answers is answered, though not always at the first try.
         assert server.client.classify("softmax", np.zeros((1, 5))).probability > 0
-        until(server, 0, "sigmax_message_bytes")
+        server.until(0, "sigmax_message_bytes")
         stalled = server.metric("sigmax_connections_stalled_total")
         # The others found no room for their request, and have been told so.
         assert stalled > 100

@@ -7,7 +7,8 @@ from support import files
 from support.gpu import SimulatedGpu
 from support.reference import Asked
 from support.server import Serve
-from support.wire import refusal
+from support.wire import refusal, triton
+from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +75,19 @@ def test_a_lost_gpu_takes_its_models_with_it_and_no_others(
     assert server.get("/readyz")[0] == 503
     assert server.metric("sigmax_lanes", model="there") == 0
     assert server.stop() == 0
+
+
+def test_a_model_that_nobody_asks_is_not_ready_when_its_gpu_is_lost(
+    tmp_path: Path, serve: Serve, gpu: SimulatedGpu
+) -> None:
+    file = files.save(files.layers(), tmp_path, "asked")
+    files.save(files.layers(), tmp_path, "idle")
+    server = serve(tmp_path, "--device=cuda")
+    gpu.fail(ILLEGAL_ADDRESS)
+    refusal(Asked(server, "asked", file).ask)
+    server.until(0, "sigmax_lanes", model="idle")
+    request = service_pb2.ModelReadyRequest(name="idle")
+    assert not triton(server).ModelReady(request, timeout=60).ready
 
 
 def test_one_of_two_gpus_is_lost(tmp_path: Path, serve: Serve, gpu: SimulatedGpu) -> None:

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -108,6 +109,12 @@ class Server:
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
+
+    def until(self, value: float, name: str, **labels: str) -> None:
+        """Wait until a metric has this value, with more patience than it can need."""
+        patience = time.monotonic() + 60
+        while (found := self.metric(name, **labels)) != value:
+            assert time.monotonic() < patience, f"{name} is {found}"
 
     def stop(self) -> int:
         """Ask it to end, wait until it has, and return its exit code."""

@@ -27,6 +27,9 @@ use crate::queue::Queue;
 /// What a lane waits between its tries to make another engine, after the first; then it gives up.
 pub const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
+/// How long a lane is idle before it looks whether its engine still works: who asks for a server's
+/// health is told of a GPU that is lost before a request is.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The lanes of one model, and the queue they all take from: an idle one takes the next batch.
 /// Dropping them has the threads end, each after the batch it runs; nobody waits for that.
@@ -47,6 +50,8 @@ pub struct Crew {
     pub maker: Arc<Maker>,
     /// Waits between the tries to get another engine.
     pub pauses: Vec<Duration>,
+    /// After so long without work an engine is checked.
+    pub patience: Duration,
     /// Hears how they are.
     pub tell: Tell,
     /// Ends them.
@@ -156,7 +161,14 @@ impl Shared {
                 let waited = self.changed.wait_timeout(state, until - now);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             } else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let waited = self.changed.wait_timeout(state, self.crew.patience);
+                let (was, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = was;
+                if waited.timed_out() {
+                    drop(state);
+                    engine.check().map_err(|error| error.to_string())?;
+                    state = self.lock();
+                }
             }
         }
         Ok(())
@@ -279,7 +291,7 @@ mod tests {
         told: mpsc::Receiver<Option<String>>,
     }
 
-    fn alone(fake: &Fake, pauses: Vec<Duration>) -> Alone {
+    fn alone(fake: &Fake, pauses: Vec<Duration>, patience: Duration) -> Alone {
         let report = Report { rows_independent: true, ..Default::default() };
         let model = Arc::new(Model { spec: spec(fake), report });
         let (source, spec) = (Box::new(fake.clone()), spec(fake));
@@ -298,7 +310,8 @@ mod tests {
         let (teller, told) = mpsc::channel();
         let tell: Tell = Box::new(move |lost| drop(teller.send(lost.map(str::to_owned))));
         let ender = Ender::start().expect("a thread");
-        let lanes = Lanes::start(queue, vec![lane], Crew { model, maker, pauses, tell, ender });
+        let lanes =
+            Lanes::start(queue, vec![lane], Crew { model, maker, pauses, patience, tell, ender });
         Alone { lanes, depth, metrics, told }
     }
 
@@ -318,7 +331,7 @@ mod tests {
     #[test]
     fn a_lane_that_gets_no_other_engine_is_given_up_and_takes_nothing_more() {
         let fake = Fake::new(1);
-        let alone = alone(&fake, vec![Duration::ZERO; 2]);
+        let alone = alone(&fake, vec![Duration::ZERO; 2], Duration::MAX);
         alone.ask(1.0).expect("answered");
         fake.break_devices(&[GPU]);
         let error = alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
@@ -338,9 +351,19 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_that_is_lost_while_there_is_nothing_to_run_is_told_of() {
+        let fake = Fake::new(1);
+        let alone = alone(&fake, vec![], Duration::from_millis(1));
+        alone.ask(1.0).expect("answered");
+        fake.break_devices(&[GPU]);
+        let reason = alone.told.recv().expect("told").expect("a reason");
+        assert_eq!(reason, "no engine is left on cuda:0; the server's log says why");
+    }
+
+    #[test]
     fn lanes_end_while_one_waits_for_its_next_try() {
         let fake = Fake::new(1);
-        let alone = alone(&fake, vec![Duration::from_secs(3600)]);
+        let alone = alone(&fake, vec![Duration::from_secs(3600)], Duration::MAX);
         fake.break_devices(&[GPU]);
         alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
         alone.told.recv().expect("told").expect("a reason");

@@ -290,6 +290,7 @@ mod tests {
                 model: model.clone(),
                 maker: Arc::new(maker),
                 pauses: vec![],
+                patience: Duration::MAX,
                 tell: Box::new(|_| ()),
                 ender: Ender::start().expect("a thread"),
             };

@@ -20,7 +20,7 @@ use crate::engine::Source;
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine_thread::EngineThread;
 use crate::golden::Sample;
-use crate::lane::{Crew, Lane, Lanes, PAUSES};
+use crate::lane::{Crew, Lane, Lanes, PATIENCE, PAUSES};
 use crate::listen::{self, Control, Listeners, UnixSocket};
 use crate::maker::Maker;
 use crate::memory::Memory;
@@ -268,8 +268,14 @@ impl Server {
         let lanes = threads.into_iter().map(lane).collect();
         let (shared, told) = (self.shared.clone(), model.clone());
         let tell = move |lost: Option<&str>| shared.catalog.set_lost(&told, lost);
-        let (model, pauses, ender) = (model.clone(), PAUSES.into(), self.ender.clone());
-        let crew = Crew { model, maker, pauses, tell: Box::new(tell), ender };
+        let crew = Crew {
+            model: model.clone(),
+            maker,
+            pauses: PAUSES.into(),
+            patience: PATIENCE,
+            tell: Box::new(tell),
+            ender: self.ender.clone(),
+        };
         Lanes::start(queue, lanes, crew)
     }
 

@@ -106,7 +106,7 @@ impl Fake {
         drop(gate.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets no engine be made on these devices, until it is called again.
+    /// Lets no engine be made or kept on these devices, until it is called again.
     pub fn break_devices(&self, devices: &[Device]) {
         *lock(&self.shared.broken) = devices.to_vec();
     }
@@ -123,6 +123,13 @@ impl Fake {
 }
 
 impl Shared {
+    fn works(&self, device: Device) -> Result<(), EngineError> {
+        match lock(&self.broken).contains(&device) {
+            true => Err(EngineError::Device(format!("{device} is broken"))),
+            false => Ok(()),
+        }
+    }
+
     fn pass(&self) {
         let mut gate = lock(&self.gate);
         gate.held += 1;
@@ -146,9 +153,7 @@ impl Source for Fake {
     }
 
     fn engine(&self, device: Device, _: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
-        if lock(&self.shared.broken).contains(&device) {
-            return Err(EngineError::Device(format!("{device} is broken")));
-        }
+        self.shared.works(device)?;
         lock(&self.shared.made).push(device);
         Ok(Box::new(Self { device, ..self.clone() }))
     }
@@ -187,5 +192,9 @@ impl Engine for Fake {
             Bytes::copy_from_slice(data)
         };
         Ok(vec![Tensor { dtype: DType::Fp32, shape: vec![rows, columns], data }])
+    }
+
+    fn check(&mut self) -> Result<(), EngineError> {
+        self.shared.works(self.device)
     }
 }

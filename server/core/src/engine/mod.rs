@@ -28,6 +28,11 @@ pub trait Engine: Send + fmt::Debug {
         Ok(())
     }
 
+    /// Whether it can still run, as far as that is seen without a run. An error is its end.
+    fn check(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// The sizes, in rows and rising, that it has been made ready for; batches in between are run
     /// as the next of them. Empty: every batch is run as it is.
     fn sizes(&self) -> Vec<usize> {

@@ -129,7 +129,9 @@ impl Engine for Bucketed {
         };
         match came {
             // Not every error says whose it is.
-            Err(EngineError::Fault(text)) if memory.is_lost() => Err(EngineError::Device(text)),
+            Err(EngineError::Fault(text)) if memory.check().is_err() => {
+                Err(EngineError::Device(text))
+            }
             came => came,
         }
     }
@@ -149,6 +151,11 @@ impl Engine for Bucketed {
             made => return made,
         }
         Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), EngineError> {
+        let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
+        self.parts().memory.check()
     }
 
     fn sizes(&self) -> Vec<usize> {
@@ -317,7 +324,7 @@ impl Ready {
 /// Ends what is on a device. On one that is lost nothing can be freed, and ONNX Runtime ends the
 /// process over a graph that it cannot free: there it is left.
 fn give_up(held: (Option<Ready>, Plain), memory: &dyn Memory) {
-    if memory.is_lost() {
+    if memory.check().is_err() {
         mem::forget(held);
     }
 }

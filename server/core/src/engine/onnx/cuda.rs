@@ -173,6 +173,17 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// How many bytes are free, and how many there are.
+    #[allow(unsafe_code)]
+    fn room(&self) -> Result<(usize, usize), EngineError> {
+        let (mut free, mut all) = (0, 0);
+        // SAFETY: two numbers are written to memory of ours.
+        let code = unsafe { (self.runtime.functions.mem_get_info)(&mut free, &mut all) };
+        self.check("cudaMemGetInfo", code).map(|()| (free, all))
+    }
+}
+
 impl Drop for Lane {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
@@ -241,17 +252,13 @@ impl Memory for Cuda {
         MemoryInfo::new(AllocationDevice::CUDA, number, AllocatorType::Device, MemoryType::Default)
     }
 
-    #[allow(unsafe_code)]
     fn room(&self) -> Option<(usize, usize)> {
-        let (mut free, mut all) = (0, 0);
-        // SAFETY: two numbers are written to memory of ours.
-        let code = unsafe { (self.0.runtime.functions.mem_get_info)(&mut free, &mut all) };
-        self.0.check("cudaMemGetInfo", code).ok().map(|()| (free, all))
+        self.0.room().ok()
     }
 
     /// A kernel that has gone wrong is the end of the process's context on the GPU.
-    fn is_lost(&self) -> bool {
-        self.room().is_none()
+    fn check(&self) -> Result<(), EngineError> {
+        self.0.room().map(drop)
     }
 }
 

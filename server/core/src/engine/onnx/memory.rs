@@ -27,8 +27,8 @@ pub(super) trait Memory: Send + fmt::Debug {
     /// How many bytes are free, and how many there are; nothing where that is not known.
     fn room(&self) -> Option<(usize, usize)>;
 
-    /// Whether the device answers everything with an error, for as long as the process lives.
-    fn is_lost(&self) -> bool;
+    /// An error where the device answers everything with one, for as long as the process lives.
+    fn check(&self) -> Result<(), EngineError>;
 }
 
 /// Memory of the host, with as much of a device's.

@@ -66,8 +66,8 @@ impl Memory for Host {
         None
     }
 
-    fn is_lost(&self) -> bool {
-        false
+    fn check(&self) -> Result<(), EngineError> {
+        Ok(())
     }
 }
 
@@ -424,8 +424,8 @@ impl Memory for InHost {
         self.0.room()
     }
 
-    fn is_lost(&self) -> bool {
-        self.0.is_lost()
+    fn check(&self) -> Result<(), EngineError> {
+        self.0.check()
     }
 }
 
