@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedGpu:
     """A simulated GPU."""
+    if platform.machine() != "x86_64":
+        pytest.skip(f"onnxruntime-gpu has no wheel for {platform.machine()}")
     try:
         return gpus.simulated(tmp_path_factory.mktemp("simulated"))
     except FileNotFoundError as error:
