@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import files
-from support.reference import GPU_TOLERANCE, Reference
+from support.reference import GPU_TOLERANCE, Asked, Reference
 from support.server import Serve
-from support.wire import infer
+from support.wire import Tensor, infer, load
 
 pytestmark = pytest.mark.slow
 
@@ -47,3 +47,29 @@ def test_a_network_with_a_loop_runs_without_graphs_and_says_why(
     rows = reference.rows(3)
     [answer] = infer(server, "looped", reference.tensor(rows))
     assert np.abs(answer.array - reference.answer(rows)).max() <= GPU_TOLERANCE
+
+
+def test_an_output_that_is_an_input_is_answered_with_it(tmp_path: Path, serve: Serve) -> None:
+    files.save(files.passed_on(), tmp_path, "model")
+    server = serve(tmp_path, "--device=cuda")
+    assert "model: CUDA graphs off: output 'x' is an input" in server.printed
+    for size in (1, 3, 16):
+        rows = np.random.default_rng(size).normal(size=(size, 4)).astype(np.float32)
+        answers = infer(server, "model", Tensor.of("x", rows))
+        assert (answers[1].array == rows).all()
+
+
+def test_a_capture_that_fails_harms_nobody(tmp_path: Path, serve: Serve) -> None:
+    """A weight as an output is copied while the run is set up, which no capture allows."""
+    other = files.save(files.layers(), tmp_path, "other")
+    files.save(files.weight_told(), tmp_path, "model")
+    server = serve(tmp_path, "--device=cuda", "--model-control=explicit", "--load-model=*")
+    assert "model: CUDA graphs off: " in server.printed
+    asked = Asked(server, "other", other)
+    for _ in range(3):
+        asked.ask()
+        load(server, "model")
+    rows = np.eye(3, dtype=np.float32)
+    product, weight = infer(server, "model", Tensor.of("x", rows))
+    assert (product.array == weight.array).all()
+    assert server.metric("sigmax_lane_faults_total") == 0

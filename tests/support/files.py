@@ -354,6 +354,23 @@ def convolution() -> onnx.ModelProto:
     return graph(nodes, *shapes, {"ones": np.ones((2, 1, 3), np.float32), "axis": np.array([2])})
 
 
+def passed_on() -> onnx.ModelProto:
+    """A row times a matrix, and the row itself as the other output."""
+    weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    shape = ("batch", 4)
+    outputs = [tensor("y", "FP32", *shape), tensor("x", "FP32", *shape)]
+    nodes = [make_node("MatMul", ["x", "weight"], ["y"])]
+    return graph(nodes, [tensor("x", "FP32", *shape)], outputs, {"weight": weight})
+
+
+def weight_told() -> onnx.ModelProto:
+    """Three rows times a matrix, and the matrix itself as the other output; no batch axis."""
+    weight = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    outputs = [tensor("y", "FP32", 3, 3), tensor("weight", "FP32", 3, 3)]
+    nodes = [make_node("MatMul", ["x", "weight"], ["y"])]
+    return graph(nodes, [tensor("x", "FP32", 3, 3)], outputs, {"weight": weight})
+
+
 def unknown_operator() -> onnx.ModelProto:
     """No runtime has this operator."""
     shapes = [tensor("x", "FP32", "batch", 1)], [tensor("y", "FP32", "batch", 1)]

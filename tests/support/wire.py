@@ -105,6 +105,12 @@ def infer(server: Server, model: str, *tensors: Tensor, **options: Any) -> list[
     return outputs(reply)
 
 
+def load(server: Server, model: str) -> None:
+    """Have a model loaded, again if it is already."""
+    request = service_pb2.RepositoryModelLoadRequest(model_name=model)
+    triton(server).RepositoryModelLoad(request, timeout=120)
+
+
 def at_once(server: Server, model: str, tensors: list[Tensor]) -> list[Tensor]:
     """Ask all of them before the first is answered; the only output of each."""
     send = triton(server).ModelInfer.future

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 /// A thread that drops what it is given, in its order.
 #[derive(Clone, Debug)]
@@ -28,10 +29,10 @@ impl Ender {
         let _ = self.0.send(Box::new(it));
     }
 
-    /// Waits until all is dropped that was given before.
-    pub fn wait(&self) {
+    /// Waits at most so long until all is dropped that was given before.
+    pub fn wait(&self, time: Duration) {
         let (mark, dropped) = mpsc::channel::<Infallible>();
         self.end(mark);
-        let _ = dropped.recv();
+        let _ = dropped.recv_timeout(time);
     }
 }

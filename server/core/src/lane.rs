@@ -368,7 +368,9 @@ mod tests {
         alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
         alone.told.recv().expect("told").expect("a reason");
         let ender = alone.lanes.shared.crew.ender.clone();
+        let ended = Arc::downgrade(&alone.lanes.shared);
         drop(alone.lanes);
-        ender.wait();
+        ender.wait(Duration::MAX);
+        assert!(ended.upgrade().is_none());
     }
 }

@@ -43,7 +43,13 @@ impl Maker {
     pub fn more(&self, device: Device, report: &Report) -> Result<Box<dyn Engine>, String> {
         let prepare =
             |engine: &mut dyn Engine| warmup::prepare(engine, &self.spec, report.rows_independent);
-        self.make(device, prepare).map(|(engine, ())| engine)
+        let (engine, ()) = self.make(device, prepare)?;
+        let graphs = engine.graphs();
+        if graphs != report.graphs && device != Device::Cpu {
+            let ModelSpec { name, version, .. } = &self.spec;
+            tracing::warn!(model = %name, version, %device, graphs, "CUDA graphs are not as at first");
+        }
+        Ok(engine)
     }
 
     fn make<T>(

@@ -141,8 +141,12 @@ fn reason(stated: &str, timed: &[Timed], failures: &[String]) -> String {
 /// The engines of a model, as its configuration tells of them.
 pub fn instance_groups(name: &str, devices: &[Device]) -> Vec<ModelInstanceGroup> {
     let mut groups: Vec<ModelInstanceGroup> = Vec::new();
-    let mut distinct = devices.to_vec();
-    distinct.dedup();
+    let mut distinct = Vec::new();
+    devices.iter().for_each(|device| {
+        if !distinct.contains(device) {
+            distinct.push(*device);
+        }
+    });
     for device in distinct {
         let count = devices.iter().filter(|each| **each == device).count() as i32;
         let (kind, gpu) = match device {

@@ -35,6 +35,11 @@ use crate::served::Runs;
 use crate::shard::{self, Handle, Install, Life, Remove, Shared};
 use crate::unary;
 
+/// The longest that is waited for the engines of a model that is replaced or unloaded ...
+const ENDING: Duration = Duration::from_secs(10);
+/// ... and for all of them in the end: a run that hangs does not keep a process.
+const LAST: Duration = Duration::from_secs(1);
+
 /// How a server is to run.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -197,7 +202,7 @@ impl Server {
         let _ = all_done.recv();
         self.shared.metrics.forget(name, version);
         // Who unloads one model wants to have its memory for another.
-        self.ender.wait();
+        self.ender.wait(ENDING);
     }
 
     /// Tries a declared model where it may run, warms it up, checks its golden samples and serves it.
@@ -288,7 +293,7 @@ impl Server {
         }
         drop(done);
         let _ = all_done.recv();
-        self.ender.wait();
+        self.ender.wait(ENDING);
     }
 
     /// Marks a declared model as unavailable, unless it serves already.
@@ -328,7 +333,8 @@ impl Server {
         ended.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// Ends all threads now; the number of accepted requests that were not answered.
+    /// Ends all threads now, but for one that hangs in a run; the number of accepted requests that were
+    /// not answered.
     pub fn stop(&self) -> usize {
         self.shared.catalog.drain();
         let lost = self.shards.iter().map(Handle::pending).sum();
@@ -337,7 +343,7 @@ impl Server {
         for thread in threads.drain(..) {
             let _ = thread.join();
         }
-        self.ender.wait();
+        self.ender.wait(LAST);
         lost
     }
 }

@@ -53,9 +53,10 @@ pub fn warm_up(
         declared(spec, &outputs)?;
         let independent = rows_independent(engine, spec, &pool, tolerance);
         let Some(rows_independent) = taken(independent, &mut refusal)? else { continue };
+        let Some(alone) = taken(pool.run_alone(engine), &mut refusal)? else { continue };
         prepare(engine, spec, rows_independent)?;
-        check_sizes(engine, &pool, tolerance)?;
-        let timings = time_batches(engine, spec, &pool);
+        check_sizes(engine, &pool, &alone, tolerance)?;
+        let timings = time_batches(engine, spec, &pool)?;
         let report = report(spec, rows_independent, timings);
         return Ok(Report { graphs: engine.graphs(), ..report });
     }
@@ -93,22 +94,24 @@ pub fn prepare(
     }
 }
 
-/// Whether each row is answered as it is alone in batches of every size that the engine has made
-/// ready, full and short of one row.
-fn check_sizes(engine: &mut dyn Engine, pool: &Pool, tolerance: f64) -> Result<(), String> {
-    let failed = |error: EngineError| error.to_string();
-    let sizes = engine.sizes();
-    if !pool.has_batch || sizes.is_empty() {
-        return Ok(());
-    }
-    let alone = (0..pool.rows).map(|row| pool.run(engine, &[row])).collect::<Result<Vec<_>, _>>();
-    let alone = alone.map_err(failed)?;
-    for rows in sizes.into_iter().flat_map(|size| [size, (size - 1).max(1)]) {
-        let batch: Vec<_> = (0..rows).map(|row| row % pool.rows).collect();
-        let together = pool.run(engine, &batch).map_err(failed)?;
+/// Whether each row is answered as it was alone, before the engine was made ready, in batches of every
+/// size that it has been made ready for, full and short of one row.
+fn check_sizes(
+    engine: &mut dyn Engine,
+    pool: &Pool,
+    alone: &[Vec<Tensor>],
+    tolerance: f64,
+) -> Result<(), String> {
+    for rows in engine.sizes().into_iter().flat_map(|size| [size, (size - 1).max(1)]) {
+        let batch: Vec<_> = (0..rows).map(|row| row % alone.len()).collect();
+        let together = pool.run(engine, &batch).map_err(|error| error.to_string())?;
         for (place, &row) in batch.iter().enumerate() {
             let mut pairs = alone[row].iter().zip(&together);
-            if !pairs.all(|(one, many)| same_row(one, many, place, rows, tolerance)) {
+            let is_same = |(one, many): (&Tensor, &Tensor)| match pool.has_batch {
+                true => same_row(one, many, place, rows, tolerance),
+                false => one.shape == many.shape && same_elements(one, many.elements(), tolerance),
+            };
+            if !pairs.all(is_same) {
                 return Err(format!(
                     "row {place} of a batch of {rows} is not answered as it is alone, \
                      within {tolerance:.1e}"
@@ -183,16 +186,24 @@ fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f
     if !follows {
         return false;
     }
-    let row_elements = one.shape.iter().product();
-    let row = many.elements().skip(place * row_elements).take(row_elements);
-    one.elements().zip(row).all(|(a, b)| {
+    let row_elements: usize = one.shape.iter().product();
+    same_elements(one, many.elements().skip(place * row_elements), tolerance)
+}
+
+/// Whether all elements of `one` are these.
+fn same_elements<'a>(one: &Tensor, others: impl Iterator<Item = &'a [u8]>, tolerance: f64) -> bool {
+    one.elements().zip(others).all(|(a, b)| {
         let scale = golden::float(one.dtype, a).map_or(1.0, |value| value.abs().max(1.0));
         golden::difference(one.dtype, a, b) <= tolerance * scale
     })
 }
 
 /// Times batches of 1, 2, 4, ... rows up to the largest, while there is something to learn.
-fn time_batches(engine: &mut dyn Engine, spec: &ModelSpec, pool: &Pool) -> Vec<(usize, f64)> {
+fn time_batches(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    pool: &Pool,
+) -> Result<Vec<(usize, f64)>, String> {
     let largest = spec.max_batch_size.max(1);
     let begun = Instant::now();
     let mut timings = Vec::new();
@@ -201,7 +212,7 @@ fn time_batches(engine: &mut dyn Engine, spec: &ModelSpec, pool: &Pool) -> Vec<(
     loop {
         let batch: Vec<_> = (0..rows).map(|row| row % pool.rows).collect();
         let batch = pool.batch(&batch);
-        let Ok(mut time) = time(engine, &batch) else { break };
+        let Some(mut time) = taken(time(engine, &batch), &mut String::new())? else { break };
         let row_cost = |time: Duration| time.as_secs_f64() * 1e6 / rows as f64;
         let is_cheaper = |time| row_cost(time) * AS_GOOD < cheapest;
         if !is_cheaper(time) {
@@ -219,7 +230,7 @@ fn time_batches(engine: &mut dyn Engine, spec: &ModelSpec, pool: &Pool) -> Vec<(
         }
         rows = (rows * 2).min(largest);
     }
-    timings
+    Ok(timings)
 }
 
 /// The shortest of a few runs.
@@ -365,6 +376,11 @@ impl Pool {
     fn run(&self, engine: &mut dyn Engine, rows: &[usize]) -> Result<Vec<Tensor>, EngineError> {
         let batch = self.batch(rows);
         engine.run(&batch.iter().map(|input| Some(input.view())).collect::<Vec<_>>())
+    }
+
+    /// What each row is answered alone.
+    fn run_alone(&self, engine: &mut dyn Engine) -> Result<Vec<Vec<Tensor>>, EngineError> {
+        (0..self.rows).map(|row| self.run(engine, &[row])).collect()
     }
 
     /// The inputs of a batch of these rows.

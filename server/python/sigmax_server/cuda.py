@@ -110,7 +110,11 @@ def _module_version(root: Path) -> str:
 
 def _ask(library: ctypes.CDLL, function: str, *arguments: object) -> None:
     """Call a function of the driver; OSError with the driver's own words where it fails."""
-    if code := getattr(library, function)(*arguments):
+    try:
+        call = getattr(library, function)
+    except AttributeError as error:
+        raise OSError(str(error)) from None
+    if code := call(*arguments):
         text = ctypes.c_char_p()
         library.cuGetErrorString(code, ctypes.byref(text))
         words = (
@@ -169,7 +173,7 @@ def folders(
             folder
             for toolkit in toolkits
             for inside in ("lib64", "lib")
-            if (folder := toolkit / inside).is_dir()
+            if os.path.isdir(folder := toolkit / inside)  # noqa: PTH112 - it may be unreadable
         ),
     ]
 
@@ -211,7 +215,8 @@ def _opened_later(version: int) -> dict[str, str]:
 
 
 def _file(name: str, places: Sequence[Path]) -> Path | None:
-    return next((file for place in places if (file := place / name).is_file()), None)
+    files = (place / name for place in places)
+    return next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113 - as above
 
 
 def _load(name: str, places: Sequence[Path], problems: dict[str, str]) -> None:

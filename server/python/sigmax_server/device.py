@@ -70,6 +70,7 @@ class Group:
 class Cuda:
     """CUDA, for one ONNX Runtime. Each part is looked at when it is first asked for, and once.
 
+    A GPU that did not work is tried again whenever it is asked for.
     The module that looks is imported then as well: a server without a GPU needs no ctypes.
     """
 
@@ -82,7 +83,7 @@ class Cuda:
         """
         self.provider = runtime.parent / "libonnxruntime_providers_cuda.so"
         self._trial = trial
-        self._tried: dict[str, str] = {}
+        self._working: set[str] = set()
 
     @cached_property
     def driver(self) -> "Driver":
@@ -153,9 +154,10 @@ class Cuda:
 
     def problem(self, device: str) -> str:
         """Say why a GPU such as `cuda:0` cannot be used, and what mends it; empty where it can."""
-        if device not in self._tried:
-            self._tried[device] = self._try(device)
-        return self._tried[device]
+        problem = "" if device in self._working else self._try(device)
+        if not problem:
+            self._working.add(device)
+        return problem
 
     def _try(self, device: str) -> str:
         if problems := list(self.problems()):

@@ -1,5 +1,6 @@
 """Which libraries a shared library needs, read from its file (ELF, 64 bits, little-endian)."""
 
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -14,13 +15,13 @@ def needed(library: Path) -> list[str]:
     Only the few pages that hold them are read, however large the file is.
 
     Raises:
-        ValueError: the file is no shared library of this kind.
+        ValueError: the file is no shared library of this kind, or is cut short.
         OSError: it cannot be read.
     """
     with library.open("rb") as file:
         try:
             return _needed(file)
-        except (struct.error, IndexError):
+        except (struct.error, IndexError, ValueError):
             raise ValueError(f"{library}: expected a shared library (ELF, 64 bits)") from None
 
 
@@ -31,6 +32,9 @@ def _needed(file: BinaryIO) -> list[str]:
     table = _read(file, at, size * count)
     # Each: type, flags, offset, address, physical address, size in the file, in memory, alignment.
     segments = [struct.unpack_from("<2I6Q", table, size * each) for each in range(count)]
+    # The loader would map what is not there, and end the process.
+    if file.seek(0, os.SEEK_END) < max(segment[2] + segment[5] for segment in segments):
+        raise struct.error
     entries = [
         entry
         for kind, _, offset, _, _, length, _, _ in segments

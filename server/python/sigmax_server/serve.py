@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from sigmax_server._native import NativeError, Server, load_runtime
 from sigmax_server.config import ServerConfig
@@ -23,12 +25,12 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
     """Serve the models under `paths` until SIGINT or SIGTERM, as the main job of a process.
 
     The first signal lets the server answer what it has accepted, the second ends it at once.
-    Both signals stay blocked when this returns: one that comes late must not turn a clean end
-    into a traceback.
+    Both signals stay blocked to the end: one that comes late must not turn a clean end into a
+    traceback.
 
     Returns:
-        0 after a clean end; 1 where the server could not start, or could not answer everything
-        that it had accepted.
+        1 where the server could not start. Once it runs, this ends the process: with 0 after a
+        clean end, with 1 where it could not answer everything that it had accepted.
     """
     # Before any thread starts: threads inherit the mask, so signals wait for `_wait` and `_stop`.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
@@ -126,8 +128,8 @@ def _age() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
-def _stop(server: Server, grace: float) -> int:
-    """Let the server answer what it has accepted; returns the exit code."""
+def _stop(server: Server, grace: float) -> NoReturn:
+    """Let the server answer what it has accepted, and end the process."""
     server.drain()
     say(
         f"stopping: what was accepted is answered, for at most {grace:g} seconds; "
@@ -145,4 +147,8 @@ def _stop(server: Server, grace: float) -> int:
     lost = server.stop()
     if lost:
         say(f"error: {lost} accepted requests were not answered")
-    return 1 if lost else 0
+    # Without the libraries' destructors: a thread may still be inside ONNX Runtime, with a model
+    # that is being loaded or a run that hangs.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if lost else 0)

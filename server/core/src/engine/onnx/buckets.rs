@@ -32,6 +32,12 @@ const MOST_BYTES: usize = 256 << 20;
 /// The most sizes, each twice the one before: 2^31 rows.
 const MOST_SIZES: usize = 32;
 
+/// Does what allocates on a GPU, or waits for one, while nothing is captured.
+pub(super) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+    let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
 /// The engine. What does not fit into sizes is run as it comes.
 #[derive(Debug)]
 pub(super) struct Bucketed(Option<Parts>);
@@ -174,7 +180,12 @@ impl Parts {
         let has_batch = most_rows > 0;
         let tensors = self.inputs.iter().map(|input| ("input", input));
         let mut tensors = tensors.chain(self.outputs.iter().map(|output| ("output", output)));
-        if let Some(reason) = tensors.find_map(|(side, spec)| unfit(side, spec, has_batch)) {
+        let is_input = |output: &&TensorSpec| self.inputs.iter().any(|it| it.name == output.name);
+        // ONNX Runtime gives the input itself for it, wherever the output is to be.
+        let passed_on = self.outputs.iter().find(is_input);
+        let passed_on = passed_on.map(|output| format!("output '{}' is an input", output.name));
+        let unfit = tensors.find_map(|(side, spec)| unfit(side, spec, has_batch));
+        if let Some(reason) = passed_on.or(unfit) {
             self.graphs = off(&reason);
             return Ok(());
         }
@@ -193,7 +204,9 @@ impl Parts {
     fn without_graphs(self, graphs: String) -> Result<Self, EngineError> {
         let Self { ready, plain, memory, file, inputs, outputs, place, .. } = self;
         give_up((ready, plain), &*memory);
-        let memory = memory.anew()?;
+        let spoilt = memory;
+        let memory = spoilt.anew()?;
+        drop(spoilt);
         let place = Place { graphs: false, ..place };
         let plain = open(&file, &inputs, &*memory, place)?;
         Ok(Self { ready: None, plain, memory, file, inputs, outputs, place, graphs })
@@ -261,8 +274,13 @@ impl Parts {
             // Numbers begin with 1; 0 is the library's own.
             size.options = Options::of_graph(number + 1)?;
             let _alone = CAPTURE.write().unwrap_or_else(PoisonError::into_inner);
-            size.binding.run(&mut self.plain.session, &size.options)?;
-            self.memory.wait()?;
+            let captured = size.binding.run(&mut self.plain.session, &size.options);
+            if let Err(error) = captured.and_then(|()| self.memory.wait()) {
+                // ONNX Runtime leaves it open where it fails beside the operators, and then nothing
+                // can be freed.
+                self.memory.end_capture();
+                return Err(error);
+            }
         }
         Ok(())
     }

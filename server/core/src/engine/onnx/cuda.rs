@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::hint::spin_loop;
 use std::path::Path;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,6 +70,8 @@ functions! {
     memcpy = b"cudaMemcpyAsync"(*mut c_void, *const c_void, usize, c_int, *mut c_void);
     stream_create = b"cudaStreamCreateWithFlags"(*mut *mut c_void, c_uint);
     stream_destroy = b"cudaStreamDestroy"(*mut c_void);
+    end_capture = b"cudaStreamEndCapture"(*mut c_void, *mut *mut c_void);
+    graph_destroy = b"cudaGraphDestroy"(*mut c_void);
     event_create = b"cudaEventCreateWithFlags"(*mut *mut c_void, c_uint);
     event_destroy = b"cudaEventDestroy"(*mut c_void);
     event_record = b"cudaEventRecord"(*mut c_void, *mut c_void);
@@ -204,18 +206,14 @@ impl Memory for Cuda {
         let size = bytes.max(1);
         let mut pair = CudaPair {
             lane: self.0.clone(),
-            host: NonNull::dangling(),
+            host: ptr::null_mut(),
             device: ptr::null_mut(),
-            bytes: 0,
+            bytes,
         };
-        let mut host = ptr::null_mut::<c_void>();
         // SAFETY: addresses are written to memory of ours; the host's is valid for its size.
         unsafe {
             self.0.check("cudaMalloc", (functions.malloc)(&mut pair.device, size))?;
-            self.0.check("cudaMallocHost", (functions.malloc_host)(&mut host, size))?;
-            pair.host = NonNull::new(host.cast())
-                .ok_or_else(|| EngineError::Fault("cudaMallocHost gave no memory".into()))?;
-            pair.bytes = bytes;
+            self.0.check("cudaMallocHost", (functions.malloc_host)(&mut pair.host, size))?;
             pair.host.write_bytes(0, size);
         }
         pair.upload(bytes)?;
@@ -247,6 +245,21 @@ impl Memory for Cuda {
         }
     }
 
+    #[allow(unsafe_code)]
+    fn end_capture(&self) {
+        let (lane, functions) = (&self.0, &self.0.runtime.functions);
+        let mut graph = ptr::null_mut();
+        // SAFETY: the stream is alive, and where nothing is captured on it this is an error. What there
+        // is of a graph is ours. No error is left for the next who asks.
+        unsafe {
+            (functions.end_capture)(lane.stream, &mut graph);
+            if !graph.is_null() {
+                (functions.graph_destroy)(graph);
+            }
+            (functions.get_last_error)();
+        }
+    }
+
     fn info(&self) -> ort::Result<MemoryInfo<'static>> {
         let number = self.0.number as i32;
         MemoryInfo::new(AllocationDevice::CUDA, number, AllocatorType::Device, MemoryType::Default)
@@ -266,7 +279,7 @@ impl Memory for Cuda {
 struct CudaPair {
     lane: Arc<Lane>,
     /// Pinned, so that the GPU reads and writes it by itself.
-    host: NonNull<u8>,
+    host: *mut c_void,
     device: *mut c_void,
     bytes: usize,
 }
@@ -280,7 +293,7 @@ impl Pair for CudaPair {
     fn host(&mut self) -> &mut [u8] {
         // SAFETY: it has so many bytes, which have been written, and no copy is under way: whoever
         // begins one waits for it.
-        unsafe { slice::from_raw_parts_mut(self.host.as_ptr(), self.bytes) }
+        unsafe { slice::from_raw_parts_mut(self.host.cast(), self.bytes) }
     }
 
     fn address(&self) -> usize {
@@ -290,7 +303,7 @@ impl Pair for CudaPair {
     #[allow(unsafe_code)]
     fn upload(&mut self, bytes: usize) -> Result<(), EngineError> {
         assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
-        let (host, stream) = (self.host.as_ptr().cast(), self.lane.stream);
+        let (host, stream) = (self.host, self.lane.stream);
         // SAFETY: both parts have as many bytes, and live until the copy has been waited for.
         let code = unsafe {
             (self.lane.runtime.functions.memcpy)(self.device, host, bytes, TO_DEVICE, stream)
@@ -301,7 +314,7 @@ impl Pair for CudaPair {
     #[allow(unsafe_code)]
     fn download(&mut self, bytes: usize) -> Result<(), EngineError> {
         assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
-        let (host, stream) = (self.host.as_ptr().cast(), self.lane.stream);
+        let (host, stream) = (self.host, self.lane.stream);
         // SAFETY: as above.
         let code = unsafe {
             (self.lane.runtime.functions.memcpy)(host, self.device, bytes, TO_HOST, stream)
@@ -317,9 +330,7 @@ impl Drop for CudaPair {
         // SAFETY: both are ours or were never had; to free memory waits for what uses it.
         unsafe {
             (functions.free)(self.device);
-            if self.bytes > 0 {
-                (functions.free_host)(self.host.as_ptr().cast());
-            }
+            (functions.free_host)(self.host);
         }
     }
 }

@@ -56,6 +56,8 @@ int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *str
 }
 int cudaStreamCreateWithFlags(void **out, unsigned flags) { return make(out, 1); }
 int cudaStreamDestroy(void *stream) { return end(stream); }
+int cudaStreamEndCapture(void *stream, void **graph) { return 401; }
+int cudaGraphDestroy(void *graph) { return 0; }
 int cudaEventCreateWithFlags(void **out, unsigned flags) { return make(out, 1); }
 int cudaEventDestroy(void *event) { return end(event); }
 int cudaEventRecord(void *event, void *stream) { return 0; }

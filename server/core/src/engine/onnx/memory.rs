@@ -21,6 +21,9 @@ pub(super) trait Memory: Send + fmt::Debug {
     /// Waits until everything that has been begun is over.
     fn wait(&self) -> Result<(), EngineError>;
 
+    /// Ends a capture that has failed and was left open, if there is one.
+    fn end_capture(&self);
+
     /// What ONNX Runtime calls it.
     fn info(&self) -> ort::Result<MemoryInfo<'static>>;
 

@@ -109,8 +109,10 @@ pub fn providers() -> Result<Vec<String>, EngineError> {
 /// the words of ONNX Runtime, or of CUDA.
 pub fn try_device(device: Device) -> Result<(), EngineError> {
     let opened = OnnxFile::of_content(&device.to_string(), graph::trial())?;
-    let session = opened.file.session(Place { device, ..Place::default() })?;
-    try_engine(&mut Plain::new(session, &opened.inputs, None))?;
+    buckets::undisturbed(|| {
+        let session = opened.file.session(Place { device, ..Place::default() })?;
+        try_engine(&mut Plain::new(session, &opened.inputs, None))
+    })?;
     let mut engine = opened.engine(device, GpuOptions::default())?;
     engine.prepare(2)?;
     try_engine(&mut *engine)
@@ -219,7 +221,7 @@ impl Source for OnnxFile {
         if let Device::Cuda(number) = device {
             // It would hold all weights for nothing.
             drop(first);
-            let memory = cuda::Runtime::open()?.memory(number)?;
+            let memory = buckets::undisturbed(|| cuda::Runtime::open()?.memory(number))?;
             let place = Place { device, gpu, graphs: true, ..Place::default() };
             return Ok(Box::new(self.bucketed(Box::new(memory), place)?));
         }

@@ -58,6 +58,8 @@ impl Memory for Host {
         Ok(())
     }
 
+    fn end_capture(&self) {}
+
     fn info(&self) -> ort::Result<MemoryInfo<'static>> {
         Ok(MemoryInfo::default())
     }
@@ -414,6 +416,10 @@ impl Memory for InHost {
 
     fn wait(&self) -> Result<(), EngineError> {
         self.0.wait()
+    }
+
+    fn end_capture(&self) {
+        self.0.end_capture();
     }
 
     fn info(&self) -> ort::Result<MemoryInfo<'static>> {
