@@ -8,7 +8,8 @@ import pytest
 from support import files
 from support.drain import Caller, load
 from support.server import Serve
-from support.wire import Tensor, classify_request, infer_request
+from support.wire import Tensor, classify_request, infer_request, triton
+from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 CONNECTIONS = 8
 WARM = 100  # answers on each connection before the signal
@@ -51,3 +52,20 @@ def test_what_the_grace_does_not_suffice_for_is_counted(serve: Serve, tmp_path: 
     [lost] = re.findall(r"error: (\d+) accepted requests were not answered", server.log())
     assert 0 < int(lost) <= done.sent - done.answered
     assert done.code == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("_", range(5))
+def test_a_load_that_is_under_way_does_not_upset_the_end(
+    serve: Serve, tmp_path: Path, _: int
+) -> None:
+    """The control plane is inside ONNX Runtime then."""
+    files.save(files.wide(4096), tmp_path, "large")
+    server = serve(tmp_path, "--model-control=explicit", "--grace-seconds=0.01")
+    request = service_pb2.RepositoryModelLoadRequest(model_name="large")
+    loading = triton(server).RepositoryModelLoad.future(request)
+    while "large" not in {model.name for model in server.client.models()}:
+        assert not loading.done()
+    assert server.stop() == 1
+    assert loading.exception() is not None
+    assert "accepted requests were not answered" in server.log()

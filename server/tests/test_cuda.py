@@ -74,6 +74,13 @@ def test_without_a_driver_the_loader_says_so(
     assert "libcuda.so.1: file too short" in found["problem"]
 
 
+def test_a_library_that_is_no_driver_is_a_problem(
+    python: Python, library: Compile, tmp_path: Path
+) -> None:
+    library(tmp_path / "libcuda.so.1")
+    assert "undefined symbol: cuInit" in asked(python, tmp_path)["problem"]
+
+
 @pytest.mark.parametrize(
     ("code", "problem"),
     [
@@ -123,6 +130,21 @@ def test_folders_are_those_of_wheels_then_of_toolkits(tmp_path: Path) -> None:
     found = cuda.folders(environment, [str(tmp_path / "site"), str(tmp_path / "missing")])
     assert found[:3] == [*wheels, toolkit]
     assert not any(folder.is_relative_to(tmp_path) for folder in found[3:])
+
+
+def test_a_toolkit_whose_name_is_too_long_is_none(tmp_path: Path) -> None:
+    assert cuda.folders({"CUDA_HOME": "x" * 5000}, []) == cuda.folders({}, [])
+
+
+def test_a_library_that_is_cut_short_is_named(
+    python: Python, library: Compile, gpu_wheel: Path, tmp_path: Path
+) -> None:
+    """The loader itself would end the process."""
+    whole = library(tmp_path / "a/libcudart.so.99")
+    whole.write_bytes(whole.read_bytes()[:4096])
+    provider = gpu_wheel / "onnxruntime/capi/libonnxruntime_providers_cuda.so"
+    found = loaded(python, provider, tmp_path / "a")["libcudart.so.99"]
+    assert "libcudart.so.99: expected a shared library" in found["problem"]
 
 
 def test_libraries_are_loaded_in_order_without_a_search_path(

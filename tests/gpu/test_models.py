@@ -63,7 +63,7 @@ def test_a_model_that_does_not_fit_is_refused_and_the_others_are_served(
     small = files.save(files.layers(), tmp_path, "small")
     server = serve(tmp_path, "--device=cuda", f"--gpu-memory-limit={128 * 2**20}")
     assert "not served: " in server.line("large")
-    assert "memory" in server.line("large")
+    assert "--gpu-memory-limit is 134217728 bytes" in server.line("large")
     assert asked(server, "small", small, 20) <= GPU_TOLERANCE
 
 

@@ -167,3 +167,19 @@ pub fn instance_groups(name: &str, devices: &[Device]) -> Vec<ModelInstanceGroup
     }
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_in_one_group_however_often_it_was_named() {
+        let (cpu, first, second) = (Device::Cpu, Device::Cuda(0), Device::Cuda(1));
+        let told = |devices: &[Device]| -> Vec<_> {
+            let groups = instance_groups("it", devices);
+            groups.into_iter().map(|group| (group.kind(), group.count, group.gpus)).collect()
+        };
+        assert_eq!(told(&[first, cpu, first]), [(Kind::Gpu, 2, vec![0]), (Kind::Cpu, 1, vec![])]);
+        assert_eq!(told(&[first, second, first, second]), [(Kind::Gpu, 2, vec![0, 1])]);
+    }
+}

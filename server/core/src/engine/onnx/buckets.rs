@@ -192,7 +192,8 @@ impl Parts {
         let rows = self.sizes(most_rows);
         let ready = self.make(&rows, has_batch);
         let needed = self.bytes(rows.last().copied());
-        self.ready = Some(ready.map_err(|error| with_room(error, &*self.memory, needed))?);
+        self.ready =
+            Some(ready.map_err(|error| with_room(error, &*self.memory, self.place, needed))?);
         if self.place.graphs {
             self.graphs = "on".into();
         }
@@ -355,7 +356,7 @@ fn open(
     place: Place,
 ) -> Result<Plain, EngineError> {
     let place = Place { stream: memory.stream(), ..place };
-    let session = file.session(place).map_err(|error| with_room(error, memory, 0))?;
+    let session = file.session(place).map_err(|error| with_room(error, memory, place, 0))?;
     warn_of_others(&session, file);
     Ok(Plain::new(session, inputs, Some(Options::eager(true)?)))
 }
@@ -450,15 +451,19 @@ fn is_of_memory(error: &EngineError) -> bool {
 }
 
 /// An error for want of memory, with how much there is and how much is known to be needed.
-fn with_room(error: EngineError, memory: &dyn Memory, needed: usize) -> EngineError {
+fn with_room(error: EngineError, memory: &dyn Memory, place: Place, needed: usize) -> EngineError {
     let Some((free, all)) = memory.room().filter(|_| is_of_memory(&error)) else { return error };
     let mib = |bytes: usize| bytes >> 20;
     let buffers = match needed {
         0 => String::new(),
         _ => format!(", {} MiB for its largest batch", mib(needed)),
     };
+    let limit = match place.gpu.memory_limit {
+        0 => String::new(),
+        limit => format!(", --gpu-memory-limit is {limit} bytes"),
+    };
     EngineError::Fault(format!(
-        "{error}: it does not fit: {} of {} MiB are free{buffers}",
+        "{error}: it does not fit: {} of {} MiB are free{limit}{buffers}",
         mib(free),
         mib(all)
     ))
