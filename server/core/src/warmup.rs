@@ -49,11 +49,11 @@ pub fn warm_up(
     let tolerance = f64::from(spec.tolerance).max(NOISE).max(slack);
     let mut refusal = String::from("there are none to try");
     for pool in Pool::candidates(spec, golden) {
-        let Some(outputs) = taken(pool.run(engine, &[0]), &mut refusal)? else { continue };
-        declared(spec, &outputs)?;
-        let independent = rows_independent(engine, spec, &pool, tolerance);
+        let alone = pool.run_alone(engine, spec.max_batch_size);
+        let Some(alone) = taken(alone, &mut refusal)? else { continue };
+        declared(spec, &alone[0])?;
+        let independent = rows_independent(engine, &pool, &alone, tolerance);
         let Some(rows_independent) = taken(independent, &mut refusal)? else { continue };
-        let Some(alone) = taken(pool.run_alone(engine), &mut refusal)? else { continue };
         prepare(engine, spec, rows_independent)?;
         check_sizes(engine, &pool, &alone, tolerance)?;
         let timings = time_batches(engine, spec, &pool)?;
@@ -154,15 +154,14 @@ fn declared(spec: &ModelSpec, outputs: &[Tensor]) -> Result<(), String> {
 /// Rows that are all equal show nothing, and a network that is not shown to be independent is not.
 fn rows_independent(
     engine: &mut dyn Engine,
-    spec: &ModelSpec,
     pool: &Pool,
+    alone: &[Vec<Tensor>],
     tolerance: f64,
 ) -> Result<bool, EngineError> {
-    let rows = pool.rows.min(spec.max_batch_size);
-    if spec.max_batch_size == 0 || !pool.has_distinct_rows() {
+    let rows = alone.len();
+    if !pool.has_batch || !pool.has_distinct_rows() {
         return Ok(false);
     }
-    let alone = (0..rows).map(|row| pool.run(engine, &[row])).collect::<Result<Vec<_>, _>>()?;
     let forwards: Vec<_> = (0..rows).collect();
     // Other neighbours, other places, another size: backwards, without the last of them.
     let backwards: Vec<_> = (0..rows).rev().skip(usize::from(rows > 2)).collect();
@@ -378,9 +377,14 @@ impl Pool {
         engine.run(&batch.iter().map(|input| Some(input.view())).collect::<Vec<_>>())
     }
 
-    /// What each row is answered alone.
-    fn run_alone(&self, engine: &mut dyn Engine) -> Result<Vec<Vec<Tensor>>, EngineError> {
-        (0..self.rows).map(|row| self.run(engine, &[row])).collect()
+    /// What rows are answered alone: as many as a batch may have, and one where more show nothing.
+    fn run_alone(
+        &self,
+        engine: &mut dyn Engine,
+        most: usize,
+    ) -> Result<Vec<Vec<Tensor>>, EngineError> {
+        let rows = if self.has_distinct_rows() { self.rows.min(most).max(1) } else { 1 };
+        (0..rows).map(|row| self.run(engine, &[row])).collect()
     }
 
     /// The inputs of a batch of these rows.
