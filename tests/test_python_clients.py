@@ -1,8 +1,6 @@
 """Clients written for Triton and KServe, unmodified, each in an environment of its own."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.server import Server
+from support.uv import find_uv
 
 pytestmark = pytest.mark.slow
 
@@ -24,10 +23,7 @@ Environment = Callable[[str], Path]
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """Makes an environment with what a file of requirements names; returns its Python."""
-    # The Makefile says where its own uv is.
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if uv is None:
-        pytest.skip("uv is missing: run make test, which installs it")
+    uv = find_uv()
 
     def make(requirements: str) -> Path:
         folder = tmp_path_factory.mktemp("client") / requirements

@@ -6,12 +6,13 @@ for NVIDIA's (`simulated_gpu/`). It knows the kernels of linear layers, and no c
 
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from support.uv import find_uv
 
 SOURCES = Path(__file__).with_name("simulated_gpu")
 # The libraries that a provider for CUDA 13 needs, and what they are made of.
@@ -118,9 +119,7 @@ def simulated(folder: Path) -> SimulatedGpu:
 
 def _environment(folder: Path) -> Path:
     """Make an environment like one of a user's, but for NVIDIA's libraries; returns its Python."""
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if uv is None:
-        raise FileNotFoundError("uv is missing: run make test, which installs it")
+    uv = find_uv()
     packages = ["--locked", "--quiet", "--package=sigmax-server", "--extra=gpu", "--no-dev"]
     listed = subprocess.run(
         [uv, "export", *packages, "--no-hashes"], check=True, stdout=subprocess.PIPE, text=True

@@ -14,11 +14,11 @@
 //!
 //! Beside it: [`catalog`] knows where every model stands, [`placement`] chooses what one runs on,
 //! [`maker`] makes its engines, each on its [`engine_thread`], which the [`ender`] ends, [`warmup`]
-//! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`] what clients' messages hold,
-//! [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`] reads Triton's files,
-//! [`regions`] are memory that clients share, [`error`] names what can go wrong, [`orders`] are what
-//! clients have the control plane do, [`log`] is what is logged, and [`server`] is what the control
-//! plane holds.
+//! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`]
+//! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`]
+//! reads Triton's files, [`regions`] are memory that clients share, [`error`] names what can go
+//! wrong, [`orders`] are what clients have the control plane do, [`log`] is what is logged, and
+//! [`server`] is what the control plane holds.
 
 mod batch;
 mod body;

@@ -117,9 +117,13 @@ fn devices(placements: &[Placement], shards: usize) -> Vec<Device> {
 
 /// `cuda:0, cuda:1`
 fn names(devices: &[Device]) -> String {
-    let mut names: Vec<_> = devices.iter().map(Device::to_string).collect();
-    names.dedup();
-    names.join(", ")
+    distinct(devices).map(Device::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Each device once, in the order in which they first come.
+fn distinct(devices: &[Device]) -> impl Iterator<Item = &Device> {
+    let places = devices.iter().enumerate();
+    places.filter(|&(at, device)| !devices[..at].contains(device)).map(|(_, device)| device)
 }
 
 /// What was said before, and how a choice came out.
@@ -141,13 +145,7 @@ fn reason(stated: &str, timed: &[Timed], failures: &[String]) -> String {
 /// The engines of a model, as its configuration tells of them.
 pub fn instance_groups(name: &str, devices: &[Device]) -> Vec<ModelInstanceGroup> {
     let mut groups: Vec<ModelInstanceGroup> = Vec::new();
-    let mut distinct = Vec::new();
-    devices.iter().for_each(|device| {
-        if !distinct.contains(device) {
-            distinct.push(*device);
-        }
-    });
-    for device in distinct {
+    for &device in distinct(devices) {
         let count = devices.iter().filter(|each| **each == device).count() as i32;
         let (kind, gpu) = match device {
             Device::Cpu => (Kind::Cpu, None),
@@ -181,5 +179,6 @@ mod tests {
         };
         assert_eq!(told(&[first, cpu, first]), [(Kind::Gpu, 2, vec![0]), (Kind::Cpu, 1, vec![])]);
         assert_eq!(told(&[first, second, first, second]), [(Kind::Gpu, 2, vec![0, 1])]);
+        assert_eq!(names(&[first, cpu, first]), "cuda:0, cpu");
     }
 }

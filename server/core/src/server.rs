@@ -333,8 +333,8 @@ impl Server {
         ended.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// Ends all threads now, but for one that hangs in a run; the number of accepted requests that were
-    /// not answered.
+    /// Ends all threads now, but for one that hangs in a run; the number of accepted requests that
+    /// were not answered.
     pub fn stop(&self) -> usize {
         self.shared.catalog.drain();
         let lost = self.shards.iter().map(Handle::pending).sum();

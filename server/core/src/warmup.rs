@@ -94,8 +94,8 @@ pub fn prepare(
     }
 }
 
-/// Whether each row is answered as it was alone, before the engine was made ready, in batches of every
-/// size that it has been made ready for, full and short of one row.
+/// Whether each row is answered as it was alone, before the engine was made ready, in batches of
+/// every size that it has been made ready for, full and short of one row.
 fn check_sizes(
     engine: &mut dyn Engine,
     pool: &Pool,

@@ -3,6 +3,24 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+
+/* --- What there is, in this header for the driver as well, which is a library of its own --- */
+
+#define GPU_NAME "Simulated GPU"
+enum { MOST_GPUS = 2, CUDA_VERSION = 13020, CAPABILITY_MAJOR = 9 };
+
+static inline long sim_setting(const char *name, long otherwise) {
+    const char *text = getenv(name);
+    return text ? atol(text) : otherwise;
+}
+static inline int sim_gpu_count(void) {
+    long count = sim_setting("SIMULATED_GPUS", 1);
+    return count < MOST_GPUS ? (int)count : MOST_GPUS;
+}
+static inline size_t sim_gpu_memory(void) {
+    return (size_t)sim_setting("SIMULATED_GPU_MIB", 1024) << 20;
+}
 
 /* cudaError_t, as far as it comes up. */
 enum {
@@ -22,8 +40,6 @@ enum {
     OTHER_THREADS_CAPTURE = 908,
 };
 
-enum { MOST_GPUS = 2 };
-
 /* --- state.c --- */
 
 /* Everything is done by one thread at a time. */
@@ -31,7 +47,7 @@ void sim_lock(void);
 void sim_unlock(int *unused);
 #define LOCKED __attribute__((cleanup(sim_unlock), unused)) int locked = (sim_lock(), 0)
 
-/* The error, for the caller and for those who ask later; or the one that the thread's GPU is lost by. */
+/* The error, for the caller and for who asks later; or the one that the thread's GPU is lost by. */
 int sim_result(int code);
 /* From now on all that has to do with a GPU gives this. */
 void sim_lose(int gpu, int code);
@@ -41,8 +57,6 @@ int sim_wanted_fault(void);
 
 /* The calling thread's GPU. */
 int sim_device(void);
-int sim_gpu_count(void);
-size_t sim_gpu_memory(void);
 
 /* For tests: what has been done, in the file's order; each number has 8 bytes. */
 struct counts {

@@ -71,11 +71,6 @@ const char *cudaGetErrorString(int code) {
     return "unrecognized error code";
 }
 
-static long setting(const char *name, long otherwise) {
-    const char *text = getenv(name);
-    return text ? atol(text) : otherwise;
-}
-
 /* SIMULATED_GPU_FAULT is a file that holds the error's number, and goes when it is taken. */
 int sim_wanted_fault(void) {
     const char *path = getenv("SIMULATED_GPU_FAULT");
@@ -109,11 +104,6 @@ struct counts *sim_counts(void) {
 /* --- GPUs --- */
 
 int sim_device(void) { return device; }
-int sim_gpu_count(void) {
-    long count = setting("SIMULATED_GPUS", 1);
-    return count < MOST_GPUS ? (int)count : MOST_GPUS;
-}
-size_t sim_gpu_memory(void) { return (size_t)setting("SIMULATED_GPU_MIB", 1024) << 20; }
 
 int cudaGetDeviceCount(int *count) {
     *count = sim_gpu_count();
@@ -130,7 +120,7 @@ int cudaSetDevice(int number) {
     return sim_result(OK);
 }
 int cudaDriverGetVersion(int *version) {
-    *version = 13020;
+    *version = CUDA_VERSION;
     return sim_result(OK);
 }
 int cudaRuntimeGetVersion(int *version) { return cudaDriverGetVersion(version); }
@@ -148,13 +138,13 @@ union properties {
 };
 
 int cudaGetDeviceProperties(union properties *out, int number) {
-    union properties it = {"Simulated GPU"};
+    union properties it = {GPU_NAME};
     it.memory = sim_gpu_memory(), it.cache = 50 << 20, it.registers = 65536;
     it.block_shared = 48 << 10, it.processor_shared = 228 << 10, it.most_shared = 227 << 10;
     it.warp = 32, it.block_threads = 1024, it.processor_threads = 2048, it.processors = 132;
     it.block_sides[0] = it.block_sides[1] = 1024, it.block_sides[2] = 64;
     it.grid_sides[0] = 0x7fffffff, it.grid_sides[1] = it.grid_sides[2] = 65535;
-    it.major = 9;
+    it.major = CAPABILITY_MAJOR;
     *out = it;
     return sim_result(OK);
 }
