@@ -8,7 +8,6 @@
 
 use std::error::Error;
 use std::thread;
-use std::time::Duration;
 
 use bytes::Bytes;
 use sigmax_core::engine::device::{Device, GpuOptions};
@@ -83,22 +82,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::start(ServerConfig {
         host: host.into(),
         grpc_port: port.parse()?,
-        unix_socket: None,
-        http_port: 0,
-        shards: 1,
         queue_rows: 16 * ROWS,
-        max_message_bytes: 64 << 20,
         max_connections: 10_000,
-        memory_budget: 1 << 30,
-        stall_time: Duration::from_secs(60),
-        busy_poll: Duration::ZERO,
-        shared_memory: false,
-        model_control: false,
-        allow_model_upload: false,
-        gpu: Default::default(),
         server_name: "noop".into(),
-        server_version: "0".into(),
-        strict_readiness: true,
+        ..Default::default()
     })?;
     let noop = Noop::new();
     let spec = spec(&noop);

@@ -81,6 +81,33 @@ pub struct ServerConfig {
     pub strict_readiness: bool,
 }
 
+impl Default for ServerConfig {
+    /// Free ports on the loopback interface, one shard, and what the flags of `sigmax serve` are
+    /// where nobody sets them.
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".into(),
+            grpc_port: 0,
+            unix_socket: None,
+            http_port: 0,
+            shards: 1,
+            queue_rows: 65_536,
+            max_message_bytes: 64 << 20,
+            shared_memory: false,
+            model_control: false,
+            allow_model_upload: false,
+            max_connections: 4096,
+            memory_budget: 1 << 30,
+            stall_time: Duration::from_secs(60),
+            busy_poll: Duration::ZERO,
+            gpu: GpuOptions::default(),
+            server_name: "triton".into(),
+            server_version: "0".into(),
+            strict_readiness: true,
+        }
+    }
+}
+
 /// A server with its threads. Dropping it ends them at once.
 #[derive(Debug)]
 pub struct Server {

@@ -41,24 +41,10 @@ pub fn serve(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
 /// A server on free ports with one shard and no model.
 pub fn start(change: impl FnOnce(&mut ServerConfig)) -> Server {
     let mut config = ServerConfig {
-        host: "127.0.0.1".into(),
-        grpc_port: 0,
-        http_port: 0,
-        shards: 1,
         queue_rows: 1000,
         max_message_bytes: 1 << 20,
-        max_connections: 100,
         memory_budget: 64 << 20,
-        stall_time: Duration::from_secs(60),
-        busy_poll: Duration::ZERO,
-        unix_socket: None,
-        shared_memory: false,
-        model_control: false,
-        allow_model_upload: false,
-        gpu: Default::default(),
-        server_name: "triton".into(),
-        server_version: "0".into(),
-        strict_readiness: true,
+        ..Default::default()
     };
     change(&mut config);
     Server::start(config).expect("it starts")
