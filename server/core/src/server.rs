@@ -21,7 +21,8 @@ use crate::engine::device::{Device, GpuOptions};
 use crate::engine_thread::EngineThread;
 use crate::golden::Sample;
 use crate::lane::{Crew, Lane, Lanes, PATIENCE, PAUSES};
-use crate::listen::{self, Control, Listeners, UnixSocket};
+use crate::listen::{self, Control};
+use crate::listeners::{self, Listeners, UnixSocket};
 use crate::maker::Maker;
 use crate::memory::Memory;
 use crate::metrics::{LaneMetrics, Metrics, Shown};
@@ -129,8 +130,8 @@ pub struct Server {
 impl Server {
     /// Binds both ports and starts the threads; there is no model yet, and it is not ready.
     pub fn start(config: ServerConfig) -> io::Result<Self> {
-        let grpc = listen::bind(&config.host, config.grpc_port)?;
-        let http = listen::bind(&config.host, config.http_port)?;
+        let grpc = listeners::bind(&config.host, config.grpc_port)?;
+        let http = listeners::bind(&config.host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
         let memory = Memory::new(config.memory_budget, config.stall_time);
