@@ -48,7 +48,12 @@ impl Source for Noop {
         &self.outputs
     }
 
-    fn engine(&self, _: Device, _: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
+    fn engine(
+        &self,
+        _: Device,
+        _: GpuOptions,
+        _: Instant,
+    ) -> Result<Box<dyn Engine>, EngineError> {
         Ok(Box::new(self.clone()))
     }
 }

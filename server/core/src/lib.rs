@@ -15,8 +15,8 @@
 //! Beside it: [`catalog`] knows where every model stands, [`placement`] chooses what one runs on,
 //! [`maker`] makes its engines, each on its [`engine_thread`], which the [`ender`] ends, [`warmup`]
 //! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`]
-//! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`]
-//! reads Triton's files, [`regions`] are memory that clients share, [`listeners`] are what they
+//! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`heartbeat`] looks whether it turns, [`metrics`] counts, [`config`]
+//! reads Triton's files, [`watchdog`] ends what takes too long, [`regions`] are memory that clients share, [`listeners`] are what they
 //! connect to, [`http`] answers operators, [`error`] names what can go wrong, [`orders`] are what
 //! clients have the control plane do, [`log`] is what is logged, and [`server`] is what the control
 //! plane holds.
@@ -35,6 +35,7 @@ mod engine_thread;
 mod error;
 pub mod give_way;
 pub mod golden;
+mod heartbeat;
 mod http;
 mod job;
 mod lane;
@@ -59,3 +60,4 @@ mod strings;
 pub mod tensor;
 mod unary;
 pub mod warmup;
+pub mod watchdog;

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
+use crate::heartbeat;
 use crate::http;
 use crate::listeners::{Listeners, UnixSocket};
 use crate::shard::{Handle, Life, Shared};
@@ -96,6 +97,7 @@ fn accept_all(
     };
     spawn_local(accept(control.clone(), next));
     spawn_local(http::serve(control.clone(), http));
+    spawn_local(heartbeat::watch(control.clone()));
     Ok(())
 }
 
@@ -121,9 +123,8 @@ impl Control {
     fn place(&self, socket: Socket) {
         let metrics = &self.shared.metrics;
         let open: usize = self.shards.iter().map(Handle::connections).sum();
-        let Some(shard) = self.shards.iter().min_by_key(|shard| shard.connections()) else {
-            return;
-        };
+        let free = |shard: &&Handle| (shard.is_stuck(), shard.connections());
+        let Some(shard) = self.shards.iter().min_by_key(free) else { return };
         if open >= self.max_connections {
             metrics.connections_refused.fetch_add(1, Relaxed);
             tracing::warn!(

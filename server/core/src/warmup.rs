@@ -39,7 +39,7 @@ const NOISE: f64 = 1e-5;
 ///
 /// A network that takes none of the rows tried is not failed for it, as only real rows may do: it
 /// counts as heavy and its rows as dependent. An error is an answer that is not what the graph
-/// declares, or a device that fails.
+/// declares, a device that fails, or a run that had to be ended.
 pub fn warm_up(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
@@ -74,6 +74,11 @@ fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option
     match come {
         Ok(come) => Ok(Some(come)),
         Err(EngineError::Device(reason)) => Err(reason),
+        Err(EngineError::Ended) => Err(
+            "expected a run of the rows tried to take at most --max-run-seconds; it took longer, \
+             and was ended"
+                .into(),
+        ),
         Err(error) => {
             *refusal = error.to_string();
             Ok(None)

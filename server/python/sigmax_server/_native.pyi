@@ -55,17 +55,17 @@ class OpenedModel:
     outputs: list[TensorInfo]
     metadata: dict[str, str]  # the file's own key-value metadata
 
-def open_model(path: str) -> OpenedModel:
-    """Open an ONNX file.
+def open_model(path: str, seconds: float) -> OpenedModel:
+    """Open an ONNX file, and have it loaded within so many seconds from now.
 
     A broken one, an unknown operator, an input or output that is no tensor of a known dtype are
     errors that name the file and the reason.
     """
 
-def open_content(name: str, content: bytes) -> OpenedModel:
+def open_content(name: str, content: bytes, seconds: float) -> OpenedModel:
     """Open the content of an ONNX file that lies nowhere; `name` is for messages.
 
-    All its weights must be inside.
+    All its weights must be inside. It is to be loaded within so many seconds from now.
     """
 
 @final
@@ -117,6 +117,8 @@ class Server:
         `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
         (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
         max_connections: int, shared_memory: bool, model_control: str, allow_model_upload: bool,
+        max_run_seconds: float, model_memory_limit: int (bytes; 0: no limit),
+        load_timeout_seconds: float (of an engine that a lane lost),
         gpu_memory_limit: int (bytes of one engine's arena on a GPU; 0: no limit), tf32: bool,
         server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.

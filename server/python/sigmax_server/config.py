@@ -146,6 +146,13 @@ _SECONDS = Kind(
     lambda value: math.isfinite(value) and value >= 0,
 )
 
+_POSITIVE_SECONDS = Kind(
+    "SECONDS",
+    "a finite number of seconds over 0",
+    float,
+    lambda value: math.isfinite(value) and value > 0,
+)
+
 
 def _says(kind: Kind, meaning: str, unit: str = "", default: str = "") -> Mapping[str, object]:
     return {"kind": kind, "meaning": meaning, "unit": unit, "default": default}
@@ -223,12 +230,7 @@ class ServerConfig:
     stall_seconds: float = field(
         default=60.0,
         metadata=_says(
-            Kind(
-                "SECONDS",
-                "a finite number of seconds over 0",
-                float,
-                lambda value: math.isfinite(value) and value > 0,
-            ),
+            _POSITIVE_SECONDS,
             "longest that a client keeps a message half sent or an answer untaken before its "
             "connection is cut off",
             "seconds",
@@ -240,6 +242,33 @@ class ServerConfig:
             _MICROSECONDS,
             "longest that an idle shard looks for the next request before it sleeps",
             "microseconds",
+        ),
+    )
+    max_run_seconds: float = field(
+        default=60.0,
+        metadata=_says(
+            _POSITIVE_SECONDS,
+            "longest run of a model; it is ended, and its requests are DEADLINE_EXCEEDED",
+            "seconds",
+        ),
+    )
+    model_memory_limit: int = field(
+        default_factory=lambda: usable_memory() // usable_cores() // 2,
+        metadata=_says(
+            _whole("N", 0, 2**50),
+            "most that one run of a model allocates for results outside GPUs; a run that needs more "
+            "is RESOURCE_EXHAUSTED; 0: no limit",
+            "bytes",
+            default="half of the usable memory, by machine and control group, divided by the "
+            "usable cores",
+        ),
+    )
+    load_timeout_seconds: float = field(
+        default=300.0,
+        metadata=_says(
+            _POSITIVE_SECONDS,
+            "longest that loading a model takes; one that takes longer is not served",
+            "seconds",
         ),
     )
     device: str = field(

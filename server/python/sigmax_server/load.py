@@ -13,7 +13,7 @@ from sigmax_server.table import Failed, Served
 def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -> Served | Failed:
     """Load a version of a model that has been declared, or say why it cannot be served."""
     try:
-        opened = _open(found)
+        opened = _open(found, config.load_timeout_seconds)
         choice = devices.place(model_config.groups(found.config))
         spec = describe(opened, found, config.max_batch_size, choice)
         if spec.max_batch_size > config.queue_rows:
@@ -51,12 +51,12 @@ def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:
     return (*timings, *([report.device_reason] if failed else []), *graphs)
 
 
-def _open(found: Found) -> OpenedModel:
+def _open(found: Found, seconds: float) -> OpenedModel:
     if found.content is not None:
-        return open_content(str(found.file), found.content)
+        return open_content(str(found.file), found.content, seconds)
     if found.file is None:
         raise ContradictionError(found.problem)
-    return open_model(str(found.file))
+    return open_model(str(found.file), seconds)
 
 
 def _inputs(spec: ModelSpec) -> str:

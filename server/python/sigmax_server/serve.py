@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from sigmax_server.say import say, warn_of_unused
 from sigmax_server.table import Failed, Served, table
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+_SLICE = 0.1  # seconds after which a signal is heard, while something else is waited for
 
 
 def serve(paths: Sequence[Path], config: ServerConfig) -> int:
@@ -81,12 +83,25 @@ def _load_all(
     """Load every model; None where a signal came meanwhile."""
     for found in models:
         server.declare(found.name, found.version)
-    outcomes = []
-    for found in models:
+    outcomes: list[Served | Failed] = []
+    errors: list[BaseException] = []
+
+    def load_all() -> None:
+        try:
+            outcomes.extend(load(server, found, config, devices) for found in models)
+        except BaseException as error:
+            errors.append(error)
+
+    # Apart: a signal is heard whatever a load does.
+    loading = threading.Thread(target=load_all, name="load", daemon=True)
+    loading.start()
+    while loading.is_alive():
         if signal.sigpending() & set(_ENDING):
             signal.sigwait(_ENDING)
             return None
-        outcomes.append(load(server, found, config, devices))
+        loading.join(_SLICE)
+    if errors:
+        raise errors[0]
     server.finish_loading()
     return outcomes
 
@@ -137,7 +152,7 @@ def _stop(server: Server, grace: float) -> NoReturn:
     )
     deadline = time.monotonic() + grace
     # Waits in slices, to see a second signal soon.
-    while not server.wait(min(0.1, max(0.0, deadline - time.monotonic()))):
+    while not server.wait(min(_SLICE, max(0.0, deadline - time.monotonic()))):
         if signal.sigtimedwait(_ENDING, 0):
             say("ending at once, by a second signal")
             break

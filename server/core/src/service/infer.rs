@@ -19,7 +19,7 @@ use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferRespo
 use crate::regions::{Regions, Slice};
 use crate::served::{Served, Wish};
 use crate::service::parameters::{bad, wish, wrong_type};
-use crate::service::{classification, contents, shared_memory};
+use crate::service::{classification, contents, fits, shared_memory};
 use crate::shard::{Shard, Trace};
 use crate::tensor::{DType, Tensor};
 use crate::unary::{Call, PREFIX, Received};
@@ -114,7 +114,14 @@ fn prepare(
     };
     match checked(shard, &served.model.spec, request) {
         Ok((outputs, checked, wish)) => {
-            let wish = Wish { arrived: Some(call.arrived), deadline: call.deadline, ..wish };
+            let is_raw = |output: &Wanted| matches!(output.delivery, Delivery::Raw);
+            let wish = Wish {
+                arrived: Some(call.arrived),
+                deadline: call.deadline,
+                all_outputs: outputs.len() == served.model.spec.outputs.len()
+                    && outputs.iter().all(is_raw),
+                ..wish
+            };
             Ok((Pending { served, outputs, id }, checked, wish))
         }
         Err(error) => Err(error.of_request(id)),
@@ -245,6 +252,7 @@ fn encode(
     head: &[u8],
 ) -> Result<BytesMut> {
     let mut size = head.len() + 128 + id.len();
+    let mut held = 0;
     for Wanted { index, delivery } in outputs {
         let tensor = &mut tensors[*index];
         match delivery {
@@ -259,7 +267,9 @@ fn encode(
             }
         }
         size += 64 + tensor.data.len();
+        held += tensor.data.len();
     }
+    fits(held, spec)?;
     let mut reply = BytesMut::with_capacity(size);
     reply.put_slice(head);
     put_text(MODEL_NAME, &spec.name, &mut reply);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -15,17 +16,21 @@ use ort::value::{Outlet, ValueType};
 
 use self::buckets::Bucketed;
 use self::memory::Memory;
-use self::session::{File, Place, Plain};
+use self::session::{File, Options, Place, Plain};
 use super::device::{Device, GpuOptions};
 use super::{Engine, EngineError, Source, weights};
+use crate::engine_thread;
 use crate::golden;
 use crate::model::TensorSpec;
 use crate::tensor::{DType, Tensor};
+use crate::watchdog;
 
 mod binding;
 mod buckets;
+mod control_flow;
 mod cuda;
 mod graph;
+mod heap;
 mod memory;
 mod session;
 #[cfg(test)]
@@ -34,6 +39,9 @@ mod value;
 
 /// The library can be opened once a process, and takes one environment: so this is global.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// The longest that the trial of a device takes: CUDA has much to load the first time.
+const TRIAL: Duration = Duration::from_secs(300);
 
 struct Runtime {
     library: PathBuf,
@@ -66,6 +74,7 @@ pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
         .with_telemetry(false)
         .build()
         .map_err(|error| fault(&error))?;
+    heap::register(&environment)?;
     // `ort` asks for every message, and each run has some: the runtime would format them all.
     // Errors come back as results, so its own messages are for those who look for faults.
     let debug = tracing::enabled!(tracing::Level::DEBUG);
@@ -108,12 +117,13 @@ pub fn providers() -> Result<Vec<String>, EngineError> {
 /// Runs a small network on a device: first as it comes, then as models are run there. The error has
 /// the words of ONNX Runtime, or of CUDA.
 pub fn try_device(device: Device) -> Result<(), EngineError> {
-    let opened = OnnxFile::of_content(&device.to_string(), graph::trial())?;
+    let until = watchdog::from_now(TRIAL);
+    let opened = OnnxFile::of_content(&device.to_string(), graph::trial(), until)?;
     buckets::undisturbed(|| {
-        let session = opened.file.session(Place { device, ..Place::default() })?;
-        try_engine(&mut Plain::new(session, &opened.inputs, None))
+        let session = opened.file.session(Place { device, ..Place::default() }, until)?;
+        try_engine(&mut Plain::new(session, &opened.inputs, Options::plain()?))
     })?;
-    let mut engine = opened.engine(device, GpuOptions::default())?;
+    let mut engine = opened.engine(device, GpuOptions::default(), until)?;
     engine.prepare(2)?;
     try_engine(&mut *engine)
 }
@@ -139,29 +149,33 @@ pub struct OnnxFile {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     metadata: BTreeMap<String, String>,
+    loops: bool,
     /// The session that opening has made, until an engine takes it.
     first: Mutex<Option<Session>>,
 }
 
 impl OnnxFile {
-    /// Opens a file, after [`load_runtime`].
+    /// Opens a file, after [`load_runtime`], and gives up at this time, as soon as ONNX Runtime looks
+    /// whether it is to.
     ///
     /// A file that cannot be read, is no valid model, needs an unknown operator, or has an input or
     /// output that is no tensor of a [`DType`], is a fault that names the file and the reason.
-    pub fn open(path: &Path) -> Result<Self, EngineError> {
+    pub fn open(path: &Path, until: Instant) -> Result<Self, EngineError> {
         let file = File { path: path.into(), bytes: Vec::new() };
-        match fs::read(path) {
-            Ok(bytes) => Self::of_file(File { bytes, ..file }),
+        Self::in_time(path, until, move || match fs::read(&file.path) {
+            Ok(bytes) => Self::of_file(File { bytes, ..file }, until),
             Err(error) => Err(file.fault(&error)),
-        }
+        })
     }
 
     /// Opens the content of a file that lies nowhere; `name` is for messages.
-    pub fn of_content(name: &str, bytes: Vec<u8>) -> Result<Self, EngineError> {
+    pub fn of_content(name: &str, bytes: Vec<u8>, until: Instant) -> Result<Self, EngineError> {
         let inside = weights::are_inside(&bytes);
         let file = File { path: name.into(), bytes };
         match inside {
-            Ok(true) => Self::of_file(file),
+            Ok(true) => {
+                Self::in_time(Path::new(name), until, move || Self::of_file(file, until))
+            }
             Ok(false) => {
                 Err(file.fault(&"expected all weights inside the model, got external data"))
             }
@@ -169,8 +183,18 @@ impl OnnxFile {
         }
     }
 
-    fn of_file(file: File) -> Result<Self, EngineError> {
-        let session = file.session(Place::default())?;
+    /// Opens a file on a thread of its own: not everything that takes too long can be ended.
+    fn in_time(
+        path: &Path,
+        until: Instant,
+        open: impl FnOnce() -> Result<Self, EngineError> + Send + 'static,
+    ) -> Result<Self, EngineError> {
+        let late = |reason| EngineError::Fault(format!("{}: {reason}", path.display()));
+        engine_thread::apart(until, open).map_err(late).flatten()
+    }
+
+    fn of_file(file: File, until: Instant) -> Result<Self, EngineError> {
+        let session = file.session(Place::default(), until)?;
         let named = |reason: String| file.fault(&reason);
         let mut inputs = specs("input", session.inputs()).map_err(named)?;
         for initializer in session.overridable_initializers() {
@@ -182,6 +206,7 @@ impl OnnxFile {
             inputs,
             outputs: specs("output", session.outputs()).map_err(named)?,
             metadata: metadata(&session).map_err(named)?,
+            loops: control_flow::loops(&file.bytes),
             file: file.into(),
             first: Mutex::new(Some(session)),
         })
@@ -197,8 +222,13 @@ impl OnnxFile {
         &self.file.path
     }
 
-    fn bucketed(&self, memory: Box<dyn Memory>, place: Place) -> Result<Bucketed, EngineError> {
-        Bucketed::new(self.file.clone(), &self.inputs, &self.outputs, memory, place)
+    fn bucketed(
+        &self,
+        memory: Box<dyn Memory>,
+        place: Place,
+        until: Instant,
+    ) -> Result<Bucketed, EngineError> {
+        Bucketed::new(self.file.clone(), &self.inputs, &self.outputs, memory, place, until)
     }
 
     /// The file's own key-value metadata.
@@ -216,20 +246,29 @@ impl Source for OnnxFile {
         &self.outputs
     }
 
-    fn engine(&self, device: Device, gpu: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
+    fn loops(&self) -> bool {
+        self.loops
+    }
+
+    fn engine(
+        &self,
+        device: Device,
+        gpu: GpuOptions,
+        until: Instant,
+    ) -> Result<Box<dyn Engine>, EngineError> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Device::Cuda(number) = device {
             // It would hold all weights for nothing.
             drop(first);
             let memory = buckets::undisturbed(|| cuda::Runtime::open()?.memory(number))?;
             let place = Place { device, gpu, graphs: true, ..Place::default() };
-            return Ok(Box::new(self.bucketed(Box::new(memory), place)?));
+            return Ok(Box::new(self.bucketed(Box::new(memory), place, until)?));
         }
         let session = match first {
             Some(session) => session,
-            None => self.file.session(Place::default())?,
+            None => self.file.session(Place::default(), until)?,
         };
-        Ok(Box::new(Plain::new(session, &self.inputs, None)))
+        Ok(Box::new(Plain::new(session, &self.inputs, Options::plain()?)))
     }
 }
 
