@@ -1,99 +1,20 @@
-//! The bodies of requests and replies.
+//! The bodies of requests to tonic.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
-use tonic::Status;
 
 use crate::error::{Dialect, Error};
+use crate::incoming::Incoming;
 use crate::memory::{Account, Held};
-use crate::shard::{Life, Pending};
+use crate::shard::Life;
 use crate::unary::PREFIX;
-
-/// A reply's body, and the proof that it is not sent yet.
-#[derive(Debug)]
-pub struct ReplyBody {
-    content: Content,
-    /// Held until the reply is handed over whole.
-    pub pending: Option<Pending>,
-}
-
-#[derive(Debug)]
-enum Content {
-    Empty,
-    Unary { message: Option<Bytes>, trailers: Option<HeaderMap> },
-    Tonic(tonic::body::Body, Arc<Account>),
-}
-
-impl ReplyBody {
-    /// None at all: the headers say everything.
-    pub fn empty() -> Self {
-        Content::Empty.into()
-    }
-
-    /// One framed message and its trailers.
-    pub fn unary(message: Bytes, trailers: HeaderMap) -> Self {
-        Content::Unary { message: Some(message), trailers: Some(trailers) }.into()
-    }
-
-    /// Whatever tonic answers.
-    pub fn tonic(body: tonic::body::Body, account: Arc<Account>) -> Self {
-        Content::Tonic(body, account).into()
-    }
-}
-
-impl From<Content> for ReplyBody {
-    fn from(content: Content) -> Self {
-        Self { content, pending: None }
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match &mut self.content {
-            Content::Empty => Poll::Ready(None),
-            Content::Unary { message, trailers } => {
-                let data = message.take().map(Frame::data);
-                Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
-            }
-            Content::Tonic(body, account) => {
-                let frame = ready!(Pin::new(body).poll_frame(context));
-                let held = |data| account.hold().answer(data);
-                Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(held))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Unary { trailers, .. } => trailers.is_none(),
-            Content::Tonic(body, _) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Unary { .. } => SizeHint::default(),
-            Content::Tonic(body, _) => body.size_hint(),
-        }
-    }
-}
 
 /// The body of a request to tonic, which breaks off when the server drains, because an idle stream
 /// must not hold up the end, and when there is no room for its messages.

@@ -96,6 +96,8 @@ pub enum Error {
     Draining,
     /// A message over the limit.
     MessageTooLarge { found: usize, limit: usize },
+    /// More metadata than the limit.
+    MetadataTooLarge { found: usize, limit: usize },
     /// Too many bytes of messages under way.
     NoMemory { limit: usize },
     /// Shared memory is not allowed.
@@ -205,6 +207,7 @@ impl Error {
             Self::QueueFull { .. } if dialect == Dialect::Inference => Code::Unavailable,
             Self::QueueFull { .. }
             | Self::MessageTooLarge { .. }
+            | Self::MetadataTooLarge { .. }
             | Self::NoMemory { .. }
             | Self::RunTooLarge { .. }
             | Self::ReplyTooLarge { .. } => Code::ResourceExhausted,
@@ -256,6 +259,7 @@ impl Error {
             Self::RunTooLarge { .. } => "RUN_TOO_LARGE",
             Self::Draining => "DRAINING",
             Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::MetadataTooLarge { .. } => "METADATA_TOO_LARGE",
             Self::NoMemory { .. } => "MEMORY_BUDGET",
             Self::SharedMemoryDisabled => "SHARED_MEMORY_DISABLED",
             Self::NoSharedMemory { .. } => "NO_SHARED_MEMORY",
@@ -441,6 +445,9 @@ impl Error {
                 "an answer is expected to take {expected:?}, the deadline leaves {left:?}: not run"
             ),
             Self::Draining => "the server is shutting down and takes no new requests".into(),
+            Self::MetadataTooLarge { found, limit } => {
+                format!("metadata: expected at most {limit} bytes, got {found}")
+            }
             Self::MessageTooLarge { found, limit } => {
                 format!("expected a message of at most {limit} bytes, got {found}")
             }

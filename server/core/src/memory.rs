@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::shard::Pending;
 
 /// Ticks of an account in the longest time that its client may keep a message waiting.
 const TICKS: u32 = 4;
@@ -76,7 +77,12 @@ pub struct Account {
 impl Account {
     /// Begins to hold a message, of no bytes yet.
     pub fn hold(self: &Arc<Self>) -> Held {
-        Held { account: self.clone(), bytes: 0, slot: None }
+        Held { account: self.clone(), bytes: 0, slot: None, pending: None }
+    }
+
+    /// The longest that its client may keep a message waiting.
+    pub fn patience(&self) -> Duration {
+        self.memory.patience
     }
 
     /// Whether half of what it may hold is free still.
@@ -108,9 +114,17 @@ pub struct Held {
     bytes: usize,
     /// Where its wait for the client is counted.
     slot: Option<usize>,
+    /// The call that it belongs to, which is answered when this is dropped.
+    pending: Option<Pending>,
 }
 
 impl Held {
+    /// What a call holds until its answer has left.
+    pub fn of_call(mut self, pending: Pending) -> Self {
+        self.pending = Some(pending);
+        self
+    }
+
     /// Holds so many more bytes, or says that there is no room.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
         let Account { memory, used, .. } = &*self.account;

@@ -146,7 +146,8 @@ _SECONDS = Kind(
     lambda value: math.isfinite(value) and value >= 0,
 )
 
-_POSITIVE_SECONDS = Kind(
+
+_OVER_ZERO_SECONDS = Kind(
     "SECONDS",
     "a finite number of seconds over 0",
     float,
@@ -223,14 +224,31 @@ class ServerConfig:
         default=4096,
         metadata=_says(
             _COUNT,
-            "most open gRPC connections; each may have 1024 requests in flight",
+            "most open gRPC connections; each may have 1024 requests in flight; beyond it the one "
+            "that is idle for longest makes room",
             "connections",
+        ),
+    )
+    handshake_seconds: float = field(
+        default=10.0,
+        metadata=_says(
+            _OVER_ZERO_SECONDS,
+            "longest that a client takes to begin to speak HTTP/2 on a new connection",
+            "seconds",
+        ),
+    )
+    max_metadata_bytes: int = field(
+        default=64 * 2**10,
+        metadata=_says(
+            _whole("N", 2**10, 2**18),
+            "most metadata of one call, names and values and 32 bytes for each",
+            "bytes",
         ),
     )
     stall_seconds: float = field(
         default=60.0,
         metadata=_says(
-            _POSITIVE_SECONDS,
+            _OVER_ZERO_SECONDS,
             "longest that a client keeps a message half sent or an answer untaken before its "
             "connection is cut off",
             "seconds",
@@ -247,7 +265,7 @@ class ServerConfig:
     max_run_seconds: float = field(
         default=60.0,
         metadata=_says(
-            _POSITIVE_SECONDS,
+            _OVER_ZERO_SECONDS,
             "longest run of a model; it is ended, and its requests are DEADLINE_EXCEEDED",
             "seconds",
         ),
@@ -266,7 +284,7 @@ class ServerConfig:
     load_timeout_seconds: float = field(
         default=300.0,
         metadata=_says(
-            _POSITIVE_SECONDS,
+            _OVER_ZERO_SECONDS,
             "longest that loading a model takes; one that takes longer is not served",
             "seconds",
         ),

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io::Read;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -19,10 +18,10 @@ use prost::Message;
 use tonic::Code;
 
 use crate::batch::panic_text;
-use crate::body::ReplyBody;
 use crate::error::{Dialect, Error, Result};
-use crate::memory::{Account, Held};
+use crate::memory::Held;
 use crate::metrics::{Outcome, Refusal};
+use crate::respond::ReplyBody;
 
 /// Compressed flag and length, before every message.
 pub const PREFIX: usize = 5;
@@ -105,23 +104,21 @@ pub fn head<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> 
     Ok(Call { arrived, deadline, encoding })
 }
 
-/// What a call's messages may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct Room<'a> {
-    /// The longest message, in bytes.
-    pub message: usize,
-    /// What the connection holds.
-    pub account: &'a Arc<Account>,
+/// How much metadata there is, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
+pub fn metadata_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// Answers one call: reads its one message, has it handled, and frames the reply, which the
-/// handler leaves `PREFIX` bytes for. Never fails: every failure is an answer. Also says how it
-/// went, for the metrics.
+/// handler leaves `PREFIX` bytes for. The message is of at most `limit` bytes; `held` counts what
+/// the call holds until its answer has left. Never fails: every failure is an answer. Also says how
+/// it went, for the metrics.
 pub async fn answer<B, H, F>(
     head: Result<Call, Refused>,
     body: B,
     dialect: Dialect,
-    room: Room<'_>,
+    limit: usize,
+    mut held: Held,
     handle: H,
 ) -> (Response<ReplyBody>, Outcome)
 where
@@ -129,16 +126,15 @@ where
     H: FnOnce(Received, Call) -> F,
     F: Future<Output = Result<BytesMut>>,
 {
-    let mut held = room.account.hold();
     let result = match head {
         Err(Refused::NotGrpc) => {
-            let mut response = Response::new(ReplyBody::empty());
+            let mut response = Response::new(ReplyBody::Empty);
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return (response, Outcome { code: Code::Unknown, refusal: None });
         }
         Err(Refused::Call(error)) => Err(*error),
         // A panic ends this call alone.
-        Ok(call) => AssertUnwindSafe(work(call, body, room.message, &mut held, handle))
+        Ok(call) => AssertUnwindSafe(work(call, body, limit, &mut held, handle))
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| {
@@ -405,14 +401,14 @@ fn frame(mut message: BytesMut) -> BytesMut {
 fn succeeded(message: Bytes) -> Response<ReplyBody> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let mut response = Response::new(ReplyBody::unary(message, trailers));
+    let mut response = Response::new(ReplyBody::Unary { message, trailers });
     response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
     response
 }
 
 /// Trailers only: one block of headers, and no body.
-fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::empty());
+pub fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Empty);
     *response.headers_mut() = match Refusal::of(error) {
         Some(_) => refused_head(error, dialect),
         None => failed_head(error, dialect),
