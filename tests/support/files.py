@@ -386,51 +386,6 @@ def with_default() -> onnx.ModelProto:
     return graph([node], inputs, [tensor("y", "FP32", *shape)], one)
 
 
-EXAMPLES: dict[str, Build] = {
-    **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
-    **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},
-    "fish-or-fowl": fish_or_fowl,
-    "identity-bytes": partial(identity, "BYTES"),
-    "simple": simple,
-    "scalar": scalar,
-    "any-length": any_length,
-    "sigmoid": sigmoid,
-    "softmax": softmax,
-    "multilabel": multilabel,
-    "linear": linear,
-    "layers": layers,
-    "embedding": embedding,
-    "division": division,
-    "whole-batch": whole_batch,
-    "unbatched": unbatched,
-    "pair": pair,
-    "root": root,
-}
-
-
-def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) -> Path:
-    """Write a model into a repository; returns its file."""
-    path = repository / name / str(version) / "model.onnx"
-    path.parent.mkdir(parents=True)
-    onnx.save(model, path)
-    return path
-
-
-def configured(repository: Path, name: str, model: onnx.ModelProto, text: str) -> None:
-    """Save a model with this `config.pbtxt`."""
-    save(model, repository, name)
-    (repository / name / "config.pbtxt").write_text(text)
-
-
-def save_golden(model_file: Path, given: np.ndarray, expected: np.ndarray) -> None:
-    """Write a golden sample of input x and output p beside a model's file."""
-    folder = model_file.parent / "test_data_set_0"
-    folder.mkdir()
-    for file, name, array in (("input_0", "x", given), ("output_0", "p", expected)):
-        tensor = numpy_helper.from_array(array, name)
-        (folder / f"{file}.pb").write_bytes(tensor.SerializeToString())
-
-
 def turns() -> onnx.ModelProto:
     """Turns as often as it is asked to, and says how often it has: light, where that is seldom."""
     return _loop(make_node("Identity", ["x"], ["turns"]))
@@ -481,6 +436,19 @@ def sums() -> onnx.ModelProto:
     return graph(nodes, [tensor("x", "INT64", 1)], [tensor("y", "FP32", 1)])
 
 
+def powers() -> onnx.ModelProto:
+    """Powers of x times its transpose: light where x is short, and minutes where it is not."""
+    nodes = [
+        make_node("Transpose", ["x"], ["across"]),
+        make_node("MatMul", ["x", "across"], ["power0"]),
+        *(make_node("MatMul", [f"power{n}", "power0"], [f"power{n + 1}"]) for n in range(40)),
+        make_node("ReduceMax", ["power40"], ["most"], keepdims=0),
+        make_node("Unsqueeze", ["most", "first"], ["y"]),
+    ]
+    weights = {"first": np.array([0])}
+    return graph(nodes, [tensor("x", "FP32", "length", 2)], [tensor("y", "FP32", 1)], weights)
+
+
 def folds_for_long() -> onnx.ModelProto:
     """Has constants that take minutes to compute, which ONNX Runtime does when it loads it."""
     side = np.array([6000, 6000])
@@ -495,3 +463,48 @@ def folds_for_long() -> onnx.ModelProto:
     return graph(
         nodes, [tensor("x", "FP32", "batch", 3)], [tensor("y", "FP32", "batch", 3)], {"side": side}
     )
+
+
+EXAMPLES: dict[str, Build] = {
+    **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
+    **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},
+    "fish-or-fowl": fish_or_fowl,
+    "identity-bytes": partial(identity, "BYTES"),
+    "simple": simple,
+    "scalar": scalar,
+    "any-length": any_length,
+    "sigmoid": sigmoid,
+    "softmax": softmax,
+    "multilabel": multilabel,
+    "linear": linear,
+    "layers": layers,
+    "embedding": embedding,
+    "division": division,
+    "whole-batch": whole_batch,
+    "unbatched": unbatched,
+    "pair": pair,
+    "root": root,
+}
+
+
+def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) -> Path:
+    """Write a model into a repository; returns its file."""
+    path = repository / name / str(version) / "model.onnx"
+    path.parent.mkdir(parents=True)
+    onnx.save(model, path)
+    return path
+
+
+def configured(repository: Path, name: str, model: onnx.ModelProto, text: str) -> None:
+    """Save a model with this `config.pbtxt`."""
+    save(model, repository, name)
+    (repository / name / "config.pbtxt").write_text(text)
+
+
+def save_golden(model_file: Path, given: np.ndarray, expected: np.ndarray) -> None:
+    """Write a golden sample of input x and output p beside a model's file."""
+    folder = model_file.parent / "test_data_set_0"
+    folder.mkdir()
+    for file, name, array in (("input_0", "x", given), ("output_0", "p", expected)):
+        tensor = numpy_helper.from_array(array, name)
+        (folder / f"{file}.pb").write_bytes(tensor.SerializeToString())

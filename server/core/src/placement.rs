@@ -54,11 +54,7 @@ pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried
 }
 
 /// Makes the first engine of a set.
-fn try_first(
-    maker: &Arc<Maker>,
-    devices: Vec<Device>,
-    until: Instant,
-) -> Result<Tried, String> {
+fn try_first(maker: &Arc<Maker>, devices: Vec<Device>, until: Instant) -> Result<Tried, String> {
     let device = *devices.first().ok_or("expected at least one placement")?;
     let first = start(maker, 0)?;
     let maker = maker.clone();

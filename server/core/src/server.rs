@@ -279,7 +279,7 @@ impl Server {
         // A light model runs in the shards' loops, where each of them can have an engine.
         chosen.report.heavy |= chosen.devices != vec![Device::Cpu; shards];
         // Nothing that a request says keeps a loop from turning.
-        chosen.report.heavy |= maker.source.loops();
+        chosen.report.heavy |= maker.source.is_open();
         let mut spec = maker.spec.clone();
         spec.config.instance_group = placement::instance_groups(&spec.name, &chosen.devices);
         let model = Arc::new(Model { spec, report: chosen.report.clone() });

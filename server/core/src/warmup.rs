@@ -478,7 +478,7 @@ mod tests {
     }
 
     fn warm(fake: &Fake, max_batch_size: usize) -> Report {
-        let engine = fake.engine(Device::Cpu, GpuOptions::default());
+        let engine = fake.engine(Device::Cpu, GpuOptions::default(), Instant::now());
         let mut engine = engine.expect("an engine");
         warm_up(&mut *engine, &spec(&[-1, 3], max_batch_size), &[], 0.0).expect("a report")
     }
@@ -587,7 +587,8 @@ mod tests {
     #[test]
     fn a_device_that_fails_is_an_error() {
         let fake = Fake::new(3);
-        let mut engine = fake.engine(Device::Cpu, GpuOptions::default()).expect("an engine");
+        let mut engine =
+            fake.engine(Device::Cpu, GpuOptions::default(), Instant::now()).expect("an engine");
         let lost = [sample(Fake::DEVICE_LOST)];
         let error = warm_up(&mut *engine, &spec(&[-1, 3], 64), &lost, 0.0).expect_err("it is lost");
         assert_eq!(error, "a row is a loss");

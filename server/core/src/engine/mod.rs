@@ -85,8 +85,8 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn inputs(&self) -> &[TensorSpec];
     /// What the graph gives.
     fn outputs(&self) -> &[TensorSpec];
-    /// Whether a run may take as long as its inputs say, because the graph has loops.
-    fn loops(&self) -> bool {
+    /// Whether a run may take as long as the values of its inputs say: sizes alone do not bound it.
+    fn is_open(&self) -> bool {
         false
     }
     /// One more engine, on this device, made until then or not at all.

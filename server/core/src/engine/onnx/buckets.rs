@@ -111,17 +111,7 @@ impl Bucketed {
         }
         let (plain, ready) = (plain?, None);
         let (inputs, outputs) = (inputs.to_vec(), outputs.to_vec());
-        Ok(Self(Some(Parts {
-            ready,
-            plain,
-            memory,
-            file,
-            inputs,
-            outputs,
-            place,
-            until,
-            graphs,
-        })))
+        Ok(Self(Some(Parts { ready, plain, memory, file, inputs, outputs, place, until, graphs })))
     }
 
     fn parts(&mut self) -> &mut Parts {
@@ -295,7 +285,8 @@ impl Parts {
             // Numbers begin with 1; 0 is the library's own.
             size.options = Options::of_graph(number + 1)?;
             let _alone = CAPTURE.write().unwrap_or_else(PoisonError::into_inner);
-            let captured = size.binding.run(&mut self.plain.session, &size.options, &self.plain.bounds);
+            let captured =
+                size.binding.run(&mut self.plain.session, &size.options, &self.plain.bounds);
             if let Err(error) = captured.and_then(|()| self.memory.wait()) {
                 // ONNX Runtime leaves it open where it fails beside the operators, and then nothing
                 // can be freed.

@@ -239,8 +239,7 @@ unsafe extern "system" fn free(_: *mut sys::OrtAllocator, block: *mut c_void) {
     let head = unsafe { block.cast::<u8>().sub(HEAD).cast::<Head>().read() };
     USED.set(USED.get().saturating_sub_unsigned(head.size));
     // A thread that ends keeps nothing any more.
-    let kept = head.size >= LARGE
-        && KEPT.try_with(|kept| kept.borrow_mut().put(head)).is_ok();
+    let kept = head.size >= LARGE && KEPT.try_with(|kept| kept.borrow_mut().put(head)).is_ok();
     if !kept {
         free_now(head);
     }
@@ -264,9 +263,8 @@ fn throw() -> Option<Throw> {
 #[allow(unsafe_code)]
 fn find_throw() -> Option<Throw> {
     // SAFETY: it has been loaded already, with ONNX Runtime, which stays.
-    let library = unsafe {
-        Library::open(Some("libstdc++.so.6"), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD).ok()?
-    };
+    let library =
+        unsafe { Library::open(Some("libstdc++.so.6"), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD).ok()? };
     // SAFETY: `void std::__throw_bad_alloc()` is part of the library's stable interface.
     let throw = unsafe { *library.get::<Throw>(b"_ZSt17__throw_bad_allocv").ok()? };
     mem::forget(library);

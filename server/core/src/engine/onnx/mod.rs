@@ -27,8 +27,8 @@ use crate::watchdog;
 
 mod binding;
 mod buckets;
-mod control_flow;
 mod cuda;
+mod extent;
 mod graph;
 mod heap;
 mod memory;
@@ -149,7 +149,7 @@ pub struct OnnxFile {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     metadata: BTreeMap<String, String>,
-    loops: bool,
+    is_open: bool,
     /// The session that opening has made, until an engine takes it.
     first: Mutex<Option<Session>>,
 }
@@ -173,9 +173,7 @@ impl OnnxFile {
         let inside = weights::are_inside(&bytes);
         let file = File { path: name.into(), bytes };
         match inside {
-            Ok(true) => {
-                Self::in_time(Path::new(name), until, move || Self::of_file(file, until))
-            }
+            Ok(true) => Self::in_time(Path::new(name), until, move || Self::of_file(file, until)),
             Ok(false) => {
                 Err(file.fault(&"expected all weights inside the model, got external data"))
             }
@@ -206,7 +204,7 @@ impl OnnxFile {
             inputs,
             outputs: specs("output", session.outputs()).map_err(named)?,
             metadata: metadata(&session).map_err(named)?,
-            loops: control_flow::loops(&file.bytes),
+            is_open: extent::is_open(&file.bytes),
             file: file.into(),
             first: Mutex::new(Some(session)),
         })
@@ -246,8 +244,8 @@ impl Source for OnnxFile {
         &self.outputs
     }
 
-    fn loops(&self) -> bool {
-        self.loops
+    fn is_open(&self) -> bool {
+        self.is_open
     }
 
     fn engine(
