@@ -92,6 +92,10 @@ pub enum Error {
     Draining,
     /// A message over the limit.
     MessageTooLarge { found: usize, limit: usize },
+    /// A message with more embedded messages than any model takes.
+    TooManyParts { found: usize, limit: usize },
+    /// A message that would hold more than its connection may, once decoded.
+    DecodedTooLarge { found: usize, limit: usize },
     /// Too many bytes of messages under way.
     NoMemory { limit: usize },
     /// Shared memory is not allowed.
@@ -138,6 +142,13 @@ pub enum Error {
 
 /// When to try again what found no room among messages under way: they come and go by the moment.
 const MEMORY_RETRY: Duration = Duration::from_millis(100);
+
+/// Work that was given away and did not come back: it panicked, or all ends.
+impl From<tokio::task::JoinError> for Error {
+    fn from(_: tokio::task::JoinError) -> Self {
+        Self::Internal
+    }
+}
 
 /// The result of anything that may fail for a reason the caller is told.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -199,9 +210,11 @@ impl Error {
             | Self::NotInRepository { .. } => Code::Internal,
             Self::NotApplicable { .. } => Code::FailedPrecondition,
             Self::QueueFull { .. } if dialect == Dialect::Inference => Code::Unavailable,
-            Self::QueueFull { .. } | Self::MessageTooLarge { .. } | Self::NoMemory { .. } => {
-                Code::ResourceExhausted
-            }
+            Self::QueueFull { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::TooManyParts { .. }
+            | Self::DecodedTooLarge { .. }
+            | Self::NoMemory { .. } => Code::ResourceExhausted,
             Self::DeadlineExceeded | Self::TooLate { .. } => Code::DeadlineExceeded,
             Self::Unimplemented { .. } => Code::Unimplemented,
             Self::Fault { .. } | Self::Internal => Code::Internal,
@@ -245,7 +258,9 @@ impl Error {
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::TooLate { .. } => "DEADLINE_TOO_SHORT",
             Self::Draining => "DRAINING",
-            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::MessageTooLarge { .. }
+            | Self::TooManyParts { .. }
+            | Self::DecodedTooLarge { .. } => "MESSAGE_TOO_LARGE",
             Self::NoMemory { .. } => "MEMORY_BUDGET",
             Self::SharedMemoryDisabled => "SHARED_MEMORY_DISABLED",
             Self::NoSharedMemory { .. } => "NO_SHARED_MEMORY",
@@ -428,6 +443,12 @@ impl Error {
             Self::MessageTooLarge { found, limit } => {
                 format!("expected a message of at most {limit} bytes, got {found}")
             }
+            Self::TooManyParts { found, limit } => format!(
+                "expected a message of at most {limit} parts (inputs, outputs, parameters and what they hold), got {found}"
+            ),
+            Self::DecodedTooLarge { found, limit } => format!(
+                "expected a message that takes at most {limit} bytes of memory, got one that takes {found}; send raw tensors, or fewer rows"
+            ),
             Self::NoMemory { limit } => format!(
                 "expected requests and answers under way to hold at most {limit} bytes together, and those of one connection half of it; try again later"
             ),

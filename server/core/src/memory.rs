@@ -3,6 +3,7 @@
 //! A message counts from its first byte to the last of its answer. While the client is the one who
 //! is waited for, to send the rest or to take the answer, time is counted as well.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -121,6 +122,34 @@ impl Held {
             return Err(Error::NoMemory { limit: memory.limit });
         }
         Ok(())
+    }
+
+    /// Holds so many more bytes for a message that has come whole. What no try would find room for
+    /// is told apart.
+    pub fn unfold(&mut self, bytes: usize) -> Result<()> {
+        let (found, limit) = (self.bytes + bytes, self.account.memory.share());
+        if found > limit {
+            return Err(Error::DecodedTooLarge { found, limit });
+        }
+        self.grow(bytes)
+    }
+
+    /// Begins to hold more for the same connection, of no bytes yet.
+    pub fn beside(&self) -> Self {
+        self.account.hold()
+    }
+
+    /// Gives so many of its bytes to another.
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let mut given = self.beside();
+        self.bytes -= bytes;
+        given.bytes = bytes;
+        given
+    }
+
+    /// Holds from now on what another of the same connection has held.
+    pub fn join(&mut self, mut other: Self) {
+        self.bytes += mem::take(&mut other.bytes);
     }
 
     /// From now on it is the client who is waited for.

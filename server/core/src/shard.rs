@@ -38,14 +38,15 @@ use crate::error::{Dialect, Error, Result};
 use crate::give_way::give_way;
 use crate::job::Answer;
 use crate::listen::Socket;
-use crate::memory::{Account, Memory};
+use crate::memory::{Account, Held, Memory};
+use crate::message::Content;
 use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
 use crate::model::Model;
 use crate::orders::Orders;
 use crate::regions::Regions;
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
-use crate::unary::{self, Call, Received, Refused, Room};
+use crate::unary::{self, Call, Refused, Room};
 
 /// Frames of this size are advertised, so that a tensor comes in few of them.
 const FRAME_BYTES: u32 = 1 << 20;
@@ -192,6 +193,8 @@ pub fn start(
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(give_way)
+            // For messages that are too much work for the loop, one after the other.
+            .max_blocking_threads(1)
             .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
@@ -425,19 +428,21 @@ impl Shard {
         }
     }
 
-    async fn hot(
+    async fn hot<M: Content>(
         self: Rc<Self>,
         account: Arc<Account>,
         head: Result<Call, Refused>,
         body: Incoming,
         pending: Pending,
         dialect: Dialect,
-        handle: impl AsyncFnOnce(&Self, Received, Call, &Trace) -> Result<BytesMut>,
+        handle: impl AsyncFnOnce(&Self, M, Call, &mut Held, &Trace) -> Result<BytesMut>,
     ) -> Reply {
         let arrived = head.as_ref().map_or_else(|_| Instant::now(), |call| call.arrived);
         self.busy_poll.request(arrived);
         let trace = Trace::default();
-        let handle = |message, call| handle(&self, message, call, &trace);
+        let handle = async |message: M, call: Call, held: &mut Held| {
+            handle(&self, message, call, held, &trace).await
+        };
         let room = Room { message: self.shared.message_limit, account: &account };
         let (mut response, outcome) = unary::answer(head, body, dialect, room, handle).await;
         self.count(&trace, outcome, arrived);
@@ -448,20 +453,18 @@ impl Shard {
     async fn cold(
         self: Rc<Self>,
         account: Arc<Account>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         pending: Pending,
     ) -> Reply {
-        let draining = self.life.clone();
-        request.extensions_mut().insert(account.clone());
         let dialect = Dialect::of(request.uri().path());
-        let request = request.map(|body| RequestBody::new(body, &account, draining, dialect));
+        let limit = self.shared.message_limit;
+        let (request, load) = RequestBody::of(request, &account, self.life.clone(), limit);
         let call = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
         let response = call.await.unwrap_or_else(|panic| {
             tracing::error!("a request {}", panic_text(&*panic));
             Ok(Error::Internal.status(dialect).into_http())
         });
-        let mut response = response?.map(|body| ReplyBody::tonic(body, account));
-        unary::say_too_large(response.headers_mut());
+        let mut response = response?.map(|body| ReplyBody::tonic(body, load));
         response.body_mut().pending = Some(pending);
         Ok(response)
     }

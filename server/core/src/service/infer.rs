@@ -12,6 +12,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use crate::check::{Checked, Given, check, names, unique};
 use crate::error::{Error, Result};
 use crate::job::{Answer, Data};
+use crate::memory::Held;
 use crate::model::{ModelSpec, TensorSpec};
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -22,7 +23,7 @@ use crate::service::parameters::{bad, wish, wrong_type};
 use crate::service::{classification, contents, shared_memory};
 use crate::shard::{Shard, Trace};
 use crate::tensor::{DType, Tensor};
-use crate::unary::{Call, PREFIX, Received};
+use crate::unary::{Call, PREFIX};
 
 /// The call's path.
 pub const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -74,11 +75,12 @@ static LAST: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// Answers a unary call.
 pub async fn answer(
     shard: &Shard,
-    message: Received,
+    request: ModelInferRequest,
     call: Call,
+    _: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked, wish) = prepare(shard, message.decode()?, call, trace)?;
+    let (pending, checked, wish) = prepare(shard, request, call, trace)?;
     let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &[0; PREFIX])
 }

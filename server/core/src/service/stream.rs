@@ -7,10 +7,11 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
+use crate::body::Load;
 use crate::error::{Dialect, Error};
-use crate::memory::{Account, Held};
+use crate::memory::Held;
 
 /// Requests of one stream that run at once; the next is read when one is answered.
 const AT_ONCE: usize = 1024;
@@ -29,9 +30,9 @@ where
     R: Stream<Item = Result<A, Status>> + Extend<F> + Unpin + Send + 'static,
 {
     let (answers, replies) = mpsc::channel(AT_ONCE);
-    let account = request.extensions().get::<Arc<Account>>().cloned();
-    let account = account.ok_or_else(|| Error::Internal.status(Dialect::Sigmax))?;
-    tokio::spawn(run(request.into_inner(), account, running, answers, answer));
+    let load = request.extensions().get::<Arc<Load>>().cloned();
+    let load = load.ok_or_else(|| Error::Internal.status(Dialect::Sigmax))?;
+    tokio::spawn(run(request.into_inner(), load, running, answers, answer));
     Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
 }
 
@@ -39,7 +40,7 @@ where
 /// is an error, or the client is gone.
 async fn run<Q, A, F, R>(
     mut requests: Streaming<Q>,
-    account: Arc<Account>,
+    load: Arc<Load>,
     mut running: R,
     answers: mpsc::Sender<Result<A, Status>>,
     answer: impl Fn(Q, Held) -> F,
@@ -51,18 +52,16 @@ async fn run<Q, A, F, R>(
     let mut end = None;
     while end.is_none() || at_once > 0 {
         // One runs whatever the others hold; more only where there is room for them.
-        let more = at_once == 0 || (at_once < AT_ONCE && account.has_room());
+        let more = at_once == 0 || (at_once < AT_ONCE && load.account().has_room());
         tokio::select! {
             request = requests.message(), if end.is_none() && more => {
                 match request {
                     Ok(Some(request)) => {
-                        let mut held = account.hold();
-                        held.resize(request.encoded_len());
-                        running.extend([answer(request, held)]);
+                        running.extend([answer(request, load.take())]);
                         at_once += 1;
                     }
                     Ok(None) => end = Some(Ok(())),
-                    Err(status) => end = Some(Err(too_large(status))),
+                    Err(status) => end = Some(Err(status)),
                 }
             }
             Some(result) = running.next() => {
@@ -77,13 +76,5 @@ async fn run<Q, A, F, R>(
     }
     if let Some(Err(status)) = end {
         let _ = answers.send(Err(status)).await;
-    }
-}
-
-/// tonic calls a message over the limit OUT_OF_RANGE; its text has both sizes.
-fn too_large(status: Status) -> Status {
-    match status.code() {
-        Code::OutOfRange => Status::new(Code::ResourceExhausted, status.message()),
-        _ => status,
     }
 }

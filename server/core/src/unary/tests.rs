@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use super::{PREFIX, Room, answer};
 use crate::body::ReplyBody;
 use crate::error::{Dialect, Error};
-use crate::memory::Memory;
+use crate::memory::{Held, Memory};
 
 const LIMIT: usize = 1000;
 
@@ -38,7 +38,7 @@ async fn call_with(
         request.headers_mut().append(*name, value.parse().expect("valid"));
     }
     let room = Room { message: LIMIT, account: &memory.account() };
-    let echo = |mut message: super::Received, _| async move {
+    let echo = async |mut message: super::Received, _, _: &mut Held| {
         if message.remaining() == 5 && message.chunk() == b"panic" {
             panic!("as asked");
         }
