@@ -76,13 +76,20 @@ fn shapes(descriptors: &FileDescriptorSet) -> Result<String, std::fmt::Error> {
             "pub static {name}: Shape = Shape {{ bytes: {bytes}, fields: &[{fields}] }};"
         )?;
     }
-    writeln!(code, "pub fn of_call(path: &str) -> Option<&'static Shape> {{ match path {{")?;
+    writeln!(code, "pub fn of_call(path: &str) -> Option<Kinds> {{ match path {{")?;
     for file in &descriptors.file {
         for service in &file.service {
             for method in &service.method {
                 let (package, service, name) = (file.package(), service.name(), method.name());
-                let input = constant(method.input_type());
-                writeln!(code, "\"/{package}.{service}/{name}\" => Some(&{input}),")?;
+                let message = constant(method.input_type());
+                let (asks, answers) = (method.client_streaming(), method.server_streaming());
+                writeln!(
+                    code,
+                    "\"/{package}.{service}/{name}\" => Some(Kinds {{ message: &{message}, \
+                     one_message: {}, stream: {} }}),",
+                    !asks,
+                    asks || answers
+                )?;
             }
         }
     }

@@ -15,13 +15,17 @@ use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use crate::error::{Dialect, Error, Result};
-use crate::memory::{Account, Held};
+use crate::memory::{Account, Held, OpenStream};
 use crate::message::{Encoding, Parcel, Received};
 use crate::shard::{Life, Pending};
 use crate::unary::{self, PREFIX};
 use crate::wire::{self, Shape};
 
-/// The longest message of a call to reflection or health, in bytes.
+/// What a call to tonic takes, whatever it says, in bytes.
+const CALL: usize = 32 << 10;
+/// What a message takes beside its content, in bytes: a request as it is run, an answer as it waits.
+pub const MESSAGE: usize = 2 << 10;
+/// The longest message of a call to reflection, in bytes.
 const FOREIGN: usize = 1 << 20;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -113,6 +117,9 @@ pub struct Load {
     account: Arc<Account>,
     /// Of its last message, until another takes it or the next has come.
     message: Mutex<Option<Held>>,
+    /// Of tonic's and HTTP/2's own.
+    _call: Held,
+    _stream: Option<OpenStream>,
 }
 
 impl Load {
@@ -142,6 +149,10 @@ pub struct RequestBody<B> {
     encoding: Encoding,
     shape: Option<&'static Shape>,
     limit: usize,
+    /// Its one message has not come yet.
+    is_waited_for: bool,
+    /// Why it is not taken at all.
+    refused: Option<Error>,
     /// What has come of messages that are not opened yet, and is held.
     received: Received,
     held: Held,
@@ -160,23 +171,33 @@ impl<B> RequestBody<B> {
         life: watch::Receiver<Life>,
         limit: usize,
     ) -> (Request<Self>, Arc<Load>) {
-        let load = Arc::new(Load { account: account.clone(), message: Mutex::default() });
+        let path = request.uri().path();
+        let (dialect, kinds) = (Dialect::of(path), wire::of_call(path));
+        let is_stream = kinds.is_none_or(|kinds| kinds.stream);
+        let (stream, refused) = match is_stream.then(|| account.open_stream()).transpose() {
+            Ok(stream) => (stream, None),
+            Err(error) => (None, Some(error)),
+        };
+        let (message, mut call) = (Mutex::default(), account.hold());
+        call.resize(CALL);
+        let load = Load { account: account.clone(), message, _call: call, _stream: stream };
+        let load = Arc::new(load);
         request.extensions_mut().insert(load.clone());
         // An encoding that is unknown is left to tonic, which refuses it.
         let encoding = unary::encoding(request.headers()).unwrap_or(Encoding::Identity);
         if encoding != Encoding::Identity {
             request.headers_mut().remove(unary::ENCODING);
         }
-        let path = request.uri().path();
-        let (dialect, shape) = (Dialect::of(path), wire::of_call(path));
         let request = request.map(|body| Self {
             body,
             life: WatchStream::new(life),
             dialect,
             encoding,
-            shape,
-            // Questions to the services that are not ours are short.
-            limit: if shape.is_some() { limit } else { limit.min(FOREIGN) },
+            shape: kinds.map(|kinds| kinds.message),
+            // Questions to a service that is not ours are short.
+            limit: if kinds.is_some() { limit } else { limit.min(FOREIGN) },
+            is_waited_for: kinds.is_some_and(|kinds| kinds.one_message),
+            refused,
             received: Received::default(),
             held: account.hold(),
             opening: None,
@@ -197,6 +218,7 @@ impl<B> RequestBody<B> {
         }
         let parcel = Parcel::new(self.received.split_to(size), self.encoding, self.limit)?;
         let mut held = self.held.split(size);
+        held.resize(size + MESSAGE);
         match parcel.open_here(self.shape, &mut held, Ok) {
             Ok(message) => self.hand_over(message?, held),
             Err(parcel) => {
@@ -208,6 +230,7 @@ impl<B> RequestBody<B> {
 
     /// Gives a message to tonic, which knows no other prefix than its own.
     fn hand_over(&mut self, message: Received, held: Held) {
+        self.is_waited_for = false;
         self.opened.push(unary::prefix(message.remaining()));
         self.opened.append(message);
         self.load.put(Some(held));
@@ -223,6 +246,9 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let refused = |body: &Self, error: Error| Some(Err(error.status(body.dialect).into()));
+        if let Some(error) = self.refused.take() {
+            return Poll::Ready(refused(self, error));
+        }
         loop {
             if let Some(frame) = self.opened.pop() {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
@@ -244,7 +270,7 @@ where
             let frame = match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    if self.received.has_remaining() {
+                    if self.received.has_remaining() || self.is_waited_for {
                         self.held.wait();
                     }
                     return Poll::Pending;
@@ -296,6 +322,9 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.refused.is_some() {
+            return false;
+        }
         let is_empty = !self.opened.has_remaining() && !self.received.has_remaining();
         is_empty && self.opening.is_none() && self.body.is_end_stream()
     }

@@ -96,6 +96,8 @@ pub enum Error {
     TooManyParts { found: usize, limit: usize },
     /// A message that would hold more than its connection may, once decoded.
     DecodedTooLarge { found: usize, limit: usize },
+    /// Too many streams on one connection.
+    TooManyStreams { limit: usize },
     /// Too many bytes of messages under way.
     NoMemory { limit: usize },
     /// Shared memory is not allowed.
@@ -116,6 +118,10 @@ pub enum Error {
     RegionOffset { region: String },
     /// A part that is not within its region, or no longer within its object.
     RegionRange { region: String },
+    /// Inputs in shared memory that are longer than a message may be.
+    SharedTooLarge { found: usize, limit: usize },
+    /// More regions than may be registered at once.
+    TooManyRegions { limit: usize },
     /// An output does not fit where it was asked to go.
     RegionTooSmall { output: String, found: usize, expected: usize },
     /// This build knows no GPU.
@@ -214,6 +220,9 @@ impl Error {
             | Self::MessageTooLarge { .. }
             | Self::TooManyParts { .. }
             | Self::DecodedTooLarge { .. }
+            | Self::TooManyStreams { .. }
+            | Self::SharedTooLarge { .. }
+            | Self::TooManyRegions { .. }
             | Self::NoMemory { .. } => Code::ResourceExhausted,
             Self::DeadlineExceeded | Self::TooLate { .. } => Code::DeadlineExceeded,
             Self::Unimplemented { .. } => Code::Unimplemented,
@@ -260,7 +269,10 @@ impl Error {
             Self::Draining => "DRAINING",
             Self::MessageTooLarge { .. }
             | Self::TooManyParts { .. }
+            | Self::SharedTooLarge { .. }
             | Self::DecodedTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::TooManyRegions { .. } => "TOO_MANY_REGIONS",
+            Self::TooManyStreams { .. } => "TOO_MANY_STREAMS",
             Self::NoMemory { .. } => "MEMORY_BUDGET",
             Self::SharedMemoryDisabled => "SHARED_MEMORY_DISABLED",
             Self::NoSharedMemory { .. } => "NO_SHARED_MEMORY",
@@ -447,7 +459,10 @@ impl Error {
                 "expected a message of at most {limit} parts (inputs, outputs, parameters and what they hold), got {found}"
             ),
             Self::DecodedTooLarge { found, limit } => format!(
-                "expected a message that takes at most {limit} bytes of memory, got one that takes {found}; send raw tensors, or fewer rows"
+                "expected a message that takes at most {limit} bytes of memory, got one that takes {found}; send fewer rows, or raw tensors"
+            ),
+            Self::TooManyStreams { limit } => format!(
+                "expected at most {limit} streams and watches at once on a connection; end some, or open another connection"
             ),
             Self::NoMemory { limit } => format!(
                 "expected requests and answers under way to hold at most {limit} bytes together, and those of one connection half of it; try again later"
@@ -487,6 +502,12 @@ impl Error {
             Self::RegionRange { region } => {
                 format!("Invalid offset + byte size for shared memory region: '{region}'")
             }
+            Self::SharedTooLarge { found, limit } => format!(
+                "expected inputs in shared memory to have at most {limit} bytes together, as a message may, got {found}; '--max-message-bytes' says how many"
+            ),
+            Self::TooManyRegions { limit } => format!(
+                "expected at most {limit} shared memory regions at once; unregister some"
+            ),
             Self::RegionTooSmall { output, found, expected } => format!(
                 "shared memory size specified with the request for output '{output}' ({found} bytes) should be at least {expected} bytes to hold the results"
             ),

@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 
 /// Ticks of an account in the longest time that its client may keep a message waiting.
 const TICKS: u32 = 4;
+/// Streams that a connection may have open, watches among them. Each holds memory though nothing is
+/// sent on it, and nothing ends it.
+const STREAMS: usize = 256;
 /// More than the ticks after which a wait is found out.
 const SLOTS: usize = 8;
 
@@ -37,6 +40,7 @@ impl Memory {
         Arc::new(Account {
             memory: self.clone(),
             used: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             now: AtomicU32::new(0),
             waits: Default::default(),
         })
@@ -68,6 +72,7 @@ impl Memory {
 pub struct Account {
     memory: Arc<Memory>,
     used: AtomicUsize,
+    streams: AtomicUsize,
     /// In ticks.
     now: AtomicU32,
     /// How many messages wait for the client, by the tick in which the wait began.
@@ -78,6 +83,15 @@ impl Account {
     /// Begins to hold a message, of no bytes yet.
     pub fn hold(self: &Arc<Self>) -> Held {
         Held { account: self.clone(), bytes: 0, slot: None }
+    }
+
+    /// Opens one more stream, where there may be one.
+    pub fn open_stream(self: &Arc<Self>) -> Result<OpenStream> {
+        let open = OpenStream(self.clone());
+        match self.streams.fetch_add(1, Relaxed) {
+            ..STREAMS => Ok(open),
+            _ => Err(Error::TooManyStreams { limit: STREAMS }),
+        }
     }
 
     /// Whether half of what it may hold is free still.
@@ -95,6 +109,16 @@ impl Account {
     pub fn tick(&self) -> bool {
         let now = self.now.fetch_add(1, Relaxed) + 1;
         now > TICKS && self.waits[slot(now - TICKS - 1)].load(Relaxed) > 0
+    }
+}
+
+/// A stream of a connection; dropped when it ends.
+#[derive(Debug)]
+pub struct OpenStream(Arc<Account>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
     }
 }
 

@@ -474,11 +474,12 @@ impl Shard {
         &self,
         request: Q,
         dialect: Dialect,
-        answer: impl AsyncFnOnce(&Self, Q, Call, &Trace) -> Result<BytesMut>,
+        mut held: Held,
+        answer: impl AsyncFnOnce(&Self, Q, Call, &mut Held, &Trace) -> Result<BytesMut>,
     ) -> Result<Bytes> {
         let call = Call::now();
         let trace = Trace::default();
-        let result = answer(self, request, call, &trace).await;
+        let result = answer(self, request, call, &mut held, &trace).await;
         let result = result.and_then(unary::within_limit);
         let failed = |error| Outcome::of(error, dialect);
         let outcome = result.as_ref().map_or_else(failed, |_| Outcome::OK);

@@ -30,6 +30,17 @@ pub struct Shape {
     fields: &'static [Kind],
 }
 
+/// What there is to know of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Kinds {
+    /// What it takes.
+    pub message: &'static Shape,
+    /// It takes one, and no stream of them.
+    pub one_message: bool,
+    /// It takes or answers a stream, and may be open for long.
+    pub stream: bool,
+}
+
 /// A kind of field.
 #[derive(Debug)]
 enum Kind {
@@ -48,7 +59,7 @@ enum Kind {
 
 #[allow(missing_docs, dead_code)]
 mod shapes {
-    use super::{Kind, Shape};
+    use super::{Kind, Kinds, Shape};
     include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 }
 
@@ -361,9 +372,11 @@ mod tests {
     #[test]
     fn the_message_of_every_call_is_known() {
         let path = "/inference.GRPCInferenceService/RepositoryModelLoad";
-        let shape = of_call(path).expect("one of ours");
-        assert_eq!(weight(shape, &[0x1a, 0, 0x1a, 0]).parts, 2);
-        assert!(of_call("/grpc.health.v1.Health/Watch").is_some());
+        let load = of_call(path).expect("one of ours");
+        assert_eq!(weight(load.message, &[0x1a, 0, 0x1a, 0]).parts, 2);
+        assert!(load.one_message && !load.stream);
+        let watch = of_call("/grpc.health.v1.Health/Watch").expect("one of ours");
+        assert!(watch.one_message && watch.stream);
         assert!(of_call("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").is_none());
     }
 }

@@ -53,6 +53,7 @@ pub async fn answer_one(
     shard: &Shard,
     request: ClassifyRequest,
     call: Call,
+    _: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
     let (served, options, checked) = prepare(shard, request, trace)?;
