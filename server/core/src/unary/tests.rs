@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 use super::{PREFIX, answer};
 use crate::error::{Dialect, Error};
-use crate::memory::Memory;
+use crate::memory::{Held, Memory};
 use crate::respond::ReplyBody;
 
 const LIMIT: usize = 1000;
@@ -38,7 +38,7 @@ async fn call_with(
         request.headers_mut().append(*name, value.parse().expect("valid"));
     }
     let held = memory.account().hold();
-    let echo = |mut message: super::Received, _| async move {
+    let echo = async |mut message: super::Received, _, _: &mut Held| {
         if message.remaining() == 5 && message.chunk() == b"panic" {
             panic!("as asked");
         }
