@@ -1,4 +1,4 @@
-//! The bodies of requests and replies.
+//! The bodies of requests to tonic.
 
 use std::mem;
 use std::pin::Pin;
@@ -6,23 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Request};
-use http_body::{Body, Frame, SizeHint};
+use http::Request;
+use http_body::{Body, Frame};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
-use tonic::Status;
 
 use crate::error::{Dialect, Error, Result};
 use crate::memory::{Account, Held, OpenStream};
 use crate::message::{Encoding, Parcel, Received};
-use crate::shard::{Life, Pending};
+use crate::shard::Life;
 use crate::unary::{self, PREFIX};
 use crate::wire::{self, Shape};
 
-/// What a call to tonic takes, whatever it says, in bytes.
-const CALL: usize = 32 << 10;
+/// What a call to tonic takes beside what every call does, in bytes.
+const CALL: usize = 28 << 10;
 /// What a message takes beside its content, in bytes: a request as it is run, an answer as it waits.
 pub const MESSAGE: usize = 2 << 10;
 /// What tonic copies in a turn of the loop, in bytes.
@@ -32,94 +31,13 @@ const FOREIGN: usize = 1 << 20;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A reply's body, and the proof that it is not sent yet.
-#[derive(Debug)]
-pub struct ReplyBody {
-    content: Content,
-    /// Held until the reply is handed over whole.
-    pub pending: Option<Pending>,
-}
-
-#[derive(Debug)]
-enum Content {
-    Empty,
-    Unary {
-        message: Option<Bytes>,
-        trailers: Option<HeaderMap>,
-    },
-    /// Its request holds its memory until it is answered.
-    Tonic(tonic::body::Body, Arc<Load>),
-}
-
-impl ReplyBody {
-    /// None at all: the headers say everything.
-    pub fn empty() -> Self {
-        Content::Empty.into()
-    }
-
-    /// One framed message and its trailers.
-    pub fn unary(message: Bytes, trailers: HeaderMap) -> Self {
-        Content::Unary { message: Some(message), trailers: Some(trailers) }.into()
-    }
-
-    /// Whatever tonic answers.
-    pub fn tonic(body: tonic::body::Body, load: Arc<Load>) -> Self {
-        Content::Tonic(body, load).into()
-    }
-}
-
-impl From<Content> for ReplyBody {
-    fn from(content: Content) -> Self {
-        Self { content, pending: None }
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match &mut self.content {
-            Content::Empty => Poll::Ready(None),
-            Content::Unary { message, trailers } => {
-                let data = message.take().map(Frame::data);
-                Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
-            }
-            Content::Tonic(body, load) => {
-                let frame = ready!(Pin::new(body).poll_frame(context));
-                let held = |data| load.account.hold().answer(data);
-                Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(held))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Unary { trailers, .. } => trailers.is_none(),
-            Content::Tonic(body, _) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Unary { .. } => SizeHint::default(),
-            Content::Tonic(body, _) => body.size_hint(),
-        }
-    }
-}
-
 /// What a call to tonic holds.
 #[derive(Debug)]
 pub struct Load {
     account: Arc<Account>,
     /// Of its last message, until another takes it or the next has come.
     message: Mutex<Option<Held>>,
-    /// Of tonic's and HTTP/2's own.
+    /// Of the call itself.
     _call: Held,
     _stream: Option<OpenStream>,
 }
@@ -168,10 +86,11 @@ pub struct RequestBody<B> {
 }
 
 impl<B> RequestBody<B> {
-    /// A request to tonic, and what it holds until it is answered.
+    /// A request to tonic, and what it holds until it is answered: `call`, and more.
     pub fn of(
         mut request: Request<B>,
         account: &Arc<Account>,
+        mut call: Held,
         life: watch::Receiver<Life>,
         limit: usize,
     ) -> (Request<Self>, Arc<Load>) {
@@ -182,8 +101,8 @@ impl<B> RequestBody<B> {
             Ok(stream) => (stream, None),
             Err(error) => (None, Some(error)),
         };
-        let (message, mut call) = (Mutex::default(), account.hold());
-        call.resize(CALL);
+        let message = Mutex::default();
+        call.resize(call.bytes() + CALL);
         let load = Load { account: account.clone(), message, _call: call, _stream: stream };
         let load = Arc::new(load);
         request.extensions_mut().insert(load.clone());

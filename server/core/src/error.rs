@@ -92,6 +92,8 @@ pub enum Error {
     Draining,
     /// A message over the limit.
     MessageTooLarge { found: usize, limit: usize },
+    /// More metadata than the limit.
+    MetadataTooLarge { found: usize, limit: usize },
     /// A message with more embedded messages than any model takes.
     TooManyParts { found: usize, limit: usize },
     /// A message that would hold more than its connection may, once decoded.
@@ -218,6 +220,7 @@ impl Error {
             Self::QueueFull { .. } if dialect == Dialect::Inference => Code::Unavailable,
             Self::QueueFull { .. }
             | Self::MessageTooLarge { .. }
+            | Self::MetadataTooLarge { .. }
             | Self::TooManyParts { .. }
             | Self::DecodedTooLarge { .. }
             | Self::TooManyStreams { .. }
@@ -267,6 +270,7 @@ impl Error {
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::TooLate { .. } => "DEADLINE_TOO_SHORT",
             Self::Draining => "DRAINING",
+            Self::MetadataTooLarge { .. } => "METADATA_TOO_LARGE",
             Self::MessageTooLarge { .. }
             | Self::TooManyParts { .. }
             | Self::SharedTooLarge { .. }
@@ -452,6 +456,9 @@ impl Error {
                 "an answer is expected to take {expected:?}, the deadline leaves {left:?}: not run"
             ),
             Self::Draining => "the server is shutting down and takes no new requests".into(),
+            Self::MetadataTooLarge { found, limit } => {
+                format!("metadata: expected at most {limit} bytes, got {found}")
+            }
             Self::MessageTooLarge { found, limit } => {
                 format!("expected a message of at most {limit} bytes, got {found}")
             }

@@ -4,7 +4,6 @@
 
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,11 +13,11 @@ use http_body_util::BodyExt;
 use tonic::Code;
 
 use crate::batch::panic_text;
-use crate::body::ReplyBody;
 use crate::error::{Dialect, Error, Result};
-use crate::memory::{Account, Held};
+use crate::memory::Held;
 use crate::message::{Content, Encoding, Parcel, Received};
 use crate::metrics::{Outcome, Refusal};
+use crate::respond::ReplyBody;
 
 /// Compressed flag and length, before every message.
 pub const PREFIX: usize = 5;
@@ -80,6 +79,11 @@ pub fn head<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> 
     Ok(Call { arrived, deadline, encoding })
 }
 
+/// How much metadata there is, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
+pub fn metadata_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
 /// The header `grpc-encoding`.
 pub fn encoding(headers: &HeaderMap) -> Result<Encoding> {
     match headers.get(&ENCODING).map(HeaderValue::as_bytes) {
@@ -94,24 +98,16 @@ pub fn encoding(headers: &HeaderMap) -> Result<Encoding> {
     }
 }
 
-/// What a call's messages may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct Room<'a> {
-    /// The longest message, in bytes.
-    pub message: usize,
-    /// What the connection holds.
-    pub account: &'a Arc<Account>,
-}
-
 /// Answers one call: reads its one message, has it handled, and frames the reply, which the
-/// handler leaves `PREFIX` bytes for. What the handler allocates by the message's word counts as
-/// held, too. Never fails: every failure is an answer. Also says how it
-/// went, for the metrics.
+/// handler leaves `PREFIX` bytes for. The message is of at most `limit` bytes; `held` counts what
+/// the call holds until its answer has left, with what the handler allocates by the message's word.
+/// Never fails: every failure is an answer. Also says how it went, for the metrics.
 pub async fn answer<B, M, H>(
     head: Result<Call, Refused>,
     body: B,
     dialect: Dialect,
-    room: Room<'_>,
+    limit: usize,
+    mut held: Held,
     handle: H,
 ) -> (Response<ReplyBody>, Outcome)
 where
@@ -119,16 +115,15 @@ where
     M: Content,
     H: AsyncFnOnce(M, Call, &mut Held) -> Result<BytesMut>,
 {
-    let mut held = room.account.hold();
     let result = match head {
         Err(Refused::NotGrpc) => {
-            let mut response = Response::new(ReplyBody::empty());
+            let mut response = Response::new(ReplyBody::Empty);
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return (response, Outcome { code: Code::Unknown, refusal: None });
         }
         Err(Refused::Call(error)) => Err(*error),
         // A panic ends this call alone.
-        Ok(call) => AssertUnwindSafe(work(call, body, room.message, &mut held, handle))
+        Ok(call) => AssertUnwindSafe(work(call, body, limit, &mut held, handle))
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| {
@@ -285,14 +280,14 @@ pub fn prefix(length: usize) -> Bytes {
 fn succeeded(message: Bytes) -> Response<ReplyBody> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let mut response = Response::new(ReplyBody::unary(message, trailers));
+    let mut response = Response::new(ReplyBody::Unary { message, trailers });
     response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
     response
 }
 
 /// Trailers only: one block of headers, and no body.
-fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::empty());
+pub fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Empty);
     *response.headers_mut() = match Refusal::of(error) {
         Some(_) => refused_head(error, dialect),
         None => failed_head(error, dialect),
