@@ -317,19 +317,20 @@ where
     tokio::select! {
         biased;
         result = calls.run(to_its_end) => Ok(result?),
-        () = stalled(&account) => {
-            shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
+        () = stalled(&shard, &account) => {
             let patience = shard.shared.memory.patience();
             Err(format!("its client kept a message waiting for over {patience:?}").into())
         }
     }
 }
 
-/// Waits until a client has kept a message waiting for too long.
-async fn stalled(account: &Account) {
+/// Waits until a client has kept a message waiting for too long, and counts that: before the
+/// connection is closed, so that whoever sees it closed sees it counted.
+async fn stalled(shard: &Shard, account: &Account) {
     while !account.tick() {
         tokio::time::sleep(account.tick_time()).await;
     }
+    shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
 }
 
 /// Counts a connection down when it is dropped.

@@ -114,7 +114,7 @@ fn prepare(
     };
     match checked(shard, &served.model.spec, request) {
         Ok((outputs, checked, wish)) => {
-            let wish = Wish { arrived: Some(call.arrived), deadline: call.deadline, ..wish };
+            let wish = Wish { ready: Some(call.ready), deadline: call.deadline, ..wish };
             Ok((Pending { served, outputs, id }, checked, wish))
         }
         Err(error) => Err(error.of_request(id)),

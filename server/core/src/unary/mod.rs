@@ -41,6 +41,9 @@ const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encodin
 pub struct Call {
     /// When its headers came.
     pub arrived: Instant,
+    /// Since when only the server was waited for: `arrived`, and later by the time for which the
+    /// client kept the rest of its message back.
+    pub ready: Instant,
     /// By the header `grpc-timeout`.
     pub deadline: Option<Instant>,
     /// By the header `grpc-encoding`.
@@ -50,7 +53,8 @@ pub struct Call {
 impl Call {
     /// One of a stream.
     pub fn now() -> Self {
-        Self { arrived: Instant::now(), deadline: None, encoding: Encoding::Identity }
+        let now = Instant::now();
+        Self { arrived: now, ready: now, deadline: None, encoding: Encoding::Identity }
     }
 }
 
@@ -102,7 +106,7 @@ pub fn head<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> 
     };
     let timeout = timeout(headers)?;
     let deadline = timeout.and_then(|timeout| arrived.checked_add(timeout));
-    Ok(Call { arrived, deadline, encoding })
+    Ok(Call { arrived, ready: arrived, deadline, encoding })
 }
 
 /// What a call's messages may hold.
@@ -153,7 +157,7 @@ where
 }
 
 async fn work<B, H, F>(
-    call: Call,
+    mut call: Call,
     body: B,
     limit: usize,
     held: &mut Held,
@@ -165,13 +169,14 @@ where
     F: Future<Output = Result<BytesMut>>,
 {
     let read = read(body, call.encoding, limit, held);
-    let message = match call.deadline {
+    let (message, kept_back) = match call.deadline {
         // Makes a timer only where the message is not there yet.
         Some(deadline) => tokio::time::timeout_at(deadline.into(), read)
             .await
             .unwrap_or(Err(Error::DeadlineExceeded))?,
         None => read.await?,
     };
+    call.ready += kept_back;
     held.go_on();
     handle(message, call).await
 }
@@ -212,21 +217,30 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
     }))
 }
 
-/// Reads the call's one message. Its memory grows with the bytes that came, never with the length
-/// announced.
-async fn read<B>(mut body: B, encoding: Encoding, limit: usize, held: &mut Held) -> Result<Received>
+/// Reads the call's one message, and tells for how long it had to wait for the rest of it. Its memory
+/// grows with the bytes that came, never with the length announced.
+async fn read<B>(
+    mut body: B,
+    encoding: Encoding,
+    limit: usize,
+    held: &mut Held,
+) -> Result<(Received, Duration)>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let mut received = Received::default();
     let mut compressed = false;
     let mut whole = None;
+    let mut kept_back = Duration::ZERO;
     loop {
         let frame = match body.frame().now_or_never() {
             Some(frame) => frame,
             None => {
                 held.wait();
-                body.frame().await
+                let since = Instant::now();
+                let frame = body.frame().await;
+                kept_back += since.elapsed();
+                frame
             }
         };
         let Some(frame) = frame else { break };
@@ -255,11 +269,11 @@ where
         Some(whole) if received.remaining() == whole => {
             received.advance(PREFIX);
             if !compressed {
-                return Ok(received);
+                return Ok((received, kept_back));
             }
             let message = received.decompressed(encoding, limit)?;
             held.grow(message.remaining())?;
-            Ok(message)
+            Ok((message, kept_back))
         }
         Some(whole) => Err(Error::Malformed {
             detail: format!(
