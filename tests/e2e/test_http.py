@@ -50,6 +50,7 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
         ("sigmax_connections", "counter"),
         ("sigmax_connections_refused", "counter"),
         ("sigmax_connections_stalled", "counter"),
+        ("sigmax_log_lines_dropped", "counter"),
         ("sigmax_message_bytes", "gauge"),
         ("sigmax_message_bytes_limit", "gauge"),
         ("sigmax_queued_rows", "gauge"),

@@ -42,6 +42,8 @@ pub struct Control {
     pub shards: Vec<Handle>,
     /// Open connections at once over all shards.
     pub max_connections: usize,
+    /// Open connections at once of the HTTP port.
+    pub http_connections: usize,
     /// How far the end has come.
     pub life: watch::Receiver<Life>,
 }

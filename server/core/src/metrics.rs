@@ -11,6 +11,7 @@ use tonic::Code;
 use crate::depth::Depth;
 use crate::error::{Dialect, Error};
 use crate::job::{Answer, Timings};
+use crate::log;
 use crate::memory::Memory;
 
 /// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
@@ -416,6 +417,8 @@ impl Metrics {
         let refused = self.connections_refused.load(Relaxed);
         let help = "Connections refused for being too many.";
         single("sigmax_connections_refused_total", "counter", help, refused);
+        let help = "Lines of the log that nobody took, or that could not be written.";
+        single("sigmax_log_lines_dropped_total", "counter", help, log::STDERR.dropped());
         let stalled = self.connections_stalled.load(Relaxed);
         let help = "Connections cut off because their clients kept a message waiting.";
         single("sigmax_connections_stalled_total", "counter", help, stalled);

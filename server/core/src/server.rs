@@ -15,11 +15,13 @@ use tokio::sync::watch;
 use crate::batch::Runner;
 use crate::catalog::{Catalog, State};
 use crate::depth::Depth;
+use crate::descriptors::Shares;
 use crate::ender::Ender;
 use crate::engine::Source;
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine_thread::EngineThread;
 use crate::golden::Sample;
+use crate::http;
 use crate::lane::{Crew, Lane, Lanes, PATIENCE, PAUSES};
 use crate::listen::{self, Control};
 use crate::listeners::{self, Listeners, UnixSocket};
@@ -64,6 +66,8 @@ pub struct ServerConfig {
     pub model_control: bool,
     /// Models may come with a request.
     pub allow_model_upload: bool,
+    /// Clients may change what is logged.
+    pub log_settings: bool,
     /// Open connections at once.
     pub max_connections: usize,
     /// What all messages and answers may hold together, in bytes; the longest message is half of it.
@@ -97,6 +101,7 @@ impl Default for ServerConfig {
             shared_memory: false,
             model_control: false,
             allow_model_upload: false,
+            log_settings: false,
             max_connections: 4096,
             memory_budget: 1 << 30,
             stall_time: Duration::from_secs(60),
@@ -141,6 +146,7 @@ impl Server {
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
             regions: Regions::new(config.shared_memory),
+            log_settings: config.log_settings,
             // Room for one message of any legal size, at least.
             message_limit: config.max_message_bytes.min(memory.share() - unary::PREFIX),
             memory,
@@ -179,10 +185,12 @@ impl Server {
             self.shards.push(handle);
             threads.push(thread);
         }
+        let room = Shares::new(config.max_connections, http::CONNECTIONS);
         let control = Control {
             shared: self.shared.clone(),
             shards: self.shards.clone(),
-            max_connections: config.max_connections,
+            max_connections: room.grpc,
+            http_connections: room.http,
             life: self.life.subscribe(),
         };
         threads.push(listen::start(control, listeners)?);
