@@ -5,6 +5,9 @@ use std::fs;
 /// For what opens files beside connections: models that are loaded, drivers of GPUs.
 const OTHERS: usize = 64;
 
+/// Of an event loop.
+const OF_A_LOOP: usize = 4;
+
 /// What the limit of open files leaves to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
@@ -15,16 +18,17 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// As many as are wanted, or as fit; what does not fit is said.
-    pub fn new(grpc: usize, http: usize) -> Self {
+    /// As many as are wanted, or as fit beside what is open and what the event loops open; what
+    /// does not fit is said.
+    pub fn new(shards: usize, grpc: usize, http: usize) -> Self {
         let limit = raise();
-        // What is open already stays open. Where nobody can tell, the limit is hoped to suffice.
-        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        // Where nobody can tell what is open, the limit is hoped to suffice.
+        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) + shards * OF_A_LOOP;
         let shares = Self::of(limit.saturating_sub(open), grpc, http);
         if shares.grpc < grpc {
             tracing::warn!(
                 "--max-connections, which is {grpc}, is lowered to {}: the process may have \
-                 {limit} files open (ulimit -n), has {open}, and keeps some for models and HTTP",
+                 {limit} files open (ulimit -n), needs {open} at once, and some for models and HTTP",
                 shares.grpc
             );
         }

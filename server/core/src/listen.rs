@@ -1,37 +1,30 @@
 //! The control thread: accepts connections and hands each to a shard.
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc as blocking;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
+use crate::connections::Place;
 use crate::http;
 use crate::listeners::{Listeners, UnixSocket};
+use crate::seldom::Seldom;
 use crate::shard::{Handle, Life, Shared};
+use crate::socket::Socket;
 
 /// How long a connection is silent before its client is looked for, who may have vanished.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long to wait when the process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// A connection as it was accepted, to be given to any thread.
-#[derive(Debug)]
-pub enum Socket {
-    /// From anywhere.
-    Tcp(TcpStream),
-    /// From this machine.
-    Unix(UnixStream),
-}
 
 /// What the control thread works on.
 #[derive(Debug)]
@@ -40,8 +33,6 @@ pub struct Control {
     pub shared: Arc<Shared>,
     /// Those that take connections.
     pub shards: Vec<Handle>,
-    /// Open connections at once over all shards.
-    pub max_connections: usize,
     /// Open connections at once of the HTTP port.
     pub http_connections: usize,
     /// How far the end has come.
@@ -92,8 +83,9 @@ fn accept_all(
     }
     let next = async move || {
         let stream = grpc.accept().await?.0;
-        stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        // They fail only where the client has gone already.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
         Ok(Socket::Tcp(stream.into_std()?))
     };
     spawn_local(accept(control.clone(), next));
@@ -104,15 +96,18 @@ fn accept_all(
 /// Hands each connection to the shard with the fewest, until the server drains.
 async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>) {
     let mut life = control.life.clone();
+    let (refused, failed) = (Seldom::default(), Seldom::default());
     loop {
         let socket = tokio::select! {
             accepted = next() => accepted,
             _ = life.wait_for(|life| *life != Life::Serving) => return,
         };
         match socket {
-            Ok(socket) => control.place(socket),
+            Ok(socket) => control.place(socket, &refused),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if let Some(times) = failed.happens(Instant::now()) {
+                    tracing::warn!(%error, times, "connections could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -120,22 +115,29 @@ async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>
 }
 
 impl Control {
-    fn place(&self, socket: Socket) {
-        let metrics = &self.shared.metrics;
-        let open: usize = self.shards.iter().map(Handle::connections).sum();
-        let Some(shard) = self.shards.iter().min_by_key(|shard| shard.connections()) else {
-            return;
+    fn place(&self, socket: Socket, refused: &Seldom) {
+        let Shared { metrics, connections, .. } = &*self.shared;
+        let open = match connections.open() {
+            Place::Free(open) => open,
+            Place::OfIdle(open) => {
+                metrics.connections_evicted.fetch_add(1, Relaxed);
+                open
+            }
+            Place::None => {
+                metrics.connections_refused.fetch_add(1, Relaxed);
+                if let Some(times) = refused.happens(Instant::now()) {
+                    let limit = connections.limit();
+                    tracing::warn!(
+                        times,
+                        "connections are refused: {limit} are open and have calls"
+                    );
+                }
+                return;
+            }
         };
-        if open >= self.max_connections {
-            metrics.connections_refused.fetch_add(1, Relaxed);
-            tracing::warn!(
-                open,
-                "a connection is refused: expected at most {}",
-                self.max_connections
-            );
-            return;
-        }
         metrics.connections.fetch_add(1, Relaxed);
-        shard.connect(socket);
+        if let Some(shard) = self.shards.iter().min_by_key(|shard| shard.connections()) {
+            shard.connect(socket, open);
+        }
     }
 }

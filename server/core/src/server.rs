@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::batch::Runner;
 use crate::catalog::{Catalog, State};
+use crate::connections::Connections;
 use crate::depth::Depth;
 use crate::descriptors::Shares;
 use crate::ender::Ender;
@@ -70,6 +71,10 @@ pub struct ServerConfig {
     pub log_settings: bool,
     /// Open connections at once.
     pub max_connections: usize,
+    /// The longest that a client may take to begin to speak HTTP/2.
+    pub handshake_time: Duration,
+    /// The most metadata of a call, in bytes as HTTP/2 counts them.
+    pub max_metadata_bytes: usize,
     /// What all messages and answers may hold together, in bytes; the longest message is half of it.
     pub memory_budget: usize,
     /// The longest that a client may keep a message half sent or an answer untaken.
@@ -103,6 +108,8 @@ impl Default for ServerConfig {
             allow_model_upload: false,
             log_settings: false,
             max_connections: 4096,
+            handshake_time: Duration::from_secs(10),
+            max_metadata_bytes: 64 << 10,
             memory_budget: 1 << 30,
             stall_time: Duration::from_secs(60),
             busy_poll: Duration::ZERO,
@@ -139,12 +146,16 @@ impl Server {
         let http = listeners::bind(&config.host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+        let room = Shares::new(config.shards, config.max_connections, http::CONNECTIONS);
         let memory = Memory::new(config.memory_budget, config.stall_time);
         let (orders, inbox) = Orders::new(config.allow_model_upload);
         let shared = Arc::new(Shared {
             orders: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
+            connections: Connections::new(room.grpc),
+            handshake_time: config.handshake_time,
+            metadata_limit: config.max_metadata_bytes,
             regions: Regions::new(config.shared_memory),
             log_settings: config.log_settings,
             // Room for one message of any legal size, at least.
@@ -168,29 +179,29 @@ impl Server {
             grpc_address,
             http_address,
         };
-        server.start_threads(&config, end, Listeners { grpc, unix, http })?;
+        let listeners = Listeners { grpc, unix, http };
+        server.start_threads(config.shards, room.http, end, listeners)?;
         Ok(server)
     }
 
     fn start_threads(
         &mut self,
-        config: &ServerConfig,
+        shards: usize,
+        http_connections: usize,
         end: blocking::Sender<Infallible>,
         listeners: Listeners,
     ) -> io::Result<()> {
         let mut threads = Vec::new();
-        for number in 0..config.shards {
+        for number in 0..shards {
             let life = self.life.subscribe();
             let (handle, thread) = shard::start(number, self.shared.clone(), life, end.clone())?;
             self.shards.push(handle);
             threads.push(thread);
         }
-        let room = Shares::new(config.max_connections, http::CONNECTIONS);
         let control = Control {
             shared: self.shared.clone(),
             shards: self.shards.clone(),
-            max_connections: room.grpc,
-            http_connections: room.http,
+            http_connections,
             life: self.life.subscribe(),
         };
         threads.push(listen::start(control, listeners)?);
