@@ -17,9 +17,9 @@
 //! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`]
 //! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`]
 //! reads Triton's files, [`regions`] are memory that clients share, [`listeners`] are what they
-//! connect to, [`http`] answers operators, [`error`] names what can go wrong, [`orders`] are what
-//! clients have the control plane do, [`log`] is what is logged, and [`server`] is what the control
-//! plane holds.
+//! connect to, [`http`] answers operators, [`descriptors`] says how many of them fit, [`error`]
+//! names what can go wrong, [`orders`] are what clients have the control plane do, [`log`] is what
+//! is logged and how it is written, and [`server`] is what the control plane holds.
 
 mod authority;
 mod batch;
@@ -32,6 +32,7 @@ pub mod config;
 mod connection;
 mod connections;
 mod depth;
+mod descriptors;
 mod ender;
 pub mod engine;
 mod engine_thread;
@@ -57,7 +58,6 @@ pub mod proto;
 mod queue;
 mod regions;
 mod respond;
-mod seldom;
 mod served;
 pub mod server;
 mod service;
