@@ -16,7 +16,7 @@
 //! [`maker`] makes its engines, each on its [`engine_thread`], which the [`ender`] ends, [`warmup`]
 //! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`]
 //! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`]
-//! reads Triton's files, [`regions`] are memory that clients share, [`error`] names what can go
+//! reads Triton's files, [`file`] any other, [`regions`] are memory that clients share, [`error`] names what can go
 //! wrong, [`orders`] are what clients have the control plane do, [`log`] is what is logged, and
 //! [`server`] is what the control plane holds.
 
@@ -32,6 +32,7 @@ mod ender;
 pub mod engine;
 mod engine_thread;
 mod error;
+pub mod file;
 pub mod give_way;
 pub mod golden;
 mod job;

@@ -69,7 +69,7 @@ mod _native {
     #[pymodule_export]
     use super::model::{
         OpenedModel, Report, TensorInfo, Timed, load_runtime, open_content, open_model, providers,
-        try_device,
+        read_file, try_device,
     };
     #[pymodule_export]
     use super::order::PyOrder;

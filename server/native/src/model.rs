@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use sigmax_core::engine::Source;
 use sigmax_core::engine::device::Device;
 use sigmax_core::engine::onnx::{self, OnnxFile};
+use sigmax_core::file;
 use sigmax_core::model::{self, TensorSpec};
 
 use crate::native_error;
@@ -31,10 +33,25 @@ pub(crate) fn try_device(py: Python<'_>, device: &str) -> PyResult<()> {
     py.detach(|| onnx::try_device(device)).map_err(native_error)
 }
 
+/// Read a file; an error says why, and does not name it.
+#[pyfunction]
+pub(crate) fn read_file<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    most_bytes: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = py.detach(|| file::read(&path, most_bytes)).map_err(native_error)?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
 /// Open an ONNX file; an error names the file and the reason.
 #[pyfunction]
-pub(crate) fn open_model(py: Python<'_>, path: PathBuf) -> PyResult<OpenedModel> {
-    let file = py.detach(|| OnnxFile::open(&path)).map_err(native_error)?;
+pub(crate) fn open_model(
+    py: Python<'_>,
+    path: PathBuf,
+    most_bytes: u64,
+) -> PyResult<OpenedModel> {
+    let file = py.detach(|| OnnxFile::open(&path, most_bytes)).map_err(native_error)?;
     Ok(opened(path.to_string_lossy().into(), file))
 }
 

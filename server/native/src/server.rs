@@ -64,6 +64,10 @@ impl Server {
         py.detach(|| self.0.fail(name, version, reason));
     }
 
+    fn forget(&self, py: Python<'_>, name: &str, version: u64) {
+        py.detach(|| self.0.forget(name, version));
+    }
+
     fn next_order(&self, py: Python<'_>) -> Option<PyOrder> {
         py.detach(|| self.0.next_order()).map(PyOrder::from)
     }

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 
 from sigmax_server import model_config
 from sigmax_server.repository import Found
+from sigmax_server.text import plain
 
 
 def say(text: str) -> None:
-    """Say a line."""
-    print(f"sigmax serve: {text}", file=sys.stderr, flush=True)
+    """Say a line; what it quotes can make it no other."""
+    print(f"sigmax serve: {plain(text)}", file=sys.stderr, flush=True)
 
 
 def warn_of_unused(models: Iterable[Found]) -> None:

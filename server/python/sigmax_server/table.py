@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sigmax_server.text import plain
+
 
 @dataclass(frozen=True)
 class Served:
@@ -39,12 +41,14 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
         for outcome in outcomes
         if isinstance(outcome, Failed)
     ]
+    # What comes from files is printed so that no line is anybody's but ours.
+    served, failed = ([tuple(map(plain, row)) for row in rows] for rows in (served, failed))
     # A reason may be long, and runs over the columns to its right.
     aligned = [_HEADER, *served, *((*row[:2], *[""] * len(_HEADER[2:])) for row in failed)]
     widths = [max(map(len, column)) for column in zip(*aligned, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)) for row in (_HEADER, *served, *failed))
     notes = (
-        f"{each.name}: {note}"
+        plain(f"{each.name}: {note}")
         for each in outcomes
         if isinstance(each, Served)
         for note in each.notes
