@@ -49,6 +49,8 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
         ("sigmax_open_connections", "gauge"),
         ("sigmax_connections", "counter"),
         ("sigmax_connections_refused", "counter"),
+        ("sigmax_connections_evicted", "counter"),
+        ("sigmax_handshakes_late", "counter"),
         ("sigmax_connections_stalled", "counter"),
         ("sigmax_message_bytes", "gauge"),
         ("sigmax_message_bytes_limit", "gauge"),

@@ -16,9 +16,10 @@
 //! [`maker`] makes its engines, each on its [`engine_thread`], which the [`ender`] ends, [`warmup`]
 //! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`]
 //! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`]
-//! reads Triton's files, [`file`] any other, [`regions`] are memory that clients share, [`error`] names what can go
-//! wrong, [`orders`] are what clients have the control plane do, [`log`] is what is logged, and
-//! [`server`] is what the control plane holds.
+//! reads Triton's files, [`file`] all others, [`regions`] are memory that clients share, [`listeners`]
+//! are what they connect to, [`http`] answers operators, [`error`] names what can go wrong,
+//! [`orders`] are what clients have the control plane do, [`log`] is what is logged, and [`server`]
+//! is what the control plane holds.
 
 mod batch;
 mod body;
@@ -27,6 +28,8 @@ mod calls;
 mod catalog;
 mod check;
 pub mod config;
+mod connection;
+mod connections;
 mod depth;
 mod ender;
 pub mod engine;
@@ -35,12 +38,16 @@ mod error;
 pub mod file;
 pub mod give_way;
 pub mod golden;
+mod http;
+mod incoming;
 mod job;
 mod lane;
 mod listen;
+mod listeners;
 pub mod log;
 mod maker;
 mod memory;
+mod message;
 mod metrics;
 pub mod model;
 pub mod orders;
@@ -49,11 +56,15 @@ mod placement;
 pub mod proto;
 mod queue;
 mod regions;
+mod respond;
+mod seldom;
 mod served;
 pub mod server;
 mod service;
 mod shard;
+mod socket;
 mod strings;
 pub mod tensor;
 mod unary;
 pub mod warmup;
+mod wire;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::batch::Runner;
 use crate::catalog::{Catalog, State};
+use crate::connections::Connections;
 use crate::depth::Depth;
 use crate::ender::Ender;
 use crate::engine::Source;
@@ -21,7 +22,8 @@ use crate::engine::device::{Device, GpuOptions};
 use crate::engine_thread::EngineThread;
 use crate::golden::Sample;
 use crate::lane::{Crew, Lane, Lanes, PATIENCE, PAUSES};
-use crate::listen::{self, Control, Listeners, UnixSocket};
+use crate::listen::{self, Control};
+use crate::listeners::{self, Listeners, UnixSocket};
 use crate::maker::Maker;
 use crate::memory::Memory;
 use crate::metrics::{LaneMetrics, Metrics, Shown};
@@ -65,6 +67,10 @@ pub struct ServerConfig {
     pub allow_model_upload: bool,
     /// Open connections at once.
     pub max_connections: usize,
+    /// The longest that a client may take to begin to speak HTTP/2.
+    pub handshake_time: Duration,
+    /// The most metadata of a call, in bytes as HTTP/2 counts them.
+    pub max_metadata_bytes: usize,
     /// What all messages and answers may hold together, in bytes; the longest message is half of it.
     pub memory_budget: usize,
     /// The longest that a client may keep a message half sent or an answer untaken.
@@ -97,6 +103,8 @@ impl Default for ServerConfig {
             model_control: false,
             allow_model_upload: false,
             max_connections: 4096,
+            handshake_time: Duration::from_secs(10),
+            max_metadata_bytes: 64 << 10,
             memory_budget: 1 << 30,
             stall_time: Duration::from_secs(60),
             busy_poll: Duration::ZERO,
@@ -129,8 +137,8 @@ pub struct Server {
 impl Server {
     /// Binds both ports and starts the threads; there is no model yet, and it is not ready.
     pub fn start(config: ServerConfig) -> io::Result<Self> {
-        let grpc = listen::bind(&config.host, config.grpc_port)?;
-        let http = listen::bind(&config.host, config.http_port)?;
+        let grpc = listeners::bind(&config.host, config.grpc_port)?;
+        let http = listeners::bind(&config.host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
         let memory = Memory::new(config.memory_budget, config.stall_time);
@@ -139,6 +147,9 @@ impl Server {
             orders: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
+            connections: Connections::new(config.max_connections),
+            handshake_time: config.handshake_time,
+            metadata_limit: config.max_metadata_bytes,
             regions: Regions::new(config.shared_memory),
             // Room for one message of any legal size, at least.
             message_limit: config.max_message_bytes.min(memory.share() - unary::PREFIX),
@@ -181,7 +192,6 @@ impl Server {
         let control = Control {
             shared: self.shared.clone(),
             shards: self.shards.clone(),
-            max_connections: config.max_connections,
             life: self.life.subscribe(),
         };
         threads.push(listen::start(control, listeners)?);

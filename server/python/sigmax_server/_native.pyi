@@ -125,7 +125,8 @@ class Server:
 
         `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
         (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
-        max_connections: int, shared_memory: bool, model_control: str, allow_model_upload: bool,
+        max_connections: int, handshake_seconds: float, max_metadata_bytes: int,
+        shared_memory: bool, model_control: str, allow_model_upload: bool,
         gpu_memory_limit: int (bytes of one engine's arena on a GPU; 0: no limit), tf32: bool,
         server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.

@@ -151,6 +151,14 @@ _SECONDS = Kind(
 )
 
 
+_OVER_ZERO_SECONDS = Kind(
+    "SECONDS",
+    "a finite number of seconds over 0",
+    float,
+    lambda value: math.isfinite(value) and value > 0,
+)
+
+
 def _says(kind: Kind, meaning: str, unit: str = "", default: str = "") -> Mapping[str, object]:
     return {"kind": kind, "meaning": meaning, "unit": unit, "default": default}
 
@@ -220,19 +228,31 @@ class ServerConfig:
         default=4096,
         metadata=_says(
             _COUNT,
-            "most open gRPC connections; each may have 1024 requests in flight",
+            "most open gRPC connections; each may have 1024 requests in flight; beyond it the one "
+            "that is idle for longest makes room",
             "connections",
+        ),
+    )
+    handshake_seconds: float = field(
+        default=10.0,
+        metadata=_says(
+            _OVER_ZERO_SECONDS,
+            "longest that a client takes to begin to speak HTTP/2 on a new connection",
+            "seconds",
+        ),
+    )
+    max_metadata_bytes: int = field(
+        default=64 * 2**10,
+        metadata=_says(
+            _whole("N", 2**10, 2**18),
+            "most metadata of one call, names and values and 32 bytes for each",
+            "bytes",
         ),
     )
     stall_seconds: float = field(
         default=60.0,
         metadata=_says(
-            Kind(
-                "SECONDS",
-                "a finite number of seconds over 0",
-                float,
-                lambda value: math.isfinite(value) and value > 0,
-            ),
+            _OVER_ZERO_SECONDS,
             "longest that a client keeps a message half sent or an answer untaken before its "
             "connection is cut off",
             "seconds",

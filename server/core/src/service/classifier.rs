@@ -19,7 +19,8 @@ use crate::proto::sigmax::{
     ListModelsRequest, ListModelsResponse, Model, ModelState, ModelSummary, ModelVersion,
     StreamError, Task, TensorDescription,
 };
-use crate::service::{classify, stream, wire_dtype};
+use crate::service::stream::{self, Answered};
+use crate::service::{classify, wire_dtype};
 use crate::shard::{Handle, Shard, Shared};
 
 /// The service.
@@ -80,12 +81,12 @@ async fn answer_one(
     shard: Handle,
     request: ClassifyStreamRequest,
     held: Held,
-) -> Result<ClassifyStreamResponse, Status> {
+) -> Answered<ClassifyStreamResponse> {
     let ClassifyStreamRequest { id, request } = request;
     let request = request.unwrap_or_default();
+    let more = held.beside();
     let work = async move |shard: Rc<Shard>| {
-        let _held = held;
-        shard.answer_one(request, Dialect::Sigmax, classify::answer_one).await
+        shard.answer_one(request, Dialect::Sigmax, more, classify::answer_one).await
     };
     let result = match shard.run(work).await.flatten() {
         Ok(response) => Outcome::Response(response),
@@ -95,7 +96,7 @@ async fn answer_one(
             reason: error.reason().to_owned(),
         }),
     };
-    Ok(ClassifyStreamResponse { id, result: Some(result) })
+    (Ok(ClassifyStreamResponse { id, result: Some(result) }), held)
 }
 
 fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {

@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use crate::check::{Checked, Given, check};
 use crate::error::{Error, Result};
 use crate::job;
+use crate::memory::Held;
 use crate::model::{ModelSpec, Task, TensorSpec};
 use crate::proto::sigmax::{self, ClassifyRequest, tensor::Data};
 use crate::served::{Served, Wish};
@@ -15,7 +16,7 @@ use crate::service::{dtype_of_wire, reply};
 use crate::shard::{Shard, Trace};
 use crate::strings;
 use crate::tensor::{DType, byte_size};
-use crate::unary::{Call, PREFIX, Received};
+use crate::unary::{Call, PREFIX};
 
 /// The call's path.
 pub const PATH: &str = "/sigmax.v1.ClassifierService/Classify";
@@ -36,11 +37,12 @@ pub struct Options {
 /// Answers a unary call.
 pub async fn answer(
     shard: &Shard,
-    message: Received,
+    request: ClassifyRequest,
     call: Call,
+    _: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (served, options, checked) = prepare(shard, message.decode()?, trace)?;
+    let (served, options, checked) = prepare(shard, request, trace)?;
     let answer = served.run(checked, wish(call)).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, PREFIX)
@@ -51,6 +53,7 @@ pub async fn answer_one(
     shard: &Shard,
     request: ClassifyRequest,
     call: Call,
+    _: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
     let (served, options, checked) = prepare(shard, request, trace)?;

@@ -12,6 +12,7 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use crate::check::{Checked, Given, check, names, unique};
 use crate::error::{Error, Result};
 use crate::job::{Answer, Data};
+use crate::memory::Held;
 use crate::model::{ModelSpec, TensorSpec};
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -22,7 +23,7 @@ use crate::service::parameters::{bad, wish, wrong_type};
 use crate::service::{classification, contents, shared_memory};
 use crate::shard::{Shard, Trace};
 use crate::tensor::{DType, Tensor};
-use crate::unary::{Call, PREFIX, Received};
+use crate::unary::{Call, PREFIX};
 
 /// The call's path.
 pub const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -74,11 +75,12 @@ static LAST: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// Answers a unary call.
 pub async fn answer(
     shard: &Shard,
-    message: Received,
+    request: ModelInferRequest,
     call: Call,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked, wish) = prepare(shard, message.decode()?, call, trace)?;
+    let (pending, checked, wish) = prepare(shard, request, call, held, trace)?;
     let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &[0; PREFIX])
 }
@@ -88,9 +90,10 @@ pub async fn answer_one(
     shard: &Shard,
     request: ModelInferRequest,
     call: Call,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked, wish) = prepare(shard, request, call, trace)?;
+    let (pending, checked, wish) = prepare(shard, request, call, held, trace)?;
     let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &LAST)
 }
@@ -105,6 +108,7 @@ fn prepare(
     shard: &Shard,
     mut request: ModelInferRequest,
     call: Call,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<(Pending, Checked, Wish)> {
     let id = mem::take(&mut request.id);
@@ -112,7 +116,7 @@ fn prepare(
         Ok(served) => served,
         Err(error) => return Err(error.of_request(id)),
     };
-    match checked(shard, &served.model.spec, request) {
+    match checked(shard, &served.model.spec, request, held) {
         Ok((outputs, checked, wish)) => {
             let wish = Wish { arrived: Some(call.arrived), deadline: call.deadline, ..wish };
             Ok((Pending { served, outputs, id }, checked, wish))
@@ -126,6 +130,7 @@ fn checked(
     shard: &Shard,
     spec: &ModelSpec,
     request: ModelInferRequest,
+    held: &mut Held,
 ) -> Result<(Vec<Wanted>, Checked, Wish)> {
     let wish = wish(&request.parameters)?;
     unique(request.inputs.iter().map(|input| &*input.name))
@@ -135,6 +140,7 @@ fn checked(
     let regions = &shard.shared.regions;
     let given = given(spec, regions, request.inputs, request.raw_input_contents)?;
     let outputs = wanted(spec, regions, request.outputs)?;
+    hold_shared(&given, shard.shared.message_limit, held)?;
     let checked = check(spec, given, |_, data| Ok(data))?;
     Ok((outputs, checked, wish))
 }
@@ -184,6 +190,19 @@ fn given(
         Ok(Given { dtype: Some(dtype.ok_or(datatype)), name, shape, data })
     };
     inputs.into_iter().map(pair).collect()
+}
+
+/// Holds what will be copied of shared memory, which is bounded as if it came in the message.
+fn hold_shared(given: &[Given<Data>], limit: usize, held: &mut Held) -> Result<()> {
+    let shared = given.iter().filter_map(|given| match &given.data {
+        Data::Here(_) => None,
+        Data::Shared(slice) => Some(slice.len()),
+    });
+    match shared.fold(0, usize::saturating_add) {
+        0 => Ok(()),
+        found if found > limit => Err(Error::SharedTooLarge { found, limit }),
+        found => held.unfold(found),
+    }
 }
 
 /// Which outputs to return, and how: those asked for, in the order of the request; else all.

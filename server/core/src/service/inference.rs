@@ -29,7 +29,8 @@ use crate::proto::inference::{
     SystemSharedMemoryStatusResponse, SystemSharedMemoryUnregisterRequest,
     SystemSharedMemoryUnregisterResponse,
 };
-use crate::service::{infer, logging, repository, shared_memory, statistics, stream};
+use crate::service::stream::{self, Answered};
+use crate::service::{infer, logging, repository, shared_memory, statistics};
 use crate::shard::{Handle, Shard, Shared};
 
 /// The service. Calls that it does not have are UNIMPLEMENTED.
@@ -253,13 +254,13 @@ async fn answer_one(
     request: ModelInferRequest,
     held: Held,
     errors_end_it: bool,
-) -> Result<ModelStreamInferResponse, Status> {
+) -> Answered<ModelStreamInferResponse> {
     let id = request.id.clone();
+    let more = held.beside();
     let work = async move |shard: Rc<Shard>| {
-        let _held = held;
-        shard.answer_one(request, Dialect::Inference, infer::answer_one).await
+        shard.answer_one(request, Dialect::Inference, more, infer::answer_one).await
     };
-    match shard.run(work).await.flatten() {
+    let answer = match shard.run(work).await.flatten() {
         Ok(infer_response) => {
             Ok(ModelStreamInferResponse { error_message: String::new(), infer_response })
         }
@@ -268,5 +269,6 @@ async fn answer_one(
             error_message: error.message(Dialect::Inference),
             infer_response: infer::empty(id),
         }),
-    }
+    };
+    (answer, held)
 }

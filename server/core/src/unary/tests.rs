@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tonic::{Code, Status};
 
-use super::{PREFIX, Room, answer};
-use crate::body::ReplyBody;
+use super::{PREFIX, answer};
 use crate::error::{Dialect, Error};
-use crate::memory::Memory;
+use crate::memory::{Held, Memory};
+use crate::respond::ReplyBody;
 
 const LIMIT: usize = 1000;
 
@@ -37,8 +37,8 @@ async fn call_with(
     for (name, value) in headers {
         request.headers_mut().append(*name, value.parse().expect("valid"));
     }
-    let room = Room { message: LIMIT, account: &memory.account() };
-    let echo = |mut message: super::Received, _| async move {
+    let held = memory.account().hold();
+    let echo = async |mut message: super::Received, _, _: &mut Held| {
         if message.remaining() == 5 && message.chunk() == b"panic" {
             panic!("as asked");
         }
@@ -47,7 +47,7 @@ async fn call_with(
         Ok(reply)
     };
     let head = super::head(&request, Instant::now());
-    answer(head, request.into_body(), Dialect::Sigmax, room, echo).await.0
+    answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, echo).await.0
 }
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
@@ -64,11 +64,13 @@ fn framed(message: &[u8]) -> Bytes {
 async fn reply(response: Response<ReplyBody>) -> (Bytes, Status) {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "application/grpc");
-    let trailers_only = response.headers().clone();
-    let body = response.into_body().collect().await.expect("a body");
-    let status = body.trailers().unwrap_or(&trailers_only).clone();
-    let status = Status::from_header_map(&status).expect("a status");
-    (body.to_bytes(), status)
+    let head = response.headers().clone();
+    let (message, status) = match response.into_body() {
+        ReplyBody::Empty => (Bytes::new(), head),
+        ReplyBody::Unary { message, trailers } => (message, trailers),
+        ReplyBody::Tonic { .. } => panic!("a unary call is none of tonic's"),
+    };
+    (message, Status::from_header_map(&status).expect("a status"))
 }
 
 async fn fails(headers: &[(&'static str, &str)], frames: Vec<Bytes>, code: Code, text: &str) {
