@@ -117,7 +117,7 @@ def test_exit_on_error_makes_it_fatal(serve: Serve, repository_with_broken_model
         assert f"error: {name} cannot be served: " in str(raised.value)
 
 
-def stating(**stated: object) -> Callable[[Path], object]:
+def stating(**stated: str) -> Callable[[Path], object]:
     """A softmax over five scores whose file states this: `labels="[1]"` is sigmax.labels."""
 
     def build(folder: Path) -> None:
@@ -292,9 +292,7 @@ def as_anybody(folder: Path) -> Path:
     return folder / "python"
 
 
-def test_a_folder_that_may_not_be_read_costs_that_model_alone(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_a_folder_that_may_not_be_read_costs_that_model_alone(serve: Serve, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     for name in ("closed", "closed-version", "good"):
         files.save(files.softmax(), repository, name)

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx.external_data_helper import convert_model_to_external_data
 from onnx.helper import make_node
 from support import files
 from support.server import Serve, Server
@@ -17,16 +16,6 @@ from support.wire import Tensor, infer, triton
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 ROW = [0.25, -0.5, 1.0]
-DATA = "model.onnx.data"
-
-
-def save_beside(model: onnx.ModelProto, repository: Path, name: str) -> Path:
-    """Save a model whose tensors are all in one file beside it; returns that."""
-    file = repository / name / "1" / "model.onnx"
-    file.parent.mkdir(parents=True)
-    convert_model_to_external_data(model, location=DATA, size_threshold=0, convert_attribute=True)
-    onnx.save(model, file)
-    return file.parent / DATA
 
 
 def answer(server: Server, name: str, row: list[float]) -> list[float]:
@@ -47,7 +36,7 @@ def test_what_happens_to_the_file_changes_nothing(
     serve: Serve, tmp_path: Path, engines: int
 ) -> None:
     repository = tmp_path / "repository"
-    data = save_beside(files.linear(), repository, "m")
+    data = files.save_beside(files.linear(), repository, "m")
     files.save(files.linear(), repository, "inside")
     if engines:
         config = f"instance_group {{ kind: KIND_CPU count: {engines} }}"
@@ -67,7 +56,7 @@ def test_what_happens_to_the_file_changes_nothing(
 
 def test_it_is_read_again_when_the_model_is_loaded_again(serve: Serve, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    data = save_beside(lookup(4, 3), repository, "m")
+    data = files.save_beside(lookup(4, 3), repository, "m")
     server = serve(repository, "--model-control=explicit", "--load-model=*")
     row = Tensor.of("x", [2], np.int64)
     assert infer(server, "m", row)[0].array.tolist() == [[2, 2, 2]]
@@ -82,7 +71,7 @@ def test_it_is_read_again_when_the_model_is_loaded_again(serve: Serve, tmp_path:
 def test_engines_share_what_is_beside_a_model(serve: Serve, tmp_path: Path) -> None:
     """Nine engines of a table of 64 MB hold it once; a copy for each would be 576 MB."""
     repository = tmp_path / "repository"
-    save_beside(lookup(4096, 4096), repository, "m")
+    files.save_beside(lookup(4096, 4096), repository, "m")
     config = "max_batch_size: 8 instance_group { kind: KIND_CPU count: 9 }"
     (repository / "m/config.pbtxt").write_text(config)
     server = serve(repository)
@@ -146,9 +135,9 @@ def nested() -> onnx.ModelProto:
 
 def test_every_tensor_is_found_wherever_it_lies(serve: Serve, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    save_beside(odd_types(), repository, "odd")
-    data = save_beside(nested(), repository, "nested")
-    save_beside(files.with_default(), repository, "default")
+    files.save_beside(odd_types(), repository, "odd")
+    data = files.save_beside(nested(), repository, "nested")
+    files.save_beside(files.with_default(), repository, "default")
     (repository / "default/config.pbtxt").write_text(
         'input [ { name: "x" data_type: TYPE_FP32 dims: [ -1 ] }, '
         '{ name: "bias" data_type: TYPE_FP32 dims: [ 1 ] optional: true } ]'
@@ -166,14 +155,14 @@ def test_every_tensor_is_found_wherever_it_lies(serve: Serve, tmp_path: Path) ->
 
 def broken(change: Callable[[Path], None]) -> Callable[[Path, str], None]:
     def build(repository: Path, name: str) -> None:
-        change(save_beside(files.linear(), repository, name))
+        change(files.save_beside(files.linear(), repository, name))
 
     return build
 
 
 def located(location: str) -> Callable[[Path, str], None]:
     def build(repository: Path, name: str) -> None:
-        data = save_beside(files.linear(), repository, name)
+        data = files.save_beside(files.linear(), repository, name)
         file = data.parent / "model.onnx"
         model = onnx.load(file, load_external_data=False)
         for tensor in model.graph.initializer:
@@ -230,7 +219,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named(serve: Serve, tmp_path: P
     repository = tmp_path / "repository"
     for name, (build, _) in BROKEN.items():
         build(repository, name)
-    save_beside(files.linear(), repository, "good")
+    files.save_beside(files.linear(), repository, "good")
     server = serve(repository)
     reasons = {model.name: model.versions[0].reason for model in server.client.models()}
     for name, (_, expected) in BROKEN.items():

@@ -1,6 +1,8 @@
 //! The data plane as a Python module. What it offers is written down in
 //! `python/sigmax_server/_native.pyi`; here are conversions and nothing else.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pyo3::prelude::*;
 use sigmax_core::log::Levels;
 use tracing::subscriber::Interest;
@@ -23,6 +25,18 @@ pyo3::create_exception!(
 /// Any error of the core, with its message.
 fn native_error(error: impl ToString) -> PyErr {
     NativeError::new_err(error.to_string())
+}
+
+/// Works without the interpreter. A panic is an error like any other: what is in one model's files
+/// costs that model alone.
+fn detached<T: Send, E: ToString + Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> PyResult<T> {
+    match catch_unwind(AssertUnwindSafe(|| py.detach(work))) {
+        Ok(result) => result.map_err(native_error),
+        Err(_) => Err(native_error("a fault of ours: the log has the details")),
+    }
 }
 
 /// Lets messages through as the core's log levels say, which clients may change.

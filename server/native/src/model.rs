@@ -12,7 +12,7 @@ use sigmax_core::engine::onnx::{self, OnnxFile};
 use sigmax_core::file;
 use sigmax_core::model::{self, TensorSpec};
 
-use crate::native_error;
+use crate::{detached, native_error};
 
 /// Open ONNX Runtime's shared library at this absolute path, once a process; returns its version.
 #[pyfunction]
@@ -40,7 +40,7 @@ pub(crate) fn read_file<'py>(
     path: PathBuf,
     most_bytes: u64,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let bytes = py.detach(|| file::read(&path, most_bytes)).map_err(native_error)?;
+    let bytes = detached(py, || file::read(&path, most_bytes))?;
     Ok(PyBytes::new(py, &bytes))
 }
 
@@ -51,14 +51,14 @@ pub(crate) fn open_model(
     path: PathBuf,
     most_bytes: u64,
 ) -> PyResult<OpenedModel> {
-    let file = py.detach(|| OnnxFile::open(&path, most_bytes)).map_err(native_error)?;
+    let file = detached(py, || OnnxFile::open(&path, most_bytes))?;
     Ok(opened(path.to_string_lossy().into(), file))
 }
 
 /// Open the content of an ONNX file that lies nowhere, and so has all its weights inside.
 #[pyfunction]
 pub(crate) fn open_content(py: Python<'_>, name: &str, content: Vec<u8>) -> PyResult<OpenedModel> {
-    let file = py.detach(|| OnnxFile::of_content(name, content)).map_err(native_error)?;
+    let file = detached(py, || OnnxFile::of_content(name, content))?;
     Ok(opened(name.into(), file))
 }
 

@@ -14,7 +14,7 @@ use sigmax_core::model::{self, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
 use crate::model::{OpenedModel, Report};
-use crate::native_error;
+use crate::detached;
 use crate::order::PyOrder;
 
 /// A running server: ports bound, threads started, no model yet and not ready.
@@ -47,7 +47,7 @@ impl Server {
     fn load(&self, py: Python<'_>, opened: &OpenedModel, spec: Spec) -> PyResult<Report> {
         let task = spec.task()?;
         let mut file = opened.take()?;
-        py.detach(|| {
+        detached(py, || {
             file.keep_optional(|name| spec.inputs.iter().any(|input| input.name == name));
             let folders = spec.golden.iter();
             let samples = folders
@@ -57,7 +57,6 @@ impl Server {
             self.0.load(Box::new(file), spec, samples)
         })
         .map(Report::from)
-        .map_err(native_error)
     }
 
     fn fail(&self, py: Python<'_>, name: &str, version: u64, reason: String) {

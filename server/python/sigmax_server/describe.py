@@ -46,7 +46,9 @@ def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) 
         if key.startswith("sigmax.")
     }
     if stated and stated.get("format") != "1":
-        raise ContradictionError(f"sigmax.format: expected 1, got {cut(stated.get('format', 'none'))}")
+        raise ContradictionError(
+            f"sigmax.format: expected 1, got {cut(stated.get('format', 'none'))}"
+        )
     for key, value in stated.items():
         if len(value) > _MOST_TEXT:
             raise ContradictionError(
@@ -208,7 +210,9 @@ def _meanings(stated: Mapping[str, str], inputs: Sequence[TensorSpec]) -> dict[s
 def _tolerance(stated: Mapping[str, str]) -> float:
     value = _json(stated, "tolerance", "1e-5")
     if not _is_number(value):
-        raise ContradictionError(f"sigmax.tolerance: expected a number, got {cut(stated['tolerance'])}")
+        raise ContradictionError(
+            f"sigmax.tolerance: expected a number, got {cut(stated['tolerance'])}"
+        )
     return _float(value)
 
 

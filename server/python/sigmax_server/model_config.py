@@ -127,7 +127,9 @@ def _check(config: Config, name: str) -> None:
 
 
 def _check_engines(groups: Sequence[Config]) -> None:
-    counts = [max(group.get("count", 0), 1) * max(len(group.get("gpus", ())), 1) for group in groups]
+    counts = [
+        max(group.get("count", 0), 1) * max(len(group.get("gpus", ())), 1) for group in groups
+    ]
     if sum(counts) > MOST_ENGINES:
         _refuse(
             f"instance_group.count: expected at most {MOST_ENGINES} engines of a model, "

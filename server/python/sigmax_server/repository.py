@@ -1,6 +1,5 @@
 """Finds models: in repository folders of Triton's layout, and as single ONNX files."""
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -77,18 +76,18 @@ def scan(paths: Iterable[Path], *, may_be_empty: bool = False) -> list[Found]:
 
 
 def _models(path: Path, *, may_be_empty: bool) -> list[Found]:
-    if os.path.isdir(path):
+    if path.is_dir():
         return _repository(path, may_be_empty=may_be_empty)
     if path.suffix != ".onnx":
-        came = "another kind of file" if os.path.exists(path) else "nothing there"
+        came = "another kind of file" if path.exists() else "nothing there"
         raise RepositoryError(f"{path}: expected a repository folder or an .onnx file, got {came}")
-    return [_at(Found(path.stem, 1, path), path)]
+    return [_at(Found(plain(path.stem), 1, path), path)]
 
 
 def _repository(folder: Path, *, may_be_empty: bool) -> list[Found]:
     expected = f"{folder}: expected a repository, with models as NAME/VERSION/model.onnx, got"
     children = sorted(child for child in folder.iterdir() if _may_be_model(child))
-    if any(_is_version(child) and os.path.isfile(child / "model.onnx") for child in children):
+    if any(_is_version(child) and _has_model(child) for child in children):
         raise RepositoryError(f"{expected} a single model; serve {folder.resolve().parent} instead")
     models = [model for child in children for model in _versions(child)]
     if not models and not may_be_empty:
@@ -100,7 +99,7 @@ def _repository(folder: Path, *, may_be_empty: bool) -> list[Found]:
 
 def _may_be_model(path: Path) -> bool:
     # "lost+found" is in the root of every ext4 volume, and only the superuser may look into it.
-    return os.path.isdir(path) and not path.name.startswith(".") and path.name != "lost+found"
+    return path.is_dir() and not path.name.startswith(".") and path.name != "lost+found"
 
 
 def _versions(folder: Path) -> list[Found]:
@@ -109,13 +108,11 @@ def _versions(folder: Path) -> list[Found]:
     try:
         versions = _numbers(folder)
         file = folder / "config.pbtxt"
-        has_config = os.path.lexists(file)
+        has_config = file in folder.iterdir()
         strays = [*folder.glob("model.onnx"), *sorted(folder.glob("*/model.onnx"))]
         if not versions and not strays and not has_config:
             return []
         found = replace(found, version=max(versions, default=_EXPECTED))
-        if not folder.name.isprintable():
-            raise ContradictionError(f"expected a printable name, got {shown(str(folder))}")
         if not versions:
             came = ", ".join(str(stray.relative_to(folder)) for stray in strays) or "none"
             raise ContradictionError(
@@ -142,7 +139,7 @@ def reconfigured(models: list[Found], config: Config) -> list[Found]:
     first = models[0]
     # Anew: a version that is not there must not be served from another one's file.
     found = Found(first.name, first.version, first.source)
-    if os.path.isdir(first.source):
+    if first.source.is_dir():
         return _configured(found, config)
     name = config.get("default_model_filename") or first.source.name
     file = first.source if name == first.source.name else first.source.parent / name
@@ -202,6 +199,8 @@ def _text(folder: Path, file: str) -> str:
 
 def _at(found: Found, file: Path) -> Found:
     """A model of this file, or why there is none."""
+    if not found.source.name.isprintable():
+        return replace(found, problem=f"expected a printable name, got {shown(str(found.source))}")
     try:
         file.lstat()
         return replace(found, file=file, golden=_golden(file))
@@ -236,9 +235,11 @@ def _labels(config: Config, read: Callable[[str], str]) -> dict[str, tuple[str, 
             try:
                 labels[output.get("name", "")] = tuple(read(file).splitlines())
             except KeyError:
-                raise ContradictionError(f"label_filename: there is no file {shown(file)}") from None
+                problem = f"there is no file {shown(file)}"
+                raise ContradictionError(f"label_filename: {problem}") from None
             except (OSError, ValueError, NativeError) as error:
-                raise ContradictionError(f"label_filename: {shown(file)}: {why(error)}") from None
+                problem = f"{shown(file)}: {why(error)}"
+                raise ContradictionError(f"label_filename: {problem}") from None
     return labels
 
 
@@ -248,7 +249,14 @@ _EXPECTED = 1
 
 def _is_version(path: Path) -> bool:
     # Triton's versions are 64-bit numbers; it ignores other folders, such as "01" and "backup".
-    return _is_number(path.name) and os.path.isdir(path)
+    return _is_number(path.name) and path.is_dir()
+
+
+def _has_model(folder: Path) -> bool:
+    try:
+        return (folder / "model.onnx").is_file()
+    except OSError:  # one that is closed to us; it is for whoever asks for it to say so
+        return False
 
 
 def _is_number(text: str) -> bool:

@@ -37,12 +37,10 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
     """Lay the outcomes out as lines of aligned columns, those that failed last, and notes."""
     served = [_cells(outcome) for outcome in outcomes if isinstance(outcome, Served)]
     failed = [
-        (outcome.name, str(outcome.version), f"not served: {outcome.reason}")
+        _plain(outcome.name, str(outcome.version), f"not served: {outcome.reason}")
         for outcome in outcomes
         if isinstance(outcome, Failed)
     ]
-    # What comes from files is printed so that no line is anybody's but ours.
-    served, failed = ([tuple(map(plain, row)) for row in rows] for rows in (served, failed))
     # A reason may be long, and runs over the columns to its right.
     aligned = [_HEADER, *served, *((*row[:2], *[""] * len(_HEADER[2:])) for row in failed)]
     widths = [max(map(len, column)) for column in zip(*aligned, strict=True)]
@@ -56,8 +54,13 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
     return "\n".join([*(line.rstrip() for line in lines), *notes])
 
 
+def _plain(*cells: str) -> tuple[str, ...]:
+    """What comes from files makes no line that is not ours."""
+    return tuple(map(plain, cells))
+
+
 def _cells(model: Served) -> tuple[str, ...]:
-    return (
+    return _plain(
         model.name,
         str(model.version),
         model.inputs,

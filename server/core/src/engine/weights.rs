@@ -260,3 +260,68 @@ struct Entry {
     #[prost(string, tag = "2")]
     value: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(number: u32, content: &[u8]) -> Vec<u8> {
+        let mut message = Vec::new();
+        put(&mut message, number, content);
+        message
+    }
+
+    fn weight(name: &str, raw: &[u8], location: &str) -> Vec<u8> {
+        let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into() };
+        let tensor = Tensor {
+            dims: vec![3],
+            data_type: 2,
+            name: name.into(),
+            entries: match location {
+                "" => vec![],
+                location => vec![entry("location", location), entry("offset", "64")],
+            },
+            location: i32::from(!location.is_empty()),
+        };
+        let raw = if raw.is_empty() { Vec::new() } else { field(RAW_DATA, raw) };
+        [tensor.encode_to_vec(), raw].concat()
+    }
+
+    /// A model with two weights of its graph and one of a graph within.
+    fn model(first: &[u8], second: &[u8], inner: &[u8]) -> Vec<u8> {
+        let branch = field(5, &field(6, &field(5, inner)));
+        let graph = [field(5, first), field(1, &branch), field(5, second)].concat();
+        [vec![8, 9], field(7, &graph), field(2, b"producer")].concat()
+    }
+
+    #[test]
+    fn what_lies_outside_is_put_where_it_belongs() {
+        let inside = weight("a", b"xyz", "");
+        let given = model(&inside, &weight("b", b"", "f"), &weight("c", b"", "f"));
+        let mut seen = Vec::new();
+        let came = put_inside(&given, |outside, may_stay| {
+            seen.push((outside.name.clone(), outside.file, outside.offset, may_stay));
+            Ok(if may_stay { Place::Beside } else { Place::Inside(b"123".to_vec()) })
+        });
+        let expected = model(&inside, &weight("b", b"", "f"), &weight("c", b"123", ""));
+        assert_eq!(came, Ok(Some(expected)));
+        let of = |name: &str, may_stay| (name.to_owned(), "f".to_owned(), 64, may_stay);
+        assert_eq!(seen, [of("c", false), of("b", true)]);
+        let whole = model(&inside, &inside, &inside);
+        assert_eq!(put_inside(&whole, |_, _| unreachable!()), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_model_is_an_error() {
+        let refused = |bytes: &[u8]| put_inside(bytes, |_, _| Ok(Place::Beside)).expect_err("none");
+        assert!(refused(b"no model at all").contains("unknown kind 6"));
+        let whole = model(&weight("a", b"xyz", ""), b"", b"");
+        assert!(refused(&whole[..whole.len() - 1]).contains("cut off"));
+        let deep = (0..200).fold(Vec::new(), |inner, _| field(1, &field(5, &field(6, &inner))));
+        assert!(refused(&field(7, &deep)).contains("deep"));
+        let mut odd = weight("w", b"", "f");
+        let offset = odd.windows(2).position(|pair| pair == b"64").expect("an offset");
+        odd[offset] = b'-';
+        assert!(refused(&model(b"", &odd, b"")).contains("weights 'w': offset: expected a number"));
+    }
+}

@@ -29,7 +29,7 @@ fn without_places(message: &str) -> String {
         let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
         rest = match word {
             // "[ONNXRuntimeError] : 1 : FAIL : ", in front of what has been said before.
-            "[ONNXRuntimeError]" => after.splitn(5, ' ').nth(4).unwrap_or(""),
+            "[ONNXRuntimeError]" => after.splitn(6, ' ').nth(5).unwrap_or(""),
             // "model.cc:256 Function ", or with the file's path and a whole signature.
             _ if is_place(word) && word.contains('/') => after_signature(after),
             _ if is_place(word) => after.split_once(' ').map_or("", |(_, message)| message),
