@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support import files
+from support.attack import MODEL, Target
 from support.server import Serve, Server
 
 # ONNX Runtime reports its use over the network unless this is set before it is loaded.
@@ -62,3 +63,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return running.enter_context(Server(log, *arguments, **others))
 
         yield start
+
+
+@pytest.fixture
+def target(serve: Serve, tmp_path: Path) -> Target:
+    """Starts a server of one small model, and of what else is given, on one shard."""
+
+    def start(*arguments: str | Path) -> Server:
+        files.save(files.softmax(), tmp_path / "good", MODEL)
+        return serve(tmp_path / "good", "--shards=1", *arguments)
+
+    return start

@@ -21,6 +21,7 @@
 //! [`orders`] are what clients have the control plane do, [`log`] is what is logged, and [`server`]
 //! is what the control plane holds.
 
+mod authority;
 mod batch;
 mod body;
 mod busy_poll;
