@@ -11,7 +11,8 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 use http_body::Body;
 
-use crate::memory::{Account, Held};
+use crate::body::Load;
+use crate::memory::Account;
 
 /// A reply's body.
 #[derive(Debug)]
@@ -29,10 +30,8 @@ pub enum ReplyBody {
     Tonic {
         /// Its messages and trailers.
         body: tonic::body::Body,
-        /// Holds what is to be sent of it.
-        account: Arc<Account>,
         /// What the call holds until it ends.
-        held: Held,
+        load: Arc<Load>,
     },
 }
 
@@ -82,9 +81,9 @@ async fn send(
         ReplyBody::Tonic { body, .. } if body.is_end_stream() => {
             respond.send_response(head, true).map(drop)
         }
-        ReplyBody::Tonic { body, account, held: _held } => {
+        ReplyBody::Tonic { body, load } => {
             let stream = respond.send_response(head, false)?;
-            pipe(body, stream, &account).await
+            pipe(body, stream, load.account()).await
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::give_way::give_way;
 use crate::incoming::Incoming;
 use crate::job::Answer;
 use crate::memory::{Account, Held, Memory};
+use crate::message::Content;
 use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
 use crate::model::Model;
 use crate::orders::Orders;
@@ -45,7 +46,7 @@ use crate::respond::{ReplyBody, respond};
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
 use crate::socket::Socket;
-use crate::unary::{self, Call, Received, Refused};
+use crate::unary::{self, Call, Refused};
 
 /// What a call holds besides its metadata and its messages, about.
 const CALL_BYTES: usize = 4096;
@@ -71,6 +72,8 @@ pub struct Shared {
     pub busy_poll: Duration,
     /// Memory that clients share.
     pub regions: Regions,
+    /// Whether clients may change what is logged.
+    pub log_settings: bool,
     /// Where orders about models go, where clients may give any.
     pub orders: Option<Orders>,
     /// The name in ServerMetadata.
@@ -224,6 +227,8 @@ pub fn start(
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(give_way)
+            // For messages that are too much work for the loop, one after the other.
+            .max_blocking_threads(1)
             .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
@@ -423,18 +428,20 @@ impl Shard {
         held.grow(CALL_BYTES + size)
     }
 
-    async fn hot(
+    async fn hot<M: Content>(
         self: Rc<Self>,
         held: Held,
         head: Result<Call, Refused>,
         body: Incoming,
         dialect: Dialect,
-        handle: impl AsyncFnOnce(&Self, Received, Call, &Trace) -> Result<BytesMut>,
+        handle: impl AsyncFnOnce(&Self, M, Call, &mut Held, &Trace) -> Result<BytesMut>,
     ) -> Response<ReplyBody> {
         let arrived = head.as_ref().map_or_else(|_| Instant::now(), |call| call.arrived);
         self.busy_poll.request(arrived);
         let trace = Trace::default();
-        let handle = |message, call| handle(&self, message, call, &trace);
+        let handle = async |message: M, call: Call, held: &mut Held| {
+            handle(&self, message, call, held, &trace).await
+        };
         let limit = self.shared.message_limit;
         let (response, outcome) = unary::answer(head, body, dialect, limit, held, handle).await;
         self.count(&trace, outcome, arrived);
@@ -444,21 +451,18 @@ impl Shard {
     async fn cold(
         self: Rc<Self>,
         account: Arc<Account>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         held: Held,
     ) -> Response<ReplyBody> {
-        let draining = self.life.clone();
-        request.extensions_mut().insert(account.clone());
         let dialect = Dialect::of(request.uri().path());
-        let request = request.map(|body| RequestBody::new(body, &account, draining, dialect));
+        let limit = self.shared.message_limit;
+        let (request, load) = RequestBody::of(request, &account, held, self.life.clone(), limit);
         let call = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
         let Ok(response) = call.await.unwrap_or_else(|panic| {
             tracing::error!("a request {}", panic_text(&*panic));
             Ok(Error::Internal.status(dialect).into_http())
         });
-        let mut response = response.map(|body| ReplyBody::Tonic { body, account, held });
-        unary::say_too_large(response.headers_mut());
-        response
+        response.map(|body| ReplyBody::Tonic { body, load })
     }
 
     /// Answers one request of a stream.
@@ -466,11 +470,12 @@ impl Shard {
         &self,
         request: Q,
         dialect: Dialect,
-        answer: impl AsyncFnOnce(&Self, Q, Call, &Trace) -> Result<BytesMut>,
+        mut held: Held,
+        answer: impl AsyncFnOnce(&Self, Q, Call, &mut Held, &Trace) -> Result<BytesMut>,
     ) -> Result<Bytes> {
         let call = Call::now();
         let trace = Trace::default();
-        let result = answer(self, request, call, &trace).await;
+        let result = answer(self, request, call, &mut held, &trace).await;
         let result = result.and_then(unary::within_limit);
         let failed = |error| Outcome::of(error, dialect);
         let outcome = result.as_ref().map_or_else(failed, |_| Outcome::OK);

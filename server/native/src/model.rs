@@ -7,14 +7,16 @@ use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use sigmax_core::engine::Source;
 use sigmax_core::engine::device::Device;
 use sigmax_core::engine::onnx::{self, OnnxFile};
+use sigmax_core::file;
 use sigmax_core::model::{self, TensorSpec};
 use sigmax_core::watchdog;
 
-use crate::native_error;
 use crate::server::duration;
+use crate::{detached, native_error};
 
 /// Open ONNX Runtime's shared library at this absolute path, once a process; returns its version.
 #[pyfunction]
@@ -35,11 +37,27 @@ pub(crate) fn try_device(py: Python<'_>, device: &str) -> PyResult<()> {
     py.detach(|| onnx::try_device(device)).map_err(native_error)
 }
 
+/// Read a file; an error says why, and does not name it.
+#[pyfunction]
+pub(crate) fn read_file<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    most_bytes: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = detached(py, || file::read(&path, most_bytes))?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
 /// Open an ONNX file; an error names the file and the reason.
 #[pyfunction]
-pub(crate) fn open_model(py: Python<'_>, path: PathBuf, seconds: f64) -> PyResult<OpenedModel> {
+pub(crate) fn open_model(
+    py: Python<'_>,
+    path: PathBuf,
+    most_bytes: u64,
+    seconds: f64,
+) -> PyResult<OpenedModel> {
     let until = from_now(seconds)?;
-    let file = py.detach(|| OnnxFile::open(&path, until)).map_err(native_error)?;
+    let file = detached(py, || OnnxFile::open(&path, most_bytes, until))?;
     Ok(opened(path.to_string_lossy().into(), file, until))
 }
 
@@ -52,7 +70,7 @@ pub(crate) fn open_content(
     seconds: f64,
 ) -> PyResult<OpenedModel> {
     let until = from_now(seconds)?;
-    let file = py.detach(|| OnnxFile::of_content(name, content, until)).map_err(native_error)?;
+    let file = detached(py, || OnnxFile::of_content(name, content, until))?;
     Ok(opened(name.into(), file, until))
 }
 

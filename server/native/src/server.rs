@@ -13,9 +13,10 @@ use sigmax_core::golden::Sample;
 use sigmax_core::model::{self, Limits, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
+use crate::detached;
 use crate::model::{OpenedModel, Report};
-use crate::native_error;
 use crate::order::PyOrder;
+use crate::wait_time;
 
 /// A running server: ports bound, threads started, no model yet and not ready.
 #[pyclass(frozen)]
@@ -48,7 +49,7 @@ impl Server {
         let task = spec.task()?;
         let mut file = opened.take()?;
         let until = opened.until;
-        py.detach(|| {
+        detached(py, || {
             file.keep_optional(|name| spec.inputs.iter().any(|input| input.name == name));
             let folders = spec.golden.iter();
             let samples = folders
@@ -58,11 +59,14 @@ impl Server {
             self.0.load(Box::new(file), spec, samples, until)
         })
         .map(Report::from)
-        .map_err(native_error)
     }
 
     fn fail(&self, py: Python<'_>, name: &str, version: u64, reason: String) {
         py.detach(|| self.0.fail(name, version, reason));
+    }
+
+    fn forget(&self, py: Python<'_>, name: &str, version: u64) {
+        py.detach(|| self.0.forget(name, version));
     }
 
     fn next_order(&self, py: Python<'_>) -> Option<PyOrder> {
@@ -90,9 +94,7 @@ impl Server {
     }
 
     fn wait(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
-        let time = Duration::try_from_secs_f64(seconds).map_err(|_| {
-            PyValueError::new_err(format!("seconds: expected a time to wait, got {seconds}"))
-        })?;
+        let time = wait_time(seconds)?;
         Ok(py.detach(|| self.0.wait(time)))
     }
 
@@ -120,6 +122,7 @@ struct Config {
     shared_memory: bool,
     model_control: String,
     allow_model_upload: bool,
+    allow_log_settings: bool,
     max_run_seconds: f64,
     model_memory_limit: usize,
     load_timeout_seconds: f64,
@@ -149,6 +152,7 @@ impl TryFrom<Config> for ServerConfig {
             busy_poll: Duration::from_micros(config.busy_poll_microseconds),
             unix_socket: config.listen.strip_prefix("unix:").map(PathBuf::from),
             shared_memory: config.shared_memory,
+            log_settings: config.allow_log_settings || config.model_control == "explicit",
             model_control: config.model_control == "explicit",
             allow_model_upload: config.allow_model_upload,
             run_time: duration("max_run_seconds", config.max_run_seconds)?,

@@ -77,6 +77,12 @@ pub trait Engine: Send + fmt::Debug {
     fn graphs(&self) -> String {
         String::new()
     }
+
+    /// The time, as what it costs is measured before it serves. A fake has a clock of its own, which
+    /// knows no other work on the machine.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// A network that can be run by many threads: each asks for an engine of its own.

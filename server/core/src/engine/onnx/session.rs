@@ -11,8 +11,10 @@ use ort::ep::{self, ArenaExtendStrategy};
 use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{RunOptions, Session};
 
+use super::outside::{self, Weights};
+use super::said::brief;
 use super::value::{borrowed, copied, size};
-use super::{brief, environment, heap, run_error};
+use super::{environment, heap, run_error};
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine::{Bounds, Engine, EngineError};
 use crate::engine_thread::LATE;
@@ -21,12 +23,14 @@ use crate::tensor::{Tensor, TensorView};
 use crate::watchdog::{Stop, Watch};
 
 /// What every session of a model is made from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct File {
     /// Where it lies, or what it is called.
     pub path: PathBuf,
     /// All of it but for weights in files beside it.
     pub bytes: Vec<u8>,
+    /// Those.
+    pub weights: Weights,
 }
 
 /// Where a session is to run, and how.
@@ -46,8 +50,6 @@ impl File {
     pub fn session(&self, place: Place, until: Instant) -> Result<Session, EngineError> {
         let environment = environment()?;
         let build = || {
-            // Where weights that are not in the file itself are looked for.
-            let folder = self.path.parent().map(|folder| folder.to_string_lossy());
             let builder = Session::builder(&environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_deterministic_compute(true)?
@@ -57,11 +59,8 @@ impl File {
                 .with_inter_op_spinning(false)?
                 // Patterns are kept for every shape ever seen, and cost a tenth where batch sizes vary.
                 .with_memory_pattern(false)?
-                .with_config_entry("session.use_env_allocators", "1")?
-                .with_config_entry(
-                    "session.model_external_initializers_file_folder_path",
-                    folder.unwrap_or_default(),
-                )?;
+                .with_config_entry("session.use_env_allocators", "1")?;
+            let builder = outside::give(builder, &self.weights, place.device == Device::Cpu)?;
             place.apply(builder)
         };
         let fault = |error: ort::Error| self.fault(&brief(error.message()));
