@@ -218,6 +218,27 @@ def test_a_run_that_takes_too_much_memory_is_ended_alone(
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_the_least_whole_number_can_be_divided_by_minus_one(
+    serve: Serve, repository: Path, kind: type
+) -> None:
+    dtype = {np.int32: "INT32", np.int64: "INT64"}[kind]
+    for operator in ("Div", "Mod"):
+        files.save(files.whole_division(operator, dtype), repository, operator)
+    server = serve("--shards=2", repository)
+    least = np.iinfo(kind).min
+    rows = Tensor.of("x", [[least, -1], [least, 1], [least, 2], [7, -1], [-7, 2]], kind)
+    quotients, remainders = [least, least, least // 2, -7, -3], [0, 0, 0, 0, 1]
+    for _ in range(20):
+        assert infer(server, "Div", rows)[0].array.ravel().tolist() == quotients
+        assert infer(server, "Mod", rows)[0].array.ravel().tolist() == remainders
+        assert good_client(server) < PATIENCE
+    by_zero = Tensor.of("x", [[least, 0]], kind)
+    assert refusal(lambda: infer(server, "Div", by_zero)).reason == "VALUES_REFUSED"
+    assert good_client(server) < PATIENCE
+    assert server.stop() == 0
+
+
 LOADS = {"a run": files.turns_for_ever, "a constant": files.folds_for_long}
 LATE = "expected it to be loaded within --load-timeout-seconds; it took longer, and "
 

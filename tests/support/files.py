@@ -224,6 +224,15 @@ def division() -> onnx.ModelProto:
     return graph([make_node("Div", ["x", "by"], ["y"])], inputs, [tensor("y", "INT32", "batch", 2)])
 
 
+def whole_division(operator: str, dtype: str) -> onnx.ModelProto:
+    """A row's first number by its second, or what remains of it: `operator` is Div or Mod."""
+    nodes = [
+        make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2),
+        make_node(operator, ["a", "b"], ["y"]),
+    ]
+    return graph(nodes, [tensor("x", dtype, "batch", 2)], [tensor("y", dtype, "batch", 1)])
+
+
 def whole_batch() -> onnx.ModelProto:
     """A softmax over the batch: every row depends on all others."""
     return graph(

@@ -31,6 +31,7 @@ mod binding;
 mod buckets;
 mod content;
 mod cuda;
+mod division;
 mod extent;
 mod graph;
 mod heap;
@@ -80,6 +81,7 @@ pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
         .build()
         .map_err(|error| fault(&error))?;
     heap::register(&environment)?;
+    division::mend();
     // `ort` asks for every message, and each run has some: the runtime would format them all.
     // Errors come back as results, so its own messages are for those who look for faults.
     let debug = tracing::enabled!(tracing::Level::DEBUG);
