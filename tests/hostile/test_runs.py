@@ -144,9 +144,7 @@ def test_a_shard_that_does_not_turn_makes_the_server_unready_until_its_run_is_en
 
 @pytest.mark.parametrize("name", ["turns", "powers"])
 @pytest.mark.parametrize("how", ["a second signal", "--grace-seconds"])
-def test_the_end_waits_for_no_run(
-    serve: Serve, repository: Path, name: str, how: str
-) -> None:
+def test_the_end_waits_for_no_run(serve: Serve, repository: Path, name: str, how: str) -> None:
     files.save(files.turns(), repository, "turns")
     files.save(files.powers(), repository, "powers")
     grace = "3600" if how == "a second signal" else "0.5"
@@ -313,7 +311,13 @@ def test_a_signal_while_a_model_hangs_at_the_start_ends_the_server(
     hanging: Path, tmp_path: Path
 ) -> None:
     (hanging / "hanging/config.pbtxt").write_text("optimization { priority: PRIORITY_MAX }")
-    command = [Path(sys.executable).with_name("sigmax"), "serve", "--grpc-port=0", "--http-port=0", hanging]
+    command = [
+        Path(sys.executable).with_name("sigmax"),
+        "serve",
+        "--grpc-port=0",
+        "--http-port=0",
+        hanging,
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None

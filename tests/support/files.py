@@ -463,9 +463,7 @@ def folds_for_long() -> onnx.ModelProto:
     """Has constants that take minutes to compute, which ONNX Runtime does when it loads it."""
     side = np.array([6000, 6000])
     nodes = [make_node("ConstantOfShape", ["side"], ["power0"])]
-    nodes += [
-        make_node("MatMul", [f"power{n}", f"power{n}"], [f"power{n + 1}"]) for n in range(40)
-    ]
+    nodes += [make_node("MatMul", [f"power{n}", f"power{n}"], [f"power{n + 1}"]) for n in range(40)]
     nodes += [
         make_node("ReduceMax", ["power40"], ["most"], keepdims=0),
         make_node("Add", ["x", "most"], ["y"]),

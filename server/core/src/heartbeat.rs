@@ -3,29 +3,27 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::listen::Control;
+use crate::shard::Handle;
 
 /// How often a shard is to show that it turns ...
 const BEAT: Duration = Duration::from_secs(1);
-/// ... and how long it may take to, before the server is not ready.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// ... and how many times this thread turns meanwhile, before the server is not ready: where the whole
+/// process stands still, nobody hangs.
+const PATIENCE: u32 = 5;
 
 /// Has the shards answer, again and again; a server whose shard does not is not ready.
 pub async fn watch(control: Rc<Control>) {
-    let mut asked = vec![Instant::now(); control.shards.len()];
+    let mut missed = vec![0; control.shards.len()];
     loop {
-        for (shard, asked) in control.shards.iter().zip(&mut asked) {
-            if shard.has_turned() {
-                shard.turn();
-                *asked = Instant::now();
-            }
-        }
+        control.shards.iter().filter(|shard| shard.has_turned()).for_each(Handle::turn);
         sleep(BEAT).await;
         let mut stuck = 0;
-        for (number, (shard, asked)) in control.shards.iter().zip(&asked).enumerate() {
-            let is_stuck = !shard.has_turned() && asked.elapsed() >= PATIENCE;
+        for (number, (shard, missed)) in control.shards.iter().zip(&mut missed).enumerate() {
+            *missed = if shard.has_turned() { 0 } else { *missed + 1 };
+            let is_stuck = *missed >= PATIENCE;
             stuck += usize::from(is_stuck);
             if shard.set_stuck(is_stuck) != is_stuck {
                 match is_stuck {

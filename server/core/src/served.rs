@@ -108,9 +108,13 @@ impl Served {
             }
         }
         let waiting = Waiting(&self.metrics);
-        let answer = answer.await.unwrap_or(Err(Error::Internal));
+        let answer = match (&self.way, wish.deadline) {
+            // The lanes may have other things to do until long after it.
+            (Way::Lanes(_), Some(deadline)) => timeout_at(deadline.into(), answer).await,
+            _ => Ok(answer.await),
+        };
         mem::forget(waiting);
-        answer
+        answer.map_or(Err(Error::DeadlineExceeded), |come| come.unwrap_or(Err(Error::Internal)))
     }
 
     /// Takes room in the queue, or refuses what it has none for, and what cannot be answered in time.

@@ -40,6 +40,22 @@ async fn a_request_that_expires_in_the_queue_is_not_run() {
 }
 
 #[tokio::test]
+async fn a_deadline_in_the_queue_is_kept_though_a_run_hangs() {
+    let fake = heavy();
+    let server = serve(&fake, |_| {});
+    let client = Client::connect(&server).await;
+    fake.close();
+    let held = client.start([0.0, 0.0], None);
+    until_held(&fake, 1).await;
+    let late = client.infer([1.0, 0.0], Some(Duration::from_millis(50)));
+    let error = tokio::time::timeout(PATIENCE, late).await.expect("in time").expect_err("late");
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    fake.open();
+    assert_eq!(held.await.expect("no panic").expect("answered"), [0.0, 0.0]);
+    assert_eq!(fake.take_sizes(), [1]);
+}
+
+#[tokio::test]
 async fn a_request_that_is_late_already_is_not_queued() {
     let fake = heavy();
     let server = serve(&fake, |_| {});
