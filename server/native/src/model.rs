@@ -46,11 +46,7 @@ pub(crate) fn read_file<'py>(
 
 /// Open an ONNX file; an error names the file and the reason.
 #[pyfunction]
-pub(crate) fn open_model(
-    py: Python<'_>,
-    path: PathBuf,
-    most_bytes: u64,
-) -> PyResult<OpenedModel> {
+pub(crate) fn open_model(py: Python<'_>, path: PathBuf, most_bytes: u64) -> PyResult<OpenedModel> {
     let file = detached(py, || OnnxFile::open(&path, most_bytes))?;
     Ok(opened(path.to_string_lossy().into(), file))
 }

@@ -13,8 +13,8 @@ use sigmax_core::golden::Sample;
 use sigmax_core::model::{self, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
-use crate::model::{OpenedModel, Report};
 use crate::detached;
+use crate::model::{OpenedModel, Report};
 use crate::order::PyOrder;
 
 /// A running server: ports bound, threads started, no model yet and not ready.

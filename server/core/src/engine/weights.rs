@@ -122,8 +122,14 @@ fn tensor(
         return Ok(None);
     }
     let named = |reason: String| format!("weights '{name}': {reason}");
-    let mut outside =
-        Outside { name: name.clone(), data_type, dims, file: String::new(), offset: 0, length: None };
+    let mut outside = Outside {
+        name: name.clone(),
+        data_type,
+        dims,
+        file: String::new(),
+        offset: 0,
+        length: None,
+    };
     for Entry { key, value } in entries {
         let number = || {
             let number = value.parse();

@@ -10,8 +10,8 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session};
 
 use super::outside::{self, Weights};
-use super::value::{borrowed, copied};
 use super::said::brief;
+use super::value::{borrowed, copied};
 use super::{environment, run_error};
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine::{Engine, EngineError};
