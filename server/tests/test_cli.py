@@ -34,6 +34,7 @@ OTHER = {
     "model_control": ("explicit", "explicit"),
     "load_model": ("a,b", "a,b"),
     "allow_model_upload": ("true", True),
+    "allow_log_settings": ("true", True),
     "exit_on_error": ("true", True),
 }
 # Without it some of them are refused.

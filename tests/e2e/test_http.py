@@ -52,6 +52,7 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
         ("sigmax_connections_evicted", "counter"),
         ("sigmax_handshakes_late", "counter"),
         ("sigmax_connections_stalled", "counter"),
+        ("sigmax_log_lines_dropped", "counter"),
         ("sigmax_message_bytes", "gauge"),
         ("sigmax_message_bytes_limit", "gauge"),
         ("sigmax_queued_rows", "gauge"),

@@ -1,12 +1,16 @@
 //! The data plane as a Python module. What it offers is written down in
 //! `python/sigmax_server/_native.pyi`; here are conversions and nothing else.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use sigmax_core::log::Levels;
+use sigmax_core::log::{self, Levels};
 use tracing::subscriber::Interest;
-use tracing::{Level, Metadata};
+use tracing::{Event, Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Filter};
 
@@ -60,6 +64,61 @@ impl<S> Filter<S> for Wanted {
         let most = all.into_iter().find(|level| levels.has(*level));
         Some(most.map_or(LevelFilter::OFF, LevelFilter::from_level))
     }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        !log::is_one_too_many(event)
+    }
+}
+
+/// A message is written by one call, and is one line, whatever clients and files put into it.
+struct Log;
+
+impl io::Write for Log {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        log::STDERR.line(String::from_utf8_lossy(message).trim_end_matches('\n'));
+        Ok(message.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The default one would wait for who reads standard error.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    tracing::error!("{panic}");
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        log::STDERR.print(&trace.to_string());
+    }
+}
+
+#[pyfunction]
+fn print_output(text: &str) {
+    log::STDOUT.print(text);
+}
+
+#[pyfunction]
+fn print_error(text: &str) {
+    log::STDERR.print(text);
+}
+
+#[pyfunction]
+fn finish_output(py: Python<'_>, seconds: f64) -> PyResult<bool> {
+    let time = wait_time(seconds)?;
+    py.detach(|| {
+        let end = Instant::now() + time;
+        log::tell_repeats(Instant::now() + log::SPAN);
+        let finished = log::STDOUT.finish(time);
+        Ok(log::STDERR.finish(end.saturating_duration_since(Instant::now())) && finished)
+    })
+}
+
+/// Python's seconds.
+fn wait_time(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        PyValueError::new_err(format!("seconds: expected a time to wait, got {seconds}"))
+    })
 }
 
 /// The Rust data plane, as Python sees it.
@@ -74,7 +133,7 @@ mod _native {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    use super::Wanted;
+    use super::{Log, Wanted, log_panic};
 
     #[pymodule_export]
     use super::NativeError;
@@ -89,6 +148,8 @@ mod _native {
     use super::order::PyOrder;
     #[pymodule_export]
     use super::server::Server;
+    #[pymodule_export]
+    use super::{finish_output, print_error, print_output};
 
     /// Sends log messages to standard error, from the level that SIGMAX_LOG names.
     #[pymodule_init]
@@ -99,9 +160,10 @@ mod _native {
             text => text.parse(),
         };
         Levels::from(level.as_ref().unwrap_or(&LevelFilter::WARN).into_level()).apply();
-        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        let layer = tracing_subscriber::fmt::layer().with_writer(|| Log).with_ansi(false);
         // Where the process has a subscriber already, that one stays.
         let _ = tracing_subscriber::registry().with(layer.with_filter(Wanted)).try_init();
+        std::panic::set_hook(Box::new(log_panic));
         if level.is_err() {
             tracing::warn!(
                 "SIGMAX_LOG: expected off, error, warn, info, debug or trace; got '{text}': taken as warn"

@@ -17,6 +17,18 @@ Task = Literal["binary", "multiclass", "multilabel"]
 class NativeError(Exception):
     """The data plane refused or failed; the message is for people."""
 
+def print_output(text: str) -> None:
+    """Print lines to standard output, by a thread of its own: nobody waits for who reads it."""
+
+def print_error(text: str) -> None:
+    """Print lines to standard error, in the same way; what finds no room is dropped and counted.
+
+    A line has at most 4096 bytes; the rest of a longer one is left out.
+    """
+
+def finish_output(seconds: float) -> bool:
+    """Wait at most so long until all that was printed is written; whether it is."""
+
 def load_runtime(library: str) -> str:
     """Open ONNX Runtime's library at this absolute path, once a process; returns its version."""
 
@@ -126,7 +138,7 @@ class Server:
         `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
         (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
         max_connections: int, handshake_seconds: float, max_metadata_bytes: int,
-        shared_memory: bool, model_control: str, allow_model_upload: bool,
+        shared_memory: bool, model_control: str, allow_model_upload: bool, allow_log_settings: bool,
         gpu_memory_limit: int (bytes of one engine's arena on a GPU; 0: no limit), tf32: bool,
         server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from sigmax_server import __version__
+from sigmax_server.address import bare
 from sigmax_server.machine import usable_cores, usable_memory
 from sigmax_server.text import shown
 
@@ -100,6 +101,7 @@ _COUNT = _whole("N", 1, 2**31 - 1)
 _MICROSECONDS = _whole("N", 0, 10**6)
 _BYTES = _whole("N", 2**20, 2**50)
 _TEXT = Kind("TEXT", "printable text", str, lambda value: value != "" and value.isprintable())
+_HOST = Kind("HOST", _TEXT.expected, bare, _TEXT.holds)
 _NUMBER = "(0|[1-9][0-9]{0,2})"
 _CUDA = re.compile(f"cuda(:{_NUMBER}(,{_NUMBER})*)?")
 
@@ -175,7 +177,9 @@ class ServerConfig:
 
     host: str = field(
         default="127.0.0.1",
-        metadata=_says(_TEXT, "address to listen on, for both ports"),
+        metadata=_says(
+            _HOST, "address to listen on, for both ports; `::` is every one of IPv6 and IPv4"
+        ),
     )
     grpc_port: int = field(
         default=8001,
@@ -310,6 +314,13 @@ class ServerConfig:
         default=False,
         metadata=_says(
             SWITCH, "with --model-control explicit: let clients send the files of models"
+        ),
+    )
+    allow_log_settings: bool = field(
+        default=False,
+        metadata=_says(
+            SWITCH,
+            "let clients change what is logged; they may anyway with --model-control explicit",
         ),
     )
     server_name: str = field(
