@@ -1,6 +1,5 @@
 """What the control plane says on standard error, and how everything that is printed gets out."""
 
-import atexit
 import io
 import sys
 from collections.abc import Callable, Iterable
@@ -14,8 +13,8 @@ LAST_SECONDS = 2.0  # that the end of the process waits for who reads what it ha
 
 
 def say(text: str) -> None:
-    """Say a line."""
-    print(f"sigmax serve: {text}", file=sys.stderr)
+    """Say a line; a text of more, as names of files may be, becomes one."""
+    print("sigmax serve:", *text.splitlines(), file=sys.stderr)
 
 
 def warn_of_unused(models: Iterable[Found]) -> None:
@@ -33,11 +32,10 @@ def print_without_waiting() -> None:
     traceback. Who prints does not learn whether somebody reads it.
     """
     sys.stdout, sys.stderr = _Lines(print_output), _Lines(print_error)
-    atexit.register(finish)
 
 
 def finish() -> None:
-    """Wait a little until what was printed has been written."""
+    """Wait a little until what was printed has been written, as the interpreter's end does, too."""
     finish_output(LAST_SECONDS)
 
 
