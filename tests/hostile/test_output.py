@@ -146,8 +146,8 @@ def test_a_start_that_fails_says_so_by_its_exit_code(tmp_path: Path, kind: str) 
 def test_no_socket_takes_the_number_of_a_closed_stream(slow: Path) -> None:
     with bad("closed", "stdin", "stdout", "stderr") as streams, running(slow, **streams) as run:
         run.until_ready()
-        streams = [Path(f"/proc/{run.process.pid}/fd/{number}") for number in range(3)]
-        assert [str(stream.readlink()) for stream in streams] == ["/dev/null"] * 3
+        links = [Path(f"/proc/{run.process.pid}/fd/{number}") for number in range(3)]
+        assert [str(link.readlink()) for link in links] == ["/dev/null"] * 3
         assert run.end() == 0
 
 
