@@ -128,11 +128,15 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
-    def kill(self) -> None:
-        """End it, whatever it does, and close the connections to it."""
+    def hang_up(self) -> None:
+        """Close the connections to it; the next use of one opens it anew."""
         for opened in ("channel", "client"):
             if opened in self.__dict__:
-                getattr(self, opened).close()
+                self.__dict__.pop(opened).close()
+
+    def kill(self) -> None:
+        """End it, whatever it does, and close the connections to it."""
+        self.hang_up()
         self.process.kill()
         self.process.communicate()
 

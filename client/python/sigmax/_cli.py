@@ -301,7 +301,9 @@ def _skip_space(text: str, position: int) -> int:
 
 def _print_lines(facts: Iterable[dict[str, Any]]) -> None:
     for fact in facts:
-        print(json.dumps(fact, ensure_ascii=False))
+        line = json.dumps(fact, ensure_ascii=False)
+        # JSON escapes line feeds, but not all that steers a terminal.
+        print(line if line.isprintable() else "".join(map(_json_escaped, line)))
 
 
 def _print_table(header: tuple[str, ...] | None, rows: Sequence[tuple[str, ...]]) -> None:
@@ -314,5 +316,11 @@ def _print_table(header: tuple[str, ...] | None, rows: Sequence[tuple[str, ...]]
 
 
 def _plain(text: str) -> str:
-    """One line without control characters, which a label or a message may bring."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """One line that steers no terminal, whatever a label or a message brings."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _json_escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]

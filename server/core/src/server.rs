@@ -348,6 +348,11 @@ impl Server {
         self.shared.catalog.set_unless_ready(name, version, State::Unavailable(reason));
     }
 
+    /// Drops what is known of a version that does not serve; nothing tells that it was tried.
+    pub fn forget(&self, name: &str, version: u64) {
+        self.shared.catalog.forget(name, version);
+    }
+
     /// Every model of the start has been loaded or has failed: the server may be ready.
     pub fn finish_loading(&self) {
         self.shared.catalog.finish_loading();

@@ -3,7 +3,7 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
-use std::panic::PanicHookInfo;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyValueError;
@@ -29,6 +29,18 @@ pyo3::create_exception!(
 /// Any error of the core, with its message.
 fn native_error(error: impl ToString) -> PyErr {
     NativeError::new_err(error.to_string())
+}
+
+/// Works without the interpreter. A panic is an error like any other: what is in one model's files
+/// costs that model alone.
+fn detached<T: Send, E: ToString + Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> PyResult<T> {
+    match catch_unwind(AssertUnwindSafe(|| py.detach(work))) {
+        Ok(result) => result.map_err(native_error),
+        Err(_) => Err(native_error("a fault of ours: the log has the details")),
+    }
 }
 
 /// Lets messages through as the core's log levels say, which clients may change.
@@ -133,7 +145,7 @@ mod _native {
     #[pymodule_export]
     use super::model::{
         OpenedModel, Report, TensorInfo, Timed, load_runtime, open_content, open_model, providers,
-        try_device,
+        read_file, try_device,
     };
     #[pymodule_export]
     use super::order::PyOrder;

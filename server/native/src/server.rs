@@ -13,9 +13,10 @@ use sigmax_core::golden::Sample;
 use sigmax_core::model::{self, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
+use crate::detached;
 use crate::model::{OpenedModel, Report};
 use crate::order::PyOrder;
-use crate::{native_error, wait_time};
+use crate::wait_time;
 
 /// A running server: ports bound, threads started, no model yet and not ready.
 #[pyclass(frozen)]
@@ -47,7 +48,7 @@ impl Server {
     fn load(&self, py: Python<'_>, opened: &OpenedModel, spec: Spec) -> PyResult<Report> {
         let task = spec.task()?;
         let mut file = opened.take()?;
-        py.detach(|| {
+        detached(py, || {
             file.keep_optional(|name| spec.inputs.iter().any(|input| input.name == name));
             let folders = spec.golden.iter();
             let samples = folders
@@ -57,11 +58,14 @@ impl Server {
             self.0.load(Box::new(file), spec, samples)
         })
         .map(Report::from)
-        .map_err(native_error)
     }
 
     fn fail(&self, py: Python<'_>, name: &str, version: u64, reason: String) {
         py.detach(|| self.0.fail(name, version, reason));
+    }
+
+    fn forget(&self, py: Python<'_>, name: &str, version: u64) {
+        py.detach(|| self.0.forget(name, version));
     }
 
     fn next_order(&self, py: Python<'_>) -> Option<PyOrder> {

@@ -5,6 +5,7 @@ Every call releases the interpreter while it works. Errors are `NativeError` wit
 that says what was expected and what came, unless stated otherwise.
 """
 
+from pathlib import Path
 from typing import Literal, final
 
 DType = Literal[
@@ -43,6 +44,12 @@ def try_device(device: str) -> None:
     The error has ONNX Runtime's own words. NVIDIA's libraries must have been loaded before.
     """
 
+def read_file(path: str | Path, most_bytes: int) -> bytes:
+    """Read a regular file of at most so many bytes; the error does not name it.
+
+    Anything else, such as a folder, a device or a named pipe, is an error and not waited for.
+    """
+
 def read_config(text: str) -> str:
     """Turn a `config.pbtxt` into JSON: the fields that are set, by their own names."""
 
@@ -67,8 +74,10 @@ class OpenedModel:
     outputs: list[TensorInfo]
     metadata: dict[str, str]  # the file's own key-value metadata
 
-def open_model(path: str) -> OpenedModel:
-    """Open an ONNX file.
+def open_model(path: str, most_bytes: int) -> OpenedModel:
+    """Open an ONNX file of less than 2 GiB, with weights of at most so many bytes beside it.
+
+    All of it is read now, once: what happens to the files later changes nothing.
 
     A broken one, an unknown operator, an input or output that is no tensor of a known dtype are
     errors that name the file and the reason.
@@ -162,6 +171,9 @@ class Server:
 
     def fail(self, name: str, version: int, reason: str) -> None:
         """Mark a declared model as UNAVAILABLE, for this reason, unless it serves already."""
+
+    def forget(self, name: str, version: int) -> None:
+        """Drop a declared model that has never served, and all that is known of it."""
 
     def next_order(self) -> Order | None:
         """Wait for a client's next order; None where none will come any more."""

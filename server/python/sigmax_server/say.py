@@ -8,13 +8,14 @@ from threading import Lock
 from sigmax_server import model_config
 from sigmax_server._native import finish_output, print_error, print_output
 from sigmax_server.repository import Found
+from sigmax_server.text import plain
 
 LAST_SECONDS = 2.0  # that the end of the process waits for who reads what it has printed
 
 
 def say(text: str) -> None:
-    """Say a line; a text of more, as names of files may be, becomes one."""
-    print("sigmax serve:", *text.splitlines(), file=sys.stderr)
+    """Say a line; what it quotes can make it no other."""
+    print(f"sigmax serve: {plain(text)}", file=sys.stderr)
 
 
 def warn_of_unused(models: Iterable[Found]) -> None:

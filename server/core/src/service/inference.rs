@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::catalog::{State, parse_version};
 use crate::error::{Dialect, Error};
 use crate::memory::Held;
+use crate::message::{Parcel, Unread};
 use crate::model::TensorSpec;
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::proto::inference::model_metadata_response::TensorMetadata;
@@ -233,7 +234,7 @@ impl GrpcInferenceService for Inference {
     /// Answers leave in the order of their requests.
     async fn model_stream_infer(
         &self,
-        request: Request<Streaming<ModelInferRequest>>,
+        request: Request<Streaming<Unread>>,
     ) -> Result<Response<BoxStream<ModelStreamInferResponse>>, Status> {
         let shard = self.shard.clone();
         let errors_end_it =
@@ -251,10 +252,14 @@ fn answered<T>(result: crate::error::Result<T>) -> Result<Response<T>, Status> {
 /// it to end.
 async fn answer_one(
     shard: Handle,
-    request: ModelInferRequest,
-    held: Held,
+    request: Parcel,
+    mut held: Held,
     errors_end_it: bool,
 ) -> Answered<ModelStreamInferResponse> {
+    let request: ModelInferRequest = match request.open(&mut held).await {
+        Ok(request) => request,
+        Err(error) => return (Err(error.status(Dialect::Inference)), held),
+    };
     let id = request.id.clone();
     let more = held.beside();
     let work = async move |shard: Rc<Shard>| {
