@@ -23,7 +23,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup build proto lint type test test-fast test-gpu fuzz demo bench bench-gpu \
+.PHONY: help setup build proto lint type test test-fast test-gpu fuzz hostile demo bench bench-gpu \
 	bench-compare soak perf-analyzer docker docker-gpu clean tools engine gpu
 
 help: ## Show this list.
@@ -58,17 +58,20 @@ type: build ## Check types with mypy.
 
 test: build ## Run every test.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -m "not hostile"
 
 test-fast: build ## Run the quick tests, in less than a minute.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --lib
-	$(BIN)/pytest -q -m "not slow" client/python/tests server/tests tests
+	$(BIN)/pytest -q -m "not slow and not hostile" client/python/tests server/tests tests
 
 test-gpu: gpu ## Run the tests of GPUs on this machine's own, in build/gpu with onnxruntime-gpu.
 	$(GPU)/bin/pytest -q -rs tests/gpu
 
 fuzz: build ## Send mutated requests for some minutes.
 	SIGMAX_FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q tests/oip/test_fuzz.py
+
+hostile: build ## Attack the server in every way known, TIMES (10) as hard as `make test` does.
+	SIGMAX_HOSTILE=$(or $(TIMES),10) $(BIN)/pytest -q tests/hostile
 
 demo: build ## Train, export, serve and ask every network, and report.
 	@$(BIN)/python demo/demo.py

@@ -5,9 +5,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import files
+from support.attack import MODEL, Target
 from support.server import Serve, Server
 
 # ONNX Runtime reports its use over the network unless this is set before it is loaded.
@@ -53,11 +55,22 @@ def server(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts servers for one test: arguments of `sigmax serve` to a `Server`."""
+    """Starts servers for one test: arguments of `sigmax serve`, and those of `Server`, to one."""
     with ExitStack() as running:
 
-        def start(*arguments: str | Path) -> Server:
+        def start(*arguments: str | Path, **others: Any) -> Server:
             log = tmp_path / f"server-{os.urandom(4).hex()}.log"
-            return running.enter_context(Server(log, *arguments))
+            return running.enter_context(Server(log, *arguments, **others))
 
         yield start
+
+
+@pytest.fixture
+def target(serve: Serve, tmp_path: Path) -> Target:
+    """Starts a server of one small model, and of what else is given, on one shard."""
+
+    def start(*arguments: str | Path) -> Server:
+        files.save(files.softmax(), tmp_path / "good", MODEL)
+        return serve(tmp_path / "good", "--shards=1", *arguments)
+
+    return start

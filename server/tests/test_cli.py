@@ -20,6 +20,8 @@ OTHER = {
     "memory_budget": ("2097152", 2097152),
     "stall_seconds": ("1.5", 1.5),
     "max_connections": ("12", 12),
+    "handshake_seconds": ("2.5", 2.5),
+    "max_metadata_bytes": ("8192", 8192),
     "busy_poll_microseconds": ("50", 50),
     "listen": ("unix:/run/sigmax.sock", "unix:/run/sigmax.sock"),
     "device": ("cuda:0,1", "cuda:0,1"),
@@ -32,6 +34,7 @@ OTHER = {
     "model_control": ("explicit", "explicit"),
     "load_model": ("a,b", "a,b"),
     "allow_model_upload": ("true", True),
+    "allow_log_settings": ("true", True),
     "exit_on_error": ("true", True),
 }
 # Without it some of them are refused.

@@ -422,7 +422,6 @@ def test_the_extensions_are_those_that_work(server: Server, sharing: Server) -> 
     assert set(without) == {
         "binary_tensor_data",
         "classification",
-        "logging",
         "model_configuration",
         "schedule_policy",
         "parameters",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx.external_data_helper import convert_model_to_external_data
 from onnx.helper import make_node
 
 ELEMENTS = {
@@ -414,6 +415,13 @@ def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) 
     path.parent.mkdir(parents=True)
     onnx.save(model, path)
     return path
+
+
+def save_beside(model: onnx.ModelProto, repository: Path, name: str) -> Path:
+    """Save a model whose tensors are all in one file beside it; returns that one's path."""
+    beside = "model.onnx.data"
+    convert_model_to_external_data(model, location=beside, size_threshold=0, convert_attribute=True)
+    return save(model, repository, name).with_name(beside)
 
 
 def configured(repository: Path, name: str, model: onnx.ModelProto, text: str) -> None:

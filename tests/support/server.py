@@ -27,6 +27,11 @@ Serve = Callable[..., "Server"]
 """Starts a server with these arguments of `sigmax serve`, for one test."""
 
 
+def after(before: str, *command: str | Path) -> list[str | Path]:
+    """A command that a shell becomes, after it has done something else to its process."""
+    return ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
+
+
 class Server:
     """A server that has said whether it is ready; by default on free ports.
 
@@ -35,6 +40,7 @@ class Server:
         arguments: After `sigmax serve`.
         python: That of its environment; by default of this one.
         environment: Variables that it has besides those of this process.
+        before: What a shell does in the server's process before, such as `ulimit -n 64`.
 
     Attributes:
         printed: Its standard output up to the line that says whether it is ready.
@@ -48,11 +54,12 @@ class Server:
         *arguments: str | Path,
         python: Path = Path(sys.executable),
         environment: dict[str, str] | None = None,
+        before: str = ":",
     ) -> None:
         self._log = log
         with log.open("w") as errors:
             self.process = subprocess.Popen(
-                [python.with_name("sigmax"), "serve", *arguments],
+                after(before, python.with_name("sigmax"), "serve", *arguments),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -126,11 +133,15 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
-    def kill(self) -> None:
-        """End it, whatever it does, and close the connections to it."""
+    def hang_up(self) -> None:
+        """Close the connections to it; the next use of one opens it anew."""
         for opened in ("channel", "client"):
             if opened in self.__dict__:
-                getattr(self, opened).close()
+                self.__dict__.pop(opened).close()
+
+    def kill(self) -> None:
+        """End it, whatever it does, and close the connections to it."""
+        self.hang_up()
         self.process.kill()
         self.process.communicate()
 

@@ -1,31 +1,27 @@
-//! The least that any gRPC server on hyper does: it reads a message and answers with fixed bytes.
+//! The least that any gRPC server on h2 does: it reads a message and answers with fixed bytes.
 //!
 //!     echo REPLY_BYTES [HOST:PORT | unix:PATH]
 //!
-//! No protobuf, no queue, no model; one thread, and the settings of `shard.rs`. Whatever a server
+//! No protobuf, no queue, no model; one thread, and the settings of `connection.rs`. Whatever a server
 //! takes longer than this is its own. Port 0, the default, is any free one.
 #![allow(clippy::print_stdout, reason = "that is how it says that it is ready")]
 
-use std::convert::Infallible;
 use std::error::Error;
-use std::future::ready;
+use std::future::pending;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder as Runtime, LocalOptions};
 use tokio::task::spawn_local;
 
 #[path = "../src/calls.rs"]
+#[allow(dead_code, reason = "its connections end by themselves")]
 mod calls;
-
-use calls::Calls;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -34,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A gRPC message: not compressed, its length, its bytes.
     let mut message = vec![0; 5 + size as usize];
     message[1..5].copy_from_slice(&size.to_be_bytes());
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let runtime = Runtime::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(listen(&address, message.into()))
 }
 
@@ -56,31 +52,29 @@ async fn listen(address: &str, message: Bytes) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, message: Bytes) {
-    let calls = Calls::default();
-    let connection = http2::Builder::new(calls.clone())
-        .initial_stream_window_size(1 << 20)
+    let handshake = Builder::new()
+        .initial_window_size(1 << 20)
         .initial_connection_window_size(8 << 20)
         .max_frame_size(1 << 20)
         .max_concurrent_streams(1024)
-        .auto_date_header(false)
-        .serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| answer(request, message.clone())),
-        );
+        .handshake(stream);
+    let Ok(connection) = handshake.await else { return };
+    let begin = |request, reply| answer(request, reply, message.clone()).boxed_local();
     // A client that goes away is no failure.
-    let _ = calls.run(connection).await;
+    let _ = calls::run(connection, pending(), begin, |_| ()).await;
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    message: Bytes,
-) -> Result<Response<impl Body<Data = Bytes, Error = Infallible>>, Infallible> {
+async fn answer(request: Request<RecvStream>, mut reply: SendResponse<Bytes>, message: Bytes) {
     let mut body = request.into_body();
-    while let Some(Ok(_)) = body.frame().await {}
+    while let Some(Ok(data)) = body.data().await {
+        let _ = body.flow_control().release_capacity(data.len());
+    }
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let body = Full::new(message).with_trailers(ready(Some(Ok(trailers))));
-    let mut response = Response::new(body);
-    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-    Ok(response)
+    let mut head = Response::new(());
+    head.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    if let Ok(mut stream) = reply.send_response(head, false) {
+        let _ = stream.send_data(message, false);
+        let _ = stream.send_trailers(trailers);
+    }
 }

@@ -1,185 +1,247 @@
-//! The bodies of requests and replies.
+//! The bodies of requests to tonic.
 
+use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use bytes::{Buf, Bytes};
+use http::Request;
+use http_body::{Body, Frame};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
-use tonic::Status;
 
-use crate::error::{Dialect, Error};
-use crate::memory::{Account, Held};
-use crate::shard::{Life, Pending};
-use crate::unary::PREFIX;
+use crate::error::{Dialect, Error, Result};
+use crate::memory::{Account, Held, OpenStream};
+use crate::message::{Encoding, Parcel, Received};
+use crate::shard::Life;
+use crate::unary::{self, PREFIX};
+use crate::wire::{self, Shape};
 
-/// A reply's body, and the proof that it is not sent yet.
+/// What a call to tonic takes beside what every call does, in bytes.
+const CALL: usize = 28 << 10;
+/// What a message takes beside its content, in bytes: a request as it is run, an answer as it waits.
+pub const MESSAGE: usize = 2 << 10;
+/// What tonic copies in a turn of the loop, in bytes.
+const A_TURN: usize = 2 << 20;
+/// The longest message of a call to reflection, in bytes.
+const FOREIGN: usize = 1 << 20;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a call to tonic holds.
 #[derive(Debug)]
-pub struct ReplyBody {
-    content: Content,
-    /// Held until the reply is handed over whole.
-    pub pending: Option<Pending>,
+pub struct Load {
+    account: Arc<Account>,
+    /// Of its last message, until another takes it or the next has come.
+    message: Mutex<Option<Held>>,
+    /// Of the call itself.
+    _call: Held,
+    _stream: Option<OpenStream>,
 }
 
+impl Load {
+    /// The account of its connection.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// What the message that was read last holds.
+    pub fn take(&self) -> Held {
+        self.put(None).unwrap_or_else(|| self.account.hold())
+    }
+
+    fn put(&self, held: Option<Held>) -> Option<Held> {
+        mem::replace(&mut *self.message.lock().unwrap_or_else(PoisonError::into_inner), held)
+    }
+}
+
+/// The body of a request to tonic: its messages one by one, whole and decompressed, and none that
+/// would take too much once decoded. It breaks off when the server drains, because an idle stream
+/// must not hold up the end.
 #[derive(Debug)]
-enum Content {
-    Empty,
-    Unary { message: Option<Bytes>, trailers: Option<HeaderMap> },
-    Tonic(tonic::body::Body, Arc<Account>),
-}
-
-impl ReplyBody {
-    /// None at all: the headers say everything.
-    pub fn empty() -> Self {
-        Content::Empty.into()
-    }
-
-    /// One framed message and its trailers.
-    pub fn unary(message: Bytes, trailers: HeaderMap) -> Self {
-        Content::Unary { message: Some(message), trailers: Some(trailers) }.into()
-    }
-
-    /// Whatever tonic answers.
-    pub fn tonic(body: tonic::body::Body, account: Arc<Account>) -> Self {
-        Content::Tonic(body, account).into()
-    }
-}
-
-impl From<Content> for ReplyBody {
-    fn from(content: Content) -> Self {
-        Self { content, pending: None }
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match &mut self.content {
-            Content::Empty => Poll::Ready(None),
-            Content::Unary { message, trailers } => {
-                let data = message.take().map(Frame::data);
-                Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
-            }
-            Content::Tonic(body, account) => {
-                let frame = ready!(Pin::new(body).poll_frame(context));
-                let held = |data| account.hold().answer(data);
-                Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(held))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Unary { trailers, .. } => trailers.is_none(),
-            Content::Tonic(body, _) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Unary { .. } => SizeHint::default(),
-            Content::Tonic(body, _) => body.size_hint(),
-        }
-    }
-}
-
-/// The body of a request to tonic, which breaks off when the server drains, because an idle stream
-/// must not hold up the end, and when there is no room for its messages.
-#[derive(Debug)]
-pub struct RequestBody {
-    body: Incoming,
+pub struct RequestBody<B> {
+    body: B,
     life: WatchStream<Life>,
     dialect: Dialect,
-    unfinished: Unfinished,
+    encoding: Encoding,
+    shape: Option<&'static Shape>,
+    limit: usize,
+    /// Its one message has not come yet.
+    is_waited_for: bool,
+    /// Why it is not taken at all.
+    refused: Option<Error>,
+    /// What has come of messages that are not opened yet, and is held.
+    received: Received,
     held: Held,
+    /// A message that is opened on another thread.
+    opening: Option<JoinHandle<Result<(Received, Held)>>>,
+    /// A message on its way to tonic ...
+    opened: Received,
+    /// ... of which tonic has copied so much in this turn of the loop.
+    turn: usize,
+    load: Arc<Load>,
 }
 
-impl RequestBody {
-    /// A body whose messages are the account's.
-    pub fn new(
-        body: Incoming,
+impl<B> RequestBody<B> {
+    /// A request to tonic, and what it holds until it is answered: `call`, and more.
+    pub fn of(
+        mut request: Request<B>,
         account: &Arc<Account>,
+        mut call: Held,
         life: watch::Receiver<Life>,
-        dialect: Dialect,
-    ) -> Self {
-        let (unfinished, held) = (Unfinished::default(), account.hold());
-        Self { body, life: WatchStream::new(life), dialect, unfinished, held }
-    }
-
-    /// Holds what has come of a message that is not whole yet.
-    fn hold(&mut self, frame: &[u8]) -> crate::error::Result<()> {
-        self.unfinished.read(frame);
-        self.held.resize(0);
-        if self.unfinished.bytes == 0 {
-            self.held.go_on();
-            return Ok(());
+        limit: usize,
+    ) -> (Request<Self>, Arc<Load>) {
+        let path = request.uri().path();
+        let (dialect, kinds) = (Dialect::of(path), wire::of_call(path));
+        let is_stream = kinds.is_none_or(|kinds| kinds.stream);
+        let (stream, refused) = match is_stream.then(|| account.open_stream()).transpose() {
+            Ok(stream) => (stream, None),
+            Err(error) => (None, Some(error)),
+        };
+        let message = Mutex::default();
+        call.resize(call.bytes() + CALL);
+        let load = Load { account: account.clone(), message, _call: call, _stream: stream };
+        let load = Arc::new(load);
+        request.extensions_mut().insert(load.clone());
+        // An encoding that is unknown is left to tonic, which refuses it.
+        let encoding = unary::encoding(request.headers()).unwrap_or(Encoding::Identity);
+        if encoding != Encoding::Identity {
+            request.headers_mut().remove(unary::ENCODING);
         }
-        self.held.wait();
-        self.held.grow(self.unfinished.bytes)
+        let request = request.map(|body| Self {
+            body,
+            life: WatchStream::new(life),
+            dialect,
+            encoding,
+            // Those of a stream are weighed when they are read.
+            shape: kinds.filter(|kinds| kinds.one_message).map(|kinds| kinds.message),
+            // Questions to a service that is not ours are short.
+            limit: if kinds.is_some() { limit } else { limit.min(FOREIGN) },
+            is_waited_for: kinds.is_some_and(|kinds| kinds.one_message),
+            refused,
+            received: Received::default(),
+            held: account.hold(),
+            opening: None,
+            opened: Received::default(),
+            turn: 0,
+            load: load.clone(),
+        });
+        (request, load)
+    }
+
+    /// Begins to open the next message, if it has come whole; whether it has.
+    fn open_next(&mut self) -> Result<bool> {
+        if self.received.remaining() < PREFIX {
+            return Ok(false);
+        }
+        let size = PREFIX + self.received.prefix(self.limit)?.1;
+        if self.received.remaining() < size {
+            return Ok(false);
+        }
+        let parcel = Parcel::new(self.received.split_to(size), self.encoding, self.limit)?;
+        let mut held = self.held.split(size);
+        held.resize(size + MESSAGE);
+        match parcel.open_here(self.shape, &mut held, Ok) {
+            Ok(message) => self.hand_over(message?, held),
+            Err(parcel) => {
+                self.opening = Some(parcel.open_elsewhere(self.shape, held, Ok));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives a message to tonic, which knows no other prefix than its own.
+    fn hand_over(&mut self, message: Received, held: Held) {
+        self.is_waited_for = false;
+        self.opened.push(unary::prefix(message.remaining()));
+        self.opened.append(message);
+        self.load.put(Some(held));
     }
 }
 
-/// The bytes of the message that a stream of frames has begun, by gRPC's framing: a flag, the
-/// length in four bytes, the message.
-#[derive(Debug, Default)]
-struct Unfinished {
-    prefix: [u8; PREFIX],
-    bytes: usize,
-}
-
-impl Unfinished {
-    fn read(&mut self, mut frame: &[u8]) {
-        while !frame.is_empty() {
-            let missing = match self.bytes {
-                begun @ ..PREFIX => PREFIX - begun,
-                begun => PREFIX + self.length() - begun,
+impl<B> RequestBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let refused = |body: &Self, error: Error| Some(Err(error.status(body.dialect).into()));
+        if let Some(error) = self.refused.take() {
+            return Poll::Ready(refused(self, error));
+        }
+        loop {
+            if self.turn >= A_TURN {
+                self.turn = 0;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(frame) = self.opened.pop(A_TURN) {
+                self.turn += frame.len();
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            if let Some(opening) = &mut self.opening {
+                let opened = ready!(Pin::new(opening).poll(context));
+                self.opening = None;
+                match opened.map_err(Error::from).flatten() {
+                    Ok((message, held)) => self.hand_over(message, held),
+                    Err(error) => return Poll::Ready(refused(self, error)),
+                }
+                continue;
+            }
+            match self.open_next() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(refused(self, error)),
+            }
+            let frame = match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    if self.received.has_remaining() || self.is_waited_for {
+                        self.held.wait();
+                    }
+                    return Poll::Pending;
+                }
             };
-            let (now, later) = frame.split_at(missing.min(frame.len()));
-            if let Some(place) = self.prefix.get_mut(self.bytes..self.bytes + now.len()) {
-                place.copy_from_slice(now);
+            self.held.go_on();
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => match self.held.grow(data.len()) {
+                    Ok(()) => self.received.push(data),
+                    Err(error) => return Poll::Ready(refused(self, error)),
+                },
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None if self.received.has_remaining() => {
+                    let came = self.received.remaining();
+                    self.received = Received::default();
+                    let detail = format!(
+                        "expected a whole message, got {came} bytes of one before the end of the stream"
+                    );
+                    return Poll::Ready(refused(self, Error::Malformed { detail }));
+                }
+                None => return Poll::Ready(None),
             }
-            self.bytes += now.len();
-            if self.bytes >= PREFIX && self.bytes == PREFIX + self.length() {
-                self.bytes = 0;
-            }
-            frame = later;
         }
-    }
-
-    fn length(&self) -> usize {
-        let [_, length @ ..] = self.prefix;
-        u32::from_be_bytes(length) as usize
     }
 }
 
-impl Body for RequestBody {
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            if let Some(Ok(data)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref))
-                && let Some(data) = data
-                && let Err(error) = self.hold(data)
-            {
-                return Poll::Ready(Some(Err(error.status(self.dialect).into())));
-            }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = self.poll_next(context) {
+            return Poll::Ready(frame);
         }
         while let Poll::Ready(life) = Pin::new(&mut self.life).poll_next(context) {
             if life != Some(Life::Serving) {
@@ -191,36 +253,10 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_unfinished_is_known_wherever_frames_are_cut() {
-        let messages: Vec<u8> = [0, 1, 700, 3]
-            .iter()
-            .flat_map(|&length| {
-                let prefix = [&[0][..], &(length as u32).to_be_bytes()].concat();
-                [prefix, vec![9; length]].concat()
-            })
-            .collect();
-        for size in [1, 2, 4, 5, 6, 7, 100, 704, 710, messages.len()] {
-            let mut unfinished = Unfinished::default();
-            let mut most = 0;
-            for frame in messages.chunks(size) {
-                unfinished.read(frame);
-                most = most.max(unfinished.bytes);
-            }
-            assert_eq!(unfinished.bytes, 0, "all is whole in frames of {size}");
-            assert!(most < 705, "{most} in frames of {size}");
+        if self.refused.is_some() {
+            return false;
         }
+        let is_empty = !self.opened.has_remaining() && !self.received.has_remaining();
+        is_empty && self.opening.is_none() && self.body.is_end_stream()
     }
 }

@@ -92,6 +92,14 @@ pub enum Error {
     Draining,
     /// A message over the limit.
     MessageTooLarge { found: usize, limit: usize },
+    /// More metadata than the limit.
+    MetadataTooLarge { found: usize, limit: usize },
+    /// A message with more embedded messages than any model takes.
+    TooManyParts { found: usize, limit: usize },
+    /// A message that would hold more than its connection may, once decoded.
+    DecodedTooLarge { found: usize, limit: usize },
+    /// Too many streams on one connection.
+    TooManyStreams { limit: usize },
     /// Too many bytes of messages under way.
     NoMemory { limit: usize },
     /// Shared memory is not allowed.
@@ -112,6 +120,10 @@ pub enum Error {
     RegionOffset { region: String },
     /// A part that is not within its region, or no longer within its object.
     RegionRange { region: String },
+    /// Inputs in shared memory that are longer than a message may be.
+    SharedTooLarge { found: usize, limit: usize },
+    /// More regions than may be registered at once.
+    TooManyRegions { limit: usize },
     /// An output does not fit where it was asked to go.
     RegionTooSmall { output: String, found: usize, expected: usize },
     /// This build knows no GPU.
@@ -138,6 +150,13 @@ pub enum Error {
 
 /// When to try again what found no room among messages under way: they come and go by the moment.
 const MEMORY_RETRY: Duration = Duration::from_millis(100);
+
+/// Work that was given away and did not come back: it panicked, or all ends.
+impl From<tokio::task::JoinError> for Error {
+    fn from(_: tokio::task::JoinError) -> Self {
+        Self::Internal
+    }
+}
 
 /// The result of anything that may fail for a reason the caller is told.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -199,9 +218,15 @@ impl Error {
             | Self::NotInRepository { .. } => Code::Internal,
             Self::NotApplicable { .. } => Code::FailedPrecondition,
             Self::QueueFull { .. } if dialect == Dialect::Inference => Code::Unavailable,
-            Self::QueueFull { .. } | Self::MessageTooLarge { .. } | Self::NoMemory { .. } => {
-                Code::ResourceExhausted
-            }
+            Self::QueueFull { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::MetadataTooLarge { .. }
+            | Self::TooManyParts { .. }
+            | Self::DecodedTooLarge { .. }
+            | Self::TooManyStreams { .. }
+            | Self::SharedTooLarge { .. }
+            | Self::TooManyRegions { .. }
+            | Self::NoMemory { .. } => Code::ResourceExhausted,
             Self::DeadlineExceeded | Self::TooLate { .. } => Code::DeadlineExceeded,
             Self::Unimplemented { .. } => Code::Unimplemented,
             Self::Fault { .. } | Self::Internal => Code::Internal,
@@ -245,7 +270,13 @@ impl Error {
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::TooLate { .. } => "DEADLINE_TOO_SHORT",
             Self::Draining => "DRAINING",
-            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::MetadataTooLarge { .. } => "METADATA_TOO_LARGE",
+            Self::MessageTooLarge { .. }
+            | Self::TooManyParts { .. }
+            | Self::SharedTooLarge { .. }
+            | Self::DecodedTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::TooManyRegions { .. } => "TOO_MANY_REGIONS",
+            Self::TooManyStreams { .. } => "TOO_MANY_STREAMS",
             Self::NoMemory { .. } => "MEMORY_BUDGET",
             Self::SharedMemoryDisabled => "SHARED_MEMORY_DISABLED",
             Self::NoSharedMemory { .. } => "NO_SHARED_MEMORY",
@@ -425,9 +456,21 @@ impl Error {
                 "an answer is expected to take {expected:?}, the deadline leaves {left:?}: not run"
             ),
             Self::Draining => "the server is shutting down and takes no new requests".into(),
+            Self::MetadataTooLarge { found, limit } => {
+                format!("metadata: expected at most {limit} bytes, got {found}")
+            }
             Self::MessageTooLarge { found, limit } => {
                 format!("expected a message of at most {limit} bytes, got {found}")
             }
+            Self::TooManyParts { found, limit } => format!(
+                "expected a message of at most {limit} parts (inputs, outputs, parameters and what they hold), got {found}"
+            ),
+            Self::DecodedTooLarge { found, limit } => format!(
+                "expected a message that takes at most {limit} bytes of memory, got one that takes {found}; send fewer rows, or raw tensors"
+            ),
+            Self::TooManyStreams { limit } => format!(
+                "expected at most {limit} streams and watches at once on a connection; end some, or open another connection"
+            ),
             Self::NoMemory { limit } => format!(
                 "expected requests and answers under way to hold at most {limit} bytes together, and those of one connection half of it; try again later"
             ),
@@ -466,6 +509,12 @@ impl Error {
             Self::RegionRange { region } => {
                 format!("Invalid offset + byte size for shared memory region: '{region}'")
             }
+            Self::SharedTooLarge { found, limit } => format!(
+                "expected inputs in shared memory to have at most {limit} bytes together, as a message may, got {found}; '--max-message-bytes' says how many"
+            ),
+            Self::TooManyRegions { limit } => format!(
+                "expected at most {limit} shared memory regions at once; unregister some"
+            ),
             Self::RegionTooSmall { output, found, expected } => format!(
                 "shared memory size specified with the request for output '{output}' ({found} bytes) should be at least {expected} bytes to hold the results"
             ),

@@ -3,6 +3,7 @@
 //! A message counts from its first byte to the last of its answer. While the client is the one who
 //! is waited for, to send the rest or to take the answer, time is counted as well.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,9 +11,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::shard::Pending;
 
 /// Ticks of an account in the longest time that its client may keep a message waiting.
 const TICKS: u32 = 4;
+/// Streams that a connection may have open, watches among them. Each holds memory though nothing is
+/// sent on it, and nothing ends it.
+const STREAMS: usize = 256;
+/// What holds no more bytes than these may go over the limits ...
+const LITTLE: usize = 64 << 10;
+/// ... by this part of all: questions of a few bytes are answered though large messages fill the
+/// memory.
+const RESERVE: usize = 4;
 /// More than the ticks after which a wait is found out.
 const SLOTS: usize = 8;
 
@@ -36,6 +46,7 @@ impl Memory {
         Arc::new(Account {
             memory: self.clone(),
             used: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             now: AtomicU32::new(0),
             waits: Default::default(),
         })
@@ -67,6 +78,7 @@ impl Memory {
 pub struct Account {
     memory: Arc<Memory>,
     used: AtomicUsize,
+    streams: AtomicUsize,
     /// In ticks.
     now: AtomicU32,
     /// How many messages wait for the client, by the tick in which the wait began.
@@ -76,7 +88,16 @@ pub struct Account {
 impl Account {
     /// Begins to hold a message, of no bytes yet.
     pub fn hold(self: &Arc<Self>) -> Held {
-        Held { account: self.clone(), bytes: 0, slot: None }
+        Held { account: self.clone(), bytes: 0, slot: None, pending: None }
+    }
+
+    /// Opens one more stream, where there may be one.
+    pub fn open_stream(self: &Arc<Self>) -> Result<OpenStream> {
+        let open = OpenStream(self.clone());
+        match self.streams.fetch_add(1, Relaxed) {
+            ..STREAMS => Ok(open),
+            _ => Err(Error::TooManyStreams { limit: STREAMS }),
+        }
     }
 
     /// Whether half of what it may hold is free still.
@@ -97,6 +118,16 @@ impl Account {
     }
 }
 
+/// A stream of a connection; dropped when it ends.
+#[derive(Debug)]
+pub struct OpenStream(Arc<Account>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
 fn slot(tick: u32) -> usize {
     tick as usize % SLOTS
 }
@@ -108,19 +139,61 @@ pub struct Held {
     bytes: usize,
     /// Where its wait for the client is counted.
     slot: Option<usize>,
+    /// The call that it belongs to, which is answered when this is dropped.
+    pending: Option<Pending>,
 }
 
 impl Held {
+    /// What a call holds until its answer has left.
+    pub fn of_call(mut self, pending: Pending) -> Self {
+        self.pending = Some(pending);
+        self
+    }
+
     /// Holds so many more bytes, or says that there is no room.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
         let Account { memory, used, .. } = &*self.account;
         self.bytes += bytes;
         let own = used.fetch_add(bytes, Relaxed) + bytes;
         let all = memory.used.fetch_add(bytes, Relaxed) + bytes;
-        if own > memory.share() || all > memory.limit {
+        let reserve = if self.bytes <= LITTLE { memory.limit / RESERVE } else { 0 };
+        if own > memory.share() + reserve || all > memory.limit + reserve {
             return Err(Error::NoMemory { limit: memory.limit });
         }
         Ok(())
+    }
+
+    /// What it holds, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Holds so many more bytes for a message that has come whole. What no try would find room for
+    /// is told apart.
+    pub fn unfold(&mut self, bytes: usize) -> Result<()> {
+        let (found, limit) = (self.bytes + bytes, self.account.memory.share());
+        if found > limit {
+            return Err(Error::DecodedTooLarge { found, limit });
+        }
+        self.grow(bytes)
+    }
+
+    /// Begins to hold more for the same connection, of no bytes yet.
+    pub fn beside(&self) -> Self {
+        self.account.hold()
+    }
+
+    /// Gives so many of its bytes to another.
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let mut given = self.beside();
+        self.bytes -= bytes;
+        given.bytes = bytes;
+        given
+    }
+
+    /// Holds from now on what another of the same connection has held.
+    pub fn join(&mut self, mut other: Self) {
+        self.bytes += mem::take(&mut other.bytes);
     }
 
     /// From now on it is the client who is waited for.
@@ -197,16 +270,37 @@ mod tests {
 
     #[test]
     fn one_connection_leaves_room_for_others() {
-        let memory = Memory::new(1000, Duration::from_secs(1));
+        let mebibyte = 1 << 20;
+        let memory = Memory::new(mebibyte, Duration::from_secs(1));
+        let full = Err(Error::NoMemory { limit: mebibyte });
+        let large = LITTLE + 1;
         let (greedy, modest) = (memory.account(), memory.account());
         let mut much = greedy.hold();
-        much.grow(500).expect("its share");
-        assert_eq!(greedy.hold().grow(1), Err(Error::NoMemory { limit: 1000 }));
+        much.grow(mebibyte / 2).expect("its share");
+        assert_eq!(greedy.hold().grow(large), full);
         let mut rest = modest.hold();
-        rest.grow(500).expect("the rest");
-        assert_eq!(memory.account().hold().grow(1), Err(Error::NoMemory { limit: 1000 }));
+        rest.grow(mebibyte / 2).expect("the rest");
+        assert_eq!(memory.account().hold().grow(large), full);
         drop(rest);
-        memory.account().hold().grow(1).expect("room again");
+        memory.account().hold().grow(large).expect("room again");
+    }
+
+    #[test]
+    fn what_holds_little_finds_room_when_large_messages_hold_all() {
+        let mebibyte = 1 << 20;
+        let memory = Memory::new(mebibyte, Duration::from_secs(1));
+        let accounts = [memory.account(), memory.account()];
+        let mut held = accounts.each_ref().map(Account::hold);
+        held.iter_mut().for_each(|each| each.grow(mebibyte / 2).expect("its share"));
+        let mut small = Vec::new();
+        let refused = loop {
+            let mut next = memory.account().hold();
+            match next.grow(LITTLE) {
+                Ok(()) => small.push(next),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((small.len(), refused), (4, Error::NoMemory { limit: mebibyte }));
     }
 
     #[test]

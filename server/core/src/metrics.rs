@@ -11,6 +11,7 @@ use tonic::Code;
 use crate::depth::Depth;
 use crate::error::{Dialect, Error};
 use crate::job::{Answer, Timings};
+use crate::log;
 use crate::memory::Memory;
 
 /// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
@@ -366,6 +367,10 @@ pub struct Metrics {
     pub connections: AtomicU64,
     /// Connections refused for being too many.
     pub connections_refused: AtomicU64,
+    /// Idle connections ended to make room for others.
+    pub connections_evicted: AtomicU64,
+    /// Connections whose clients did not begin to speak HTTP/2 in time.
+    pub handshakes_late: AtomicU64,
     /// Connections cut off because their clients kept a message waiting.
     pub connections_stalled: AtomicU64,
 }
@@ -416,6 +421,14 @@ impl Metrics {
         let refused = self.connections_refused.load(Relaxed);
         let help = "Connections refused for being too many.";
         single("sigmax_connections_refused_total", "counter", help, refused);
+        let help = "Lines of the log that nobody took, or that could not be written.";
+        single("sigmax_log_lines_dropped_total", "counter", help, log::STDERR.dropped());
+        let evicted = self.connections_evicted.load(Relaxed);
+        let help = "Idle connections ended to make room for others.";
+        single("sigmax_connections_evicted_total", "counter", help, evicted);
+        let late = self.handshakes_late.load(Relaxed);
+        let help = "Connections whose clients did not begin to speak HTTP/2 in time.";
+        single("sigmax_handshakes_late_total", "counter", help, late);
         let stalled = self.connections_stalled.load(Relaxed);
         let help = "Connections cut off because their clients kept a message waiting.";
         single("sigmax_connections_stalled_total", "counter", help, stalled);

@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// Where POSIX shared memory objects are files (shm_overview(7)).
 const FOLDER: &str = "/dev/shm";
 
+/// Regions that may be registered at once, by all clients together: each keeps a descriptor open.
+const REGIONS: usize = 1024;
+
 /// The registered regions by name; none at all where they are not allowed.
 #[derive(Debug)]
 pub struct Regions(Option<Mutex<BTreeMap<String, Arc<Region>>>>);
@@ -56,6 +59,9 @@ impl Regions {
         let mut regions = self.lock()?;
         if regions.contains_key(name) {
             return Err(Error::RegionExists { region: name.to_owned() });
+        }
+        if regions.len() >= REGIONS {
+            return Err(Error::TooManyRegions { limit: REGIONS });
         }
         let unopened = || Error::NoSharedMemory { key: key.to_owned() };
         let object = key.strip_prefix('/').unwrap_or(key);

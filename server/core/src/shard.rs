@@ -3,9 +3,9 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,12 +16,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Request, Response};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_local};
@@ -29,32 +26,30 @@ use tonic::service::Routes;
 use tower_service::Service;
 
 use crate::batch::panic_text;
-use crate::body::{ReplyBody, RequestBody};
+use crate::body::RequestBody;
 use crate::busy_poll::BusyPoll;
-use crate::calls::Calls;
 use crate::catalog::{Catalog, parse_version};
+use crate::connection;
+use crate::connections::{Connections, Open};
 use crate::depth::Depth;
 use crate::error::{Dialect, Error, Result};
 use crate::give_way::give_way;
+use crate::incoming::Incoming;
 use crate::job::Answer;
-use crate::listen::Socket;
-use crate::memory::{Account, Memory};
+use crate::memory::{Account, Held, Memory};
+use crate::message::Content;
 use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
 use crate::model::Model;
 use crate::orders::Orders;
 use crate::regions::Regions;
+use crate::respond::{ReplyBody, respond};
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
-use crate::unary::{self, Call, Received, Refused, Room};
+use crate::socket::Socket;
+use crate::unary::{self, Call, Refused};
 
-/// Frames of this size are advertised, so that a tensor comes in few of them.
-const FRAME_BYTES: u32 = 1 << 20;
-/// What a client may send ahead on a stream.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// What a client may send ahead on a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-/// Calls at once on a connection.
-const STREAMS: u32 = 1024;
+/// What a call holds besides its metadata and its messages, about.
+const CALL_BYTES: usize = 4096;
 
 /// What all threads share.
 #[derive(Debug)]
@@ -63,6 +58,12 @@ pub struct Shared {
     pub catalog: Catalog,
     /// What was counted.
     pub metrics: Metrics,
+    /// The open connections.
+    pub connections: Arc<Connections>,
+    /// The longest that a client may take to begin to speak HTTP/2.
+    pub handshake_time: Duration,
+    /// The most metadata of a call, in bytes as HTTP/2 counts them.
+    pub metadata_limit: usize,
     /// The longest message, in bytes.
     pub message_limit: usize,
     /// All messages together.
@@ -71,6 +72,8 @@ pub struct Shared {
     pub busy_poll: Duration,
     /// Memory that clients share.
     pub regions: Regions,
+    /// Whether clients may change what is logged.
+    pub log_settings: bool,
     /// Where orders about models go, where clients may give any.
     pub orders: Option<Orders>,
     /// The name in ServerMetadata.
@@ -88,7 +91,7 @@ pub struct Handle {
 }
 
 enum Command {
-    Connect(Socket),
+    Connect(Socket, Open),
     Install(Install),
     Remove(Remove),
     Work(Box<dyn FnOnce(Rc<Shard>) + Send>),
@@ -130,9 +133,9 @@ impl Handle {
     }
 
     /// Gives it a connection.
-    pub fn connect(&self, socket: Socket) {
+    pub fn connect(&self, socket: Socket, open: Open) {
         self.connections.fetch_add(1, Relaxed);
-        let _ = self.commands.send(Command::Connect(socket));
+        let _ = self.commands.send(Command::Connect(socket, open));
     }
 
     /// Has it serve a model.
@@ -192,6 +195,8 @@ pub fn start(
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(give_way)
+            // For messages that are too much work for the loop, one after the other.
+            .max_blocking_threads(1)
             .build_local(LocalOptions::default());
         match runtime {
             Ok(runtime) => {
@@ -213,17 +218,15 @@ pub fn start(
 pub struct Shard {
     /// What all threads share.
     pub shared: Arc<Shared>,
+    /// How far the end has come.
+    pub life: watch::Receiver<Life>,
     handle: Handle,
-    life: watch::Receiver<Life>,
     models: RefCell<HashMap<String, BTreeMap<u64, Rc<Served>>>>,
     /// Counts requests that named no model there is.
     unknown: Arc<ModelMetrics>,
     routes: Routes,
     busy_poll: BusyPoll,
 }
-
-/// What hyper is given: every failure is an answer, too.
-type Reply = Result<Response<ReplyBody>, Infallible>;
 
 /// What is learnt of a request on its way, for the counters.
 #[derive(Debug, Default)]
@@ -246,8 +249,8 @@ async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     loop {
         tokio::select! {
             Some(command) = inbox.recv() => match command {
-                Command::Connect(socket) => {
-                    connections.spawn_local(connection(shard.clone(), socket));
+                Command::Connect(socket, open) => {
+                    connections.spawn_local(connect(shard.clone(), socket, open));
                 }
                 Command::Install(install) => shard.install(install),
                 Command::Remove(remove) => shard.remove(remove),
@@ -262,75 +265,14 @@ async fn run(shard: Rc<Shard>, mut inbox: mpsc::UnboundedReceiver<Command>) {
 }
 
 /// Waits for the end to begin, or to be complete; keeps nothing of `life` locked.
-async fn until(mut life: watch::Receiver<Life>, is_time: impl Fn(Life) -> bool) {
+pub async fn until(mut life: watch::Receiver<Life>, is_time: impl Fn(Life) -> bool) {
     let _ = life.wait_for(|life| is_time(*life)).await;
 }
 
 /// Serves a connection to its end.
-async fn connection(shard: Rc<Shard>, socket: Socket) {
+async fn connect(shard: Rc<Shard>, socket: Socket, open: Open) {
     let _closed = Closed(shard.handle.connections.clone());
-    let served = match socket {
-        Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => serve(shard, stream).await,
-            Err(error) => Err(error.into()),
-        },
-        Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => serve(shard, stream).await,
-            Err(error) => Err(error.into()),
-        },
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection broke");
-    }
-}
-
-async fn serve<S>(shard: Rc<Shard>, stream: S) -> Result<(), Box<dyn std::error::Error>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let account = shard.shared.memory.account();
-    let service = {
-        let (shard, account) = (shard.clone(), account.clone());
-        service_fn(move |request| shard.clone().answer(account.clone(), request))
-    };
-    let calls = Calls::default();
-    let connection = http2::Builder::new(calls.clone())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES)
-        .max_concurrent_streams(STREAMS)
-        // A client that gives up a connection's calls all at once means no harm.
-        .max_pending_accept_reset_streams(STREAMS as usize)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
-    let life = shard.life.clone();
-    let to_its_end = async {
-        let mut connection = pin!(connection);
-        tokio::select! {
-            biased;
-            result = connection.as_mut() => return result,
-            () = until(life, |life| life != Life::Serving) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        connection.await
-    };
-    tokio::select! {
-        biased;
-        result = calls.run(to_its_end) => Ok(result?),
-        () = stalled(&shard, &account) => {
-            let patience = shard.shared.memory.patience();
-            Err(format!("its client kept a message waiting for over {patience:?}").into())
-        }
-    }
-}
-
-/// Waits until a client has kept a message waiting for too long, and counts that: before the
-/// connection is closed, so that whoever sees it closed sees it counted.
-async fn stalled(shard: &Shard, account: &Account) {
-    while !account.tick() {
-        tokio::time::sleep(account.tick_time()).await;
-    }
-    shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
+    connection::serve(shard, socket, open).await;
 }
 
 /// Counts a connection down when it is dropped.
@@ -347,6 +289,7 @@ impl Drop for Closed {
 pub struct Pending(Arc<AtomicUsize>);
 
 impl Pending {
+    /// One more.
     fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Relaxed);
         Self(count.clone())
@@ -403,68 +346,91 @@ impl Shard {
         }
     }
 
-    /// Answers a call: the two hot ones here, all others by tonic. Each in a box of its own size,
+    /// Begins a call: the two hot ones here, all others by tonic. Each in a box of its own size,
     /// without the request's head, because small boxes are cheap.
-    fn answer(
-        self: Rc<Self>,
-        account: Arc<Account>,
-        request: Request<Incoming>,
-    ) -> LocalBoxFuture<'static, Reply> {
-        let pending = Pending::new(&self.handle.pending);
-        match request.uri().path() {
+    pub fn begin(
+        self: &Rc<Self>,
+        account: &Arc<Account>,
+        open: &Open,
+        request: Request<RecvStream>,
+        reply: SendResponse<Bytes>,
+    ) -> LocalBoxFuture<'static, ()> {
+        let arrived = Instant::now();
+        open.called(arrived);
+        let mut held = account.hold().of_call(Pending::new(&self.handle.pending));
+        let admitted = self.admit(request.headers(), &mut held);
+        let request = request.map(Incoming::from);
+        let path = request.uri().path();
+        let dialect = Dialect::of(path);
+        let head = || {
+            admitted.clone().map_err(Refused::from).and_then(|()| unary::head(&request, arrived))
+        };
+        match path {
             classify::PATH => {
-                let head = unary::head(&request, Instant::now());
-                let body = request.into_body();
-                Box::pin(self.hot(account, head, body, pending, Dialect::Sigmax, classify::answer))
+                let (head, body) = (head(), request.into_body());
+                let reply =
+                    respond(reply, self.clone().hot(held, head, body, dialect, classify::answer));
+                Box::pin(reply)
             }
             infer::PATH => {
-                let head = unary::head(&request, Instant::now());
-                let body = request.into_body();
-                Box::pin(self.hot(account, head, body, pending, Dialect::Inference, infer::answer))
+                let (head, body) = (head(), request.into_body());
+                let reply =
+                    respond(reply, self.clone().hot(held, head, body, dialect, infer::answer));
+                Box::pin(reply)
             }
-            _ => Box::pin(self.cold(account, request, pending)),
+            _ => match admitted {
+                Ok(()) => {
+                    Box::pin(respond(reply, self.clone().cold(account.clone(), request, held)))
+                }
+                Err(error) => Box::pin(respond(reply, ready(unary::failed(&error, dialect)))),
+            },
         }
     }
 
-    async fn hot(
+    /// Holds a call's metadata against the limit and the budget.
+    fn admit(&self, metadata: &HeaderMap, held: &mut Held) -> Result<()> {
+        let size = unary::metadata_size(metadata);
+        if size > self.shared.metadata_limit {
+            return Err(Error::MetadataTooLarge { found: size, limit: self.shared.metadata_limit });
+        }
+        held.grow(CALL_BYTES + size)
+    }
+
+    async fn hot<M: Content>(
         self: Rc<Self>,
-        account: Arc<Account>,
+        held: Held,
         head: Result<Call, Refused>,
         body: Incoming,
-        pending: Pending,
         dialect: Dialect,
-        handle: impl AsyncFnOnce(&Self, Received, Call, &Trace) -> Result<BytesMut>,
-    ) -> Reply {
+        handle: impl AsyncFnOnce(&Self, M, Call, &mut Held, &Trace) -> Result<BytesMut>,
+    ) -> Response<ReplyBody> {
         let arrived = head.as_ref().map_or_else(|_| Instant::now(), |call| call.arrived);
         self.busy_poll.request(arrived);
         let trace = Trace::default();
-        let handle = |message, call| handle(&self, message, call, &trace);
-        let room = Room { message: self.shared.message_limit, account: &account };
-        let (mut response, outcome) = unary::answer(head, body, dialect, room, handle).await;
+        let handle = async |message: M, call: Call, held: &mut Held| {
+            handle(&self, message, call, held, &trace).await
+        };
+        let limit = self.shared.message_limit;
+        let (response, outcome) = unary::answer(head, body, dialect, limit, held, handle).await;
         self.count(&trace, outcome, arrived);
-        response.body_mut().pending = Some(pending);
-        Ok(response)
+        response
     }
 
     async fn cold(
         self: Rc<Self>,
         account: Arc<Account>,
-        mut request: Request<Incoming>,
-        pending: Pending,
-    ) -> Reply {
-        let draining = self.life.clone();
-        request.extensions_mut().insert(account.clone());
+        request: Request<Incoming>,
+        held: Held,
+    ) -> Response<ReplyBody> {
         let dialect = Dialect::of(request.uri().path());
-        let request = request.map(|body| RequestBody::new(body, &account, draining, dialect));
+        let limit = self.shared.message_limit;
+        let (request, load) = RequestBody::of(request, &account, held, self.life.clone(), limit);
         let call = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
-        let response = call.await.unwrap_or_else(|panic| {
+        let Ok(response) = call.await.unwrap_or_else(|panic| {
             tracing::error!("a request {}", panic_text(&*panic));
             Ok(Error::Internal.status(dialect).into_http())
         });
-        let mut response = response?.map(|body| ReplyBody::tonic(body, account));
-        unary::say_too_large(response.headers_mut());
-        response.body_mut().pending = Some(pending);
-        Ok(response)
+        response.map(|body| ReplyBody::Tonic { body, load })
     }
 
     /// Answers one request of a stream.
@@ -472,11 +438,12 @@ impl Shard {
         &self,
         request: Q,
         dialect: Dialect,
-        answer: impl AsyncFnOnce(&Self, Q, Call, &Trace) -> Result<BytesMut>,
+        mut held: Held,
+        answer: impl AsyncFnOnce(&Self, Q, Call, &mut Held, &Trace) -> Result<BytesMut>,
     ) -> Result<Bytes> {
         let call = Call::now();
         let trace = Trace::default();
-        let result = answer(self, request, call, &trace).await;
+        let result = answer(self, request, call, &mut held, &trace).await;
         let result = result.and_then(unary::within_limit);
         let failed = |error| Outcome::of(error, dialect);
         let outcome = result.as_ref().map_or_else(failed, |_| Outcome::OK);

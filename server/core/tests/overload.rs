@@ -39,15 +39,32 @@ async fn a_full_queue_refuses_and_says_when_to_try_again() {
 }
 
 #[tokio::test]
-async fn a_connection_over_the_limit_is_closed() {
+async fn a_connection_over_the_limit_is_closed_where_all_others_have_calls() {
     let fake = heavy();
     let server = serve(&fake, |config| config.max_connections = 1);
     let client = Client::connect(&server).await;
-    client.infer([1.0, 2.0], None).await.expect("answered");
+    fake.close();
+    let held = client.start([1.0, 2.0], None);
+    until_held(&fake, 1).await;
     let mut second = std::net::TcpStream::connect(server.grpc_address()).expect("accepted");
     let read = std::io::Read::read(&mut second, &mut [0; 1]);
     assert!(matches!(read, Ok(0) | Err(_)), "closed without a word, got {read:?}");
     let metrics = common::get(server.http_address(), "/metrics");
     assert!(metrics.contains("sigmax_connections_refused_total 1\n"), "{metrics}");
-    client.infer([1.0, 2.0], None).await.expect("the first goes on");
+    fake.open();
+    held.await.expect("no panic").expect("the first goes on");
+}
+
+#[tokio::test]
+async fn an_idle_connection_makes_room_for_a_new_one() {
+    let fake = heavy();
+    let server = serve(&fake, |config| config.max_connections = 1);
+    let first = Client::connect(&server).await;
+    first.infer([1.0, 2.0], None).await.expect("answered");
+    let second = Client::connect(&server).await;
+    second.infer([1.0, 2.0], None).await.expect("answered");
+    let metrics = common::get(server.http_address(), "/metrics");
+    assert!(metrics.contains("sigmax_connections_evicted_total 1\n"), "{metrics}");
+    assert!(metrics.contains("sigmax_connections_refused_total 0\n"), "{metrics}");
+    first.closed().await;
 }

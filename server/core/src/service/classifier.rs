@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::catalog::{State, newest_ready};
 use crate::error::Dialect;
 use crate::memory::Held;
+use crate::message::{Parcel, Unread};
 use crate::model::{self, TensorSpec};
 use crate::proto::sigmax::classifier_service_server::ClassifierService;
 use crate::proto::sigmax::classify_stream_response::Result as Outcome;
@@ -19,7 +20,8 @@ use crate::proto::sigmax::{
     ListModelsRequest, ListModelsResponse, Model, ModelState, ModelSummary, ModelVersion,
     StreamError, Task, TensorDescription,
 };
-use crate::service::{classify, stream, wire_dtype};
+use crate::service::stream::{self, Answered};
+use crate::service::{classify, wire_dtype};
 use crate::shard::{Handle, Shard, Shared};
 
 /// The service.
@@ -40,7 +42,7 @@ impl Classifier {
 impl ClassifierService for Classifier {
     async fn classify_stream(
         &self,
-        request: Request<Streaming<ClassifyStreamRequest>>,
+        request: Request<Streaming<Unread>>,
     ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
         let shard = self.shard.clone();
         let answer = move |one, held| Box::pin(answer_one(shard.clone(), one, held));
@@ -78,14 +80,17 @@ impl ClassifierService for Classifier {
 /// A request that fails is answered by its error, and the stream goes on.
 async fn answer_one(
     shard: Handle,
-    request: ClassifyStreamRequest,
-    held: Held,
-) -> Result<ClassifyStreamResponse, Status> {
-    let ClassifyStreamRequest { id, request } = request;
+    request: Parcel,
+    mut held: Held,
+) -> Answered<ClassifyStreamResponse> {
+    let ClassifyStreamRequest { id, request } = match request.open(&mut held).await {
+        Ok(request) => request,
+        Err(error) => return (Err(error.status(Dialect::Sigmax)), held),
+    };
     let request = request.unwrap_or_default();
+    let more = held.beside();
     let work = async move |shard: Rc<Shard>| {
-        let _held = held;
-        shard.answer_one(request, Dialect::Sigmax, classify::answer_one).await
+        shard.answer_one(request, Dialect::Sigmax, more, classify::answer_one).await
     };
     let result = match shard.run(work).await.flatten() {
         Ok(response) => Outcome::Response(response),
@@ -95,7 +100,7 @@ async fn answer_one(
             reason: error.reason().to_owned(),
         }),
     };
-    Ok(ClassifyStreamResponse { id, result: Some(result) })
+    (Ok(ClassifyStreamResponse { id, result: Some(result) }), held)
 }
 
 fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {

@@ -12,6 +12,8 @@ use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use crate::check::{Checked, Given, check, names, unique};
 use crate::error::{Error, Result};
 use crate::job::{Answer, Data};
+use crate::memory::Held;
+use crate::message::{READ, beside};
 use crate::model::{ModelSpec, TensorSpec};
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -20,9 +22,9 @@ use crate::regions::{Regions, Slice};
 use crate::served::{Served, Wish};
 use crate::service::parameters::{bad, wish, wrong_type};
 use crate::service::{classification, contents, shared_memory};
-use crate::shard::{Shard, Trace};
+use crate::shard::{Shard, Shared, Trace};
 use crate::tensor::{DType, Tensor};
-use crate::unary::{Call, PREFIX, Received};
+use crate::unary::{Call, PREFIX};
 
 /// The call's path.
 pub const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -74,11 +76,12 @@ static LAST: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// Answers a unary call.
 pub async fn answer(
     shard: &Shard,
-    message: Received,
+    request: ModelInferRequest,
     call: Call,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked, wish) = prepare(shard, message.decode()?, call, trace)?;
+    let (pending, checked, wish) = prepare(shard, request, call, held, trace).await?;
     let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &[0; PREFIX])
 }
@@ -88,9 +91,10 @@ pub async fn answer_one(
     shard: &Shard,
     request: ModelInferRequest,
     call: Call,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked, wish) = prepare(shard, request, call, trace)?;
+    let (pending, checked, wish) = prepare(shard, request, call, held, trace).await?;
     let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &LAST)
 }
@@ -101,10 +105,11 @@ pub fn empty(id: String) -> Bytes {
 }
 
 /// Finds the model and holds the request against it.
-fn prepare(
+async fn prepare(
     shard: &Shard,
     mut request: ModelInferRequest,
     call: Call,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<(Pending, Checked, Wish)> {
     let id = mem::take(&mut request.id);
@@ -112,7 +117,12 @@ fn prepare(
         Ok(served) => served,
         Err(error) => return Err(error.of_request(id)),
     };
-    match checked(shard, &served.model.spec, request) {
+    let result = if work(&request) <= READ {
+        checked(&shard.shared, &served.model.spec, request, held)
+    } else {
+        Box::pin(checked_beside(shard, &served, request, held)).await
+    };
+    match result {
         Ok((outputs, checked, wish)) => {
             let wish = Wish { ready: Some(call.ready), deadline: call.deadline, ..wish };
             Ok((Pending { served, outputs, id }, checked, wish))
@@ -121,20 +131,45 @@ fn prepare(
     }
 }
 
+/// What is read of a request one by one, in bytes of memory; of raw ones much less is.
+fn work(request: &ModelInferRequest) -> usize {
+    let raw = request.raw_input_contents.iter().map(Bytes::len);
+    let typed = request.inputs.iter().filter_map(|input| input.contents.as_ref());
+    let shared = request.inputs.iter().filter(|input| !input.parameters.is_empty());
+    let shared = shared.map(|input| shared_memory::size(&input.parameters));
+    let read = raw.chain(shared).map(|size| size / 8).chain(typed.map(contents::size));
+    read.fold(0, usize::saturating_add)
+}
+
+async fn checked_beside(
+    shard: &Shard,
+    served: &Served,
+    request: ModelInferRequest,
+    held: &mut Held,
+) -> Result<(Vec<Wanted>, Checked, Wish)> {
+    let (shared, model, mut more) = (shard.shared.clone(), served.model.clone(), held.beside());
+    let work = move || Ok((checked(&shared, &model.spec, request, &mut more)?, more));
+    let (checked, more) = beside(work).await?;
+    held.join(more);
+    Ok(checked)
+}
+
 /// In the order that Triton checks.
 fn checked(
-    shard: &Shard,
+    shared: &Shared,
     spec: &ModelSpec,
     request: ModelInferRequest,
+    held: &mut Held,
 ) -> Result<(Vec<Wanted>, Checked, Wish)> {
     let wish = wish(&request.parameters)?;
     unique(request.inputs.iter().map(|input| &*input.name))
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
     unique(request.outputs.iter().map(|output| &*output.name))
         .map_err(|output| Error::DuplicateOutput { output: output.to_owned() })?;
-    let regions = &shard.shared.regions;
+    let regions = &shared.regions;
     let given = given(spec, regions, request.inputs, request.raw_input_contents)?;
     let outputs = wanted(spec, regions, request.outputs)?;
+    hold_shared(&given, shared.message_limit, held)?;
     let checked = check(spec, given, |_, data| Ok(data))?;
     Ok((outputs, checked, wish))
 }
@@ -184,6 +219,19 @@ fn given(
         Ok(Given { dtype: Some(dtype.ok_or(datatype)), name, shape, data })
     };
     inputs.into_iter().map(pair).collect()
+}
+
+/// Holds what will be copied of shared memory, which is bounded as if it came in the message.
+fn hold_shared(given: &[Given<Data>], limit: usize, held: &mut Held) -> Result<()> {
+    let shared = given.iter().filter_map(|given| match &given.data {
+        Data::Here(_) => None,
+        Data::Shared(slice) => Some(slice.len()),
+    });
+    match shared.fold(0, usize::saturating_add) {
+        0 => Ok(()),
+        found if found > limit => Err(Error::SharedTooLarge { found, limit }),
+        found => held.unfold(found),
+    }
 }
 
 /// Which outputs to return, and how: those asked for, in the order of the request; else all.

@@ -38,6 +38,7 @@ pub fn routes(shared: &Arc<Shared>, handle: &Handle) -> Routes {
         .add_service(
             ClassifierServiceServer::new(classifier)
                 .max_decoding_message_size(limit)
+                // Decompressed before tonic gets them; here they are only told to clients.
                 .accept_compressed(Gzip)
                 .accept_compressed(Deflate),
         )

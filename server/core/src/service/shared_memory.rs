@@ -11,6 +11,9 @@ use crate::proto::inference::{
 use crate::regions::{Regions, Slice};
 use crate::service::parameters::{bad, wrong_type};
 
+/// The longest name of a region, in bytes: it is kept.
+const NAME: usize = 255;
+
 const REGION: &str = "shared_memory_region";
 const OFFSET: &str = "shared_memory_offset";
 const BYTE_SIZE: &str = "shared_memory_byte_size";
@@ -42,6 +45,12 @@ pub fn slice(
     regions.slice(region, offset.unwrap_or(0), size).map(Some)
 }
 
+/// What a tensor's parameters say of its size in shared memory.
+pub fn size(parameters: &BTreeMap<String, InferParameter>) -> usize {
+    let size = number(parameters, BYTE_SIZE).ok().flatten().unwrap_or(0);
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 fn number(parameters: &BTreeMap<String, InferParameter>, key: &str) -> Result<Option<u64>> {
     match parameters.get(key).map(|parameter| parameter.parameter_choice.as_ref()) {
         None => Ok(None),
@@ -60,6 +69,10 @@ pub fn register(regions: &Regions, request: &SystemSharedMemoryRegisterRequest) 
     let SystemSharedMemoryRegisterRequest { name, key, offset, byte_size } = request;
     if name.is_empty() {
         let detail = "expected a name for the shared memory region, got none".to_owned();
+        return Err(Error::BadField { field: "name", detail });
+    }
+    if name.len() > NAME {
+        let detail = format!("expected at most {NAME} bytes, got {}", name.len());
         return Err(Error::BadField { field: "name", detail });
     }
     regions.register(name, key, *offset, *byte_size)

@@ -1,89 +1,121 @@
 //! A stream of requests, each answered by one answer.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 use futures_util::stream::{Stream, StreamExt};
 use prost::Message;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{Notify, mpsc};
 use tonic::codegen::BoxStream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
+use crate::body::{Load, MESSAGE};
 use crate::error::{Dialect, Error};
-use crate::memory::{Account, Held};
+use crate::memory::Held;
+use crate::message::{Parcel, Unread};
 
-/// Requests of one stream that run at once; the next is read when one is answered.
+/// Requests of one stream that are run, or whose answers wait to be taken, at once; the next is read
+/// when an answer is taken.
 const AT_ONCE: usize = 1024;
 
+/// An answer, and what it holds.
+pub type Answered<A> = (Result<A, Status>, Held);
+
 /// Starts to answer a stream. `running` is empty still and says in which order answers leave.
-/// `answer` keeps what a request holds until it has been run.
-pub fn start<Q, A, F, R>(
-    request: Request<Streaming<Q>>,
+/// `answer` gives back what the request holds.
+pub fn start<A, F, R>(
+    request: Request<Streaming<Unread>>,
     running: R,
-    answer: impl Fn(Q, Held) -> F + Send + 'static,
+    answer: impl Fn(Parcel, Held) -> F + Send + 'static,
 ) -> Result<Response<BoxStream<A>>, Status>
 where
-    Q: Message + 'static,
-    A: Send + 'static,
-    F: Future<Output = Result<A, Status>> + Send + 'static,
-    R: Stream<Item = Result<A, Status>> + Extend<F> + Unpin + Send + 'static,
+    A: Message + 'static,
+    F: Future<Output = Answered<A>> + Send + 'static,
+    R: Stream<Item = Answered<A>> + Extend<F> + Unpin + Send + 'static,
 {
-    let (answers, replies) = mpsc::channel(AT_ONCE);
-    let account = request.extensions().get::<Arc<Account>>().cloned();
-    let account = account.ok_or_else(|| Error::Internal.status(Dialect::Sigmax))?;
-    tokio::spawn(run(request.into_inner(), account, running, answers, answer));
-    Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
+    let (answers, inbox) = mpsc::channel(AT_ONCE);
+    let load = request.extensions().get::<Arc<Load>>().cloned();
+    let load = load.ok_or_else(|| Error::Internal.status(Dialect::Sigmax))?;
+    let open = Arc::<Open>::default();
+    tokio::spawn(run(request.into_inner(), load, open.clone(), running, answers, answer));
+    Ok(Response::new(Box::pin(Answers { inbox, open })))
+}
+
+/// The requests of a stream whose answers are not taken yet.
+#[derive(Debug, Default)]
+struct Open {
+    count: AtomicUsize,
+    /// Told of every answer that is taken.
+    taken: Notify,
+}
+
+/// The answers of a stream, as far as the client takes them.
+struct Answers<A> {
+    inbox: mpsc::Receiver<Answered<A>>,
+    open: Arc<Open>,
+}
+
+impl<A> Stream for Answers<A> {
+    type Item = Result<A, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = self.inbox.poll_recv(context);
+        if let Poll::Ready(Some(_)) = answer {
+            self.open.count.fetch_sub(1, Relaxed);
+            self.open.taken.notify_one();
+        }
+        answer.map(|answer| answer.map(|(answer, _held)| answer))
+    }
 }
 
 /// Runs the requests side by side, until the client has half-closed and all are answered, an answer
 /// is an error, or the client is gone.
-async fn run<Q, A, F, R>(
-    mut requests: Streaming<Q>,
-    account: Arc<Account>,
+async fn run<A, F, R>(
+    mut requests: Streaming<Unread>,
+    load: Arc<Load>,
+    open: Arc<Open>,
     mut running: R,
-    answers: mpsc::Sender<Result<A, Status>>,
-    answer: impl Fn(Q, Held) -> F,
+    answers: mpsc::Sender<Answered<A>>,
+    answer: impl Fn(Parcel, Held) -> F,
 ) where
-    Q: Message,
-    R: Stream<Item = Result<A, Status>> + Extend<F> + Unpin,
+    A: Message,
+    R: Stream<Item = Answered<A>> + Extend<F> + Unpin,
 {
     let mut at_once = 0;
     let mut end = None;
     while end.is_none() || at_once > 0 {
-        // One runs whatever the others hold; more only where there is room for them.
-        let more = at_once == 0 || (at_once < AT_ONCE && account.has_room());
+        // One whatever the others hold; more only where there is room for them and their answers.
+        let more = match open.count.load(Relaxed) {
+            0 => true,
+            open => open < AT_ONCE && load.account().has_room(),
+        };
         tokio::select! {
             request = requests.message(), if end.is_none() && more => {
                 match request {
                     Ok(Some(request)) => {
-                        let mut held = account.hold();
-                        held.resize(request.encoded_len());
-                        running.extend([answer(request, held)]);
+                        running.extend([answer(Parcel::unpacked(request), load.take())]);
                         at_once += 1;
+                        open.count.fetch_add(1, Relaxed);
                     }
                     Ok(None) => end = Some(Ok(())),
-                    Err(status) => end = Some(Err(too_large(status))),
+                    Err(status) => end = Some(Err(status)),
                 }
             }
-            Some(result) = running.next() => {
+            Some((result, mut held)) = running.next() => {
                 at_once -= 1;
                 let is_end = result.is_err();
-                if answers.send(result).await.is_err() || is_end {
+                held.resize(result.as_ref().map_or(0, Message::encoded_len) + MESSAGE);
+                if answers.send((result, held)).await.is_err() || is_end {
                     return;
                 }
             }
+            () = open.taken.notified(), if end.is_none() && !more => {}
             () = answers.closed() => return,
         }
     }
     if let Some(Err(status)) = end {
-        let _ = answers.send(Err(status)).await;
-    }
-}
-
-/// tonic calls a message over the limit OUT_OF_RANGE; its text has both sizes.
-fn too_large(status: Status) -> Status {
-    match status.code() {
-        Code::OutOfRange => Status::new(Code::ResourceExhausted, status.message()),
-        _ => status,
+        let _ = answers.send((Err(status), load.take())).await;
     }
 }

@@ -3,26 +3,21 @@
 //! Specification: "gRPC over HTTP2", and the status codes of "Status codes and their use in gRPC".
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::future::Future;
-use std::io::Read;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use prost::Message;
 use tonic::Code;
 
 use crate::batch::panic_text;
-use crate::body::ReplyBody;
 use crate::error::{Dialect, Error, Result};
-use crate::memory::{Account, Held};
+use crate::memory::Held;
+use crate::message::{Content, Encoding, Parcel, Received};
 use crate::metrics::{Outcome, Refusal};
+use crate::respond::ReplyBody;
 
 /// Compressed flag and length, before every message.
 pub const PREFIX: usize = 5;
@@ -30,9 +25,8 @@ pub const PREFIX: usize = 5;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,deflate");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// As `grpc-status` has it.
-const OUT_OF_RANGE: &str = "11";
-const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// Which compression a call's messages have.
+pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
@@ -56,17 +50,6 @@ impl Call {
         let now = Instant::now();
         Self { arrived: now, ready: now, deadline: None, encoding: Encoding::Identity }
     }
-}
-
-/// How a message that has the compressed flag is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Not at all.
-    Identity,
-    /// RFC 1952.
-    Gzip,
-    /// zlib, RFC 1950.
-    Deflate,
 }
 
 /// Why a call is refused by its head alone.
@@ -94,55 +77,57 @@ pub fn head<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> 
         let detail = "expected the header 'te: trailers'; a proxy on the way may not know gRPC";
         return Err(Error::Malformed { detail: detail.into() }.into());
     }
-    let encoding = match headers.get(&ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"identity") => Encoding::Identity,
-        Some(b"gzip") => Encoding::Gzip,
-        Some(b"deflate") => Encoding::Deflate,
-        Some(other) => {
-            let other = other.escape_ascii();
-            let detail = format!("expected grpc-encoding identity, gzip or deflate, got {other}");
-            return Err(Error::Unimplemented { detail }.into());
-        }
-    };
+    let encoding = encoding(headers)?;
     let timeout = timeout(headers)?;
     let deadline = timeout.and_then(|timeout| arrived.checked_add(timeout));
     Ok(Call { arrived, ready: arrived, deadline, encoding })
 }
 
-/// What a call's messages may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct Room<'a> {
-    /// The longest message, in bytes.
-    pub message: usize,
-    /// What the connection holds.
-    pub account: &'a Arc<Account>,
+/// How much metadata there is, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
+pub fn metadata_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
+/// The header `grpc-encoding`.
+pub fn encoding(headers: &HeaderMap) -> Result<Encoding> {
+    match headers.get(&ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(Encoding::Identity),
+        Some(b"gzip") => Ok(Encoding::Gzip),
+        Some(b"deflate") => Ok(Encoding::Deflate),
+        Some(other) => {
+            let other = other.escape_ascii();
+            let detail = format!("expected grpc-encoding identity, gzip or deflate, got {other}");
+            Err(Error::Unimplemented { detail })
+        }
+    }
 }
 
 /// Answers one call: reads its one message, has it handled, and frames the reply, which the
-/// handler leaves `PREFIX` bytes for. Never fails: every failure is an answer. Also says how it
-/// went, for the metrics.
-pub async fn answer<B, H, F>(
+/// handler leaves `PREFIX` bytes for. The message is of at most `limit` bytes; `held` counts what
+/// the call holds until its answer has left, with what the handler allocates by the message's word.
+/// Never fails: every failure is an answer. Also says how it went, for the metrics.
+pub async fn answer<B, M, H>(
     head: Result<Call, Refused>,
     body: B,
     dialect: Dialect,
-    room: Room<'_>,
+    limit: usize,
+    mut held: Held,
     handle: H,
 ) -> (Response<ReplyBody>, Outcome)
 where
     B: http_body::Body<Data = Bytes> + Unpin,
-    H: FnOnce(Received, Call) -> F,
-    F: Future<Output = Result<BytesMut>>,
+    M: Content,
+    H: AsyncFnOnce(M, Call, &mut Held) -> Result<BytesMut>,
 {
-    let mut held = room.account.hold();
     let result = match head {
         Err(Refused::NotGrpc) => {
-            let mut response = Response::new(ReplyBody::empty());
+            let mut response = Response::new(ReplyBody::Empty);
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return (response, Outcome { code: Code::Unknown, refusal: None });
         }
         Err(Refused::Call(error)) => Err(*error),
         // A panic ends this call alone.
-        Ok(call) => AssertUnwindSafe(work(call, body, room.message, &mut held, handle))
+        Ok(call) => AssertUnwindSafe(work(call, body, limit, &mut held, handle))
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| {
@@ -156,7 +141,7 @@ where
     }
 }
 
-async fn work<B, H, F>(
+async fn work<B, M, H>(
     mut call: Call,
     body: B,
     limit: usize,
@@ -165,11 +150,11 @@ async fn work<B, H, F>(
 ) -> Result<BytesMut>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
-    H: FnOnce(Received, Call) -> F,
-    F: Future<Output = Result<BytesMut>>,
+    M: Content,
+    H: AsyncFnOnce(M, Call, &mut Held) -> Result<BytesMut>,
 {
     let read = read(body, call.encoding, limit, held);
-    let (message, kept_back) = match call.deadline {
+    let (parcel, kept_back) = match call.deadline {
         // Makes a timer only where the message is not there yet.
         Some(deadline) => tokio::time::timeout_at(deadline.into(), read)
             .await
@@ -178,7 +163,8 @@ where
     };
     call.ready += kept_back;
     held.go_on();
-    handle(message, call).await
+    let message = parcel.open(held).await?;
+    handle(message, call, held).await
 }
 
 /// Whether the request is a gRPC call with protobuf messages, as far as its content type says.
@@ -224,12 +210,11 @@ async fn read<B>(
     encoding: Encoding,
     limit: usize,
     held: &mut Held,
-) -> Result<(Received, Duration)>
+) -> Result<(Parcel, Duration)>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let mut received = Received::default();
-    let mut compressed = false;
     let mut whole = None;
     let mut kept_back = Duration::ZERO;
     loop {
@@ -253,9 +238,7 @@ where
         held.grow(data.len())?;
         received.push(data);
         if whole.is_none() && received.remaining() >= PREFIX {
-            let (is_compressed, length) = received.prefix(limit)?;
-            compressed = is_compressed;
-            whole = Some(PREFIX + length);
+            whole = Some(PREFIX + received.prefix(limit)?.1);
         }
         if whole.is_some_and(|whole| received.remaining() > whole) {
             let detail = "expected one message in a unary call, got more";
@@ -267,13 +250,7 @@ where
     }
     match whole {
         Some(whole) if received.remaining() == whole => {
-            received.advance(PREFIX);
-            if !compressed {
-                return Ok((received, kept_back));
-            }
-            let message = received.decompressed(encoding, limit)?;
-            held.grow(message.remaining())?;
-            Ok((message, kept_back))
+            Ok((Parcel::new(received, encoding, limit)?, kept_back))
         }
         Some(whole) => Err(Error::Malformed {
             detail: format!(
@@ -289,116 +266,6 @@ where
     }
 }
 
-/// A message's bytes as they came, in one or more frames.
-#[derive(Debug, Default)]
-pub struct Received {
-    /// Read next; empty only where nothing is left.
-    first: Bytes,
-    later: VecDeque<Bytes>,
-    /// Of all frames together, in bytes.
-    size: usize,
-}
-
-impl Received {
-    fn push(&mut self, frame: Bytes) {
-        self.size += frame.len();
-        if self.first.is_empty() {
-            self.first = frame;
-        } else if !frame.is_empty() {
-            self.later.push_back(frame);
-        }
-    }
-
-    /// Reads the prefix, without taking it: whether the message is compressed, and its length,
-    /// checked against the limit.
-    fn prefix(&self, limit: usize) -> Result<(bool, usize)> {
-        let mut prefix = [0; PREFIX];
-        let bytes = self.first.iter().chain(self.later.iter().flatten());
-        prefix.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        let [flag, length @ ..] = prefix;
-        if flag > 1 {
-            let detail = format!("compressed flag: expected 0 or 1, got {flag}");
-            return Err(Error::Malformed { detail });
-        }
-        let found = u32::from_be_bytes(length) as usize;
-        if found > limit {
-            return Err(Error::MessageTooLarge { found, limit });
-        }
-        Ok((flag == 1, found))
-    }
-
-    /// The message as it was before it was compressed. Its memory grows with what comes out, up to
-    /// the limit.
-    fn decompressed(self, encoding: Encoding, limit: usize) -> Result<Self> {
-        let mut message = Vec::new();
-        // One byte more, to tell a message of just the limit from a longer one.
-        let most = limit as u64 + 1;
-        let read = match encoding {
-            Encoding::Identity => {
-                let detail = "expected no compressed message without the header grpc-encoding";
-                return Err(Error::Malformed { detail: detail.into() });
-            }
-            Encoding::Gzip => {
-                MultiGzDecoder::new(self.reader()).take(most).read_to_end(&mut message)
-            }
-            Encoding::Deflate => {
-                ZlibDecoder::new(self.reader()).take(most).read_to_end(&mut message)
-            }
-        };
-        read.map_err(|error| Error::Malformed {
-            detail: format!("expected a message compressed by {encoding:?}: {error}"),
-        })?;
-        if message.len() > limit {
-            return Err(Error::MessageTooLarge { found: message.len(), limit });
-        }
-        Ok(Self { size: message.len(), first: message.into(), later: VecDeque::new() })
-    }
-
-    /// The message. Byte fields share the frames' memory; only one that spans frames is copied.
-    pub fn decode<M: Message + Default>(self) -> Result<M> {
-        let decoded = match self.later.is_empty() {
-            true => M::decode(self.first),
-            false => M::decode(self),
-        };
-        decoded.map_err(|error| Error::Malformed { detail: error.to_string() })
-    }
-}
-
-impl Buf for Received {
-    fn remaining(&self) -> usize {
-        self.size
-    }
-
-    fn chunk(&self) -> &[u8] {
-        &self.first
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        assert!(count <= self.size, "advanced by {count} bytes of {}", self.size);
-        self.size -= count;
-        while count >= self.first.len() && count > 0 {
-            count -= self.first.len();
-            self.first = self.later.pop_front().unwrap_or_default();
-        }
-        self.first.advance(count);
-    }
-
-    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
-        if count <= self.first.len() {
-            let bytes = self.first.slice(..count);
-            self.advance(count);
-            return bytes;
-        }
-        let mut bytes = BytesMut::with_capacity(count);
-        while bytes.len() < count {
-            let part = self.first.len().min(count - bytes.len());
-            bytes.put_slice(&self.first[..part]);
-            self.advance(part);
-        }
-        bytes.freeze()
-    }
-}
-
 /// An answer that clients can read: their libraries count in 32 bits with a sign.
 pub fn within_limit(reply: BytesMut) -> Result<BytesMut> {
     let limit = i32::MAX as usize;
@@ -410,23 +277,33 @@ pub fn within_limit(reply: BytesMut) -> Result<BytesMut> {
 
 /// Fills in the prefix of a message.
 fn frame(mut message: BytesMut) -> BytesMut {
-    let length = (message.len() - PREFIX) as u32;
-    message[..PREFIX].copy_from_slice(&[0; PREFIX]);
-    message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    let prefix = prefix_of(message.len() - PREFIX);
+    message[..PREFIX].copy_from_slice(&prefix);
     message
+}
+
+/// The prefix of a message of this length, not compressed.
+fn prefix_of(length: usize) -> [u8; PREFIX] {
+    let [a, b, c, d] = (length as u32).to_be_bytes();
+    [0, a, b, c, d]
+}
+
+/// The same, apart from its message.
+pub fn prefix(length: usize) -> Bytes {
+    Bytes::copy_from_slice(&prefix_of(length))
 }
 
 fn succeeded(message: Bytes) -> Response<ReplyBody> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let mut response = Response::new(ReplyBody::unary(message, trailers));
+    let mut response = Response::new(ReplyBody::Unary { message, trailers });
     response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
     response
 }
 
 /// Trailers only: one block of headers, and no body.
-fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::empty());
+pub fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Empty);
     *response.headers_mut() = match Refusal::of(error) {
         Some(_) => refused_head(error, dialect),
         None => failed_head(error, dialect),
@@ -455,14 +332,6 @@ fn failed_head(error: &Error, dialect: Dialect) -> HeaderMap {
         headers.insert(GRPC_STATUS, HeaderValue::from(Code::Internal as i32));
     }
     headers
-}
-
-/// Has a call by tonic that is refused for its size say so as the hot calls do: tonic calls it
-/// OUT_OF_RANGE, which nothing else here is.
-pub fn say_too_large(headers: &mut HeaderMap) {
-    if headers.get(&GRPC_STATUS).is_some_and(|code| code == OUT_OF_RANGE) {
-        headers.insert(GRPC_STATUS, HeaderValue::from(Code::ResourceExhausted as i32));
-    }
 }
 
 #[cfg(test)]

@@ -2,21 +2,20 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::ready;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Body, Frame};
+use http_body::{Body, Frame};
+use http_body_util::StreamBody;
 use tonic::{Code, Status};
 
-use super::{Call, PREFIX, Room, answer};
-use crate::body::ReplyBody;
+use super::{Call, PREFIX, answer};
 use crate::error::{Dialect, Error};
-use crate::memory::Memory;
+use crate::memory::{Held, Memory};
+use crate::respond::ReplyBody;
 
 const LIMIT: usize = 1000;
 
@@ -35,8 +34,8 @@ async fn call_with(
     frames: impl Stream<Item = Bytes> + Unpin,
 ) -> Response<ReplyBody> {
     let request = request(headers, frames);
-    let room = Room { message: LIMIT, account: &memory.account() };
-    let echo = |mut message: super::Received, _| async move {
+    let held = memory.account().hold();
+    let echo = async |mut message: super::Received, _, _: &mut Held| {
         if message.remaining() == 5 && message.chunk() == b"panic" {
             panic!("as asked");
         }
@@ -45,7 +44,7 @@ async fn call_with(
         Ok(reply)
     };
     let head = super::head(&request, Instant::now());
-    answer(head, request.into_body(), Dialect::Sigmax, room, echo).await.0
+    answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, echo).await.0
 }
 
 fn request(
@@ -74,11 +73,13 @@ fn framed(message: &[u8]) -> Bytes {
 async fn reply(response: Response<ReplyBody>) -> (Bytes, Status) {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "application/grpc");
-    let trailers_only = response.headers().clone();
-    let body = response.into_body().collect().await.expect("a body");
-    let status = body.trailers().unwrap_or(&trailers_only).clone();
-    let status = Status::from_header_map(&status).expect("a status");
-    (body.to_bytes(), status)
+    let head = response.headers().clone();
+    let (message, status) = match response.into_body() {
+        ReplyBody::Empty => (Bytes::new(), head),
+        ReplyBody::Unary { message, trailers } => (message, trailers),
+        ReplyBody::Tonic { .. } => panic!("a unary call is none of tonic's"),
+    };
+    (message, Status::from_header_map(&status).expect("a status"))
 }
 
 async fn fails(headers: &[(&'static str, &str)], frames: Vec<Bytes>, code: Code, text: &str) {
@@ -227,14 +228,14 @@ async fn the_time_for_which_a_client_keeps_its_message_back_is_not_the_servers()
 /// The time for which a client is found to have kept back a message that comes in these frames.
 async fn kept_back(frames: impl Stream<Item = Bytes> + Unpin) -> Duration {
     let found = Cell::default();
-    let handle = |_, call: Call| {
+    let handle = async |_: super::Received, call: Call, _: &mut Held| {
         found.set(call.ready - call.arrived);
-        ready(Ok(BytesMut::zeroed(PREFIX)))
+        Ok(BytesMut::zeroed(PREFIX))
     };
     let request = request(&GRPC, frames);
-    let room = Room { message: LIMIT, account: &memory(LIMIT).account() };
+    let held = memory(LIMIT).account().hold();
     let head = super::head(&request, Instant::now());
-    answer(head, request.into_body(), Dialect::Sigmax, room, handle).await;
+    answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, handle).await;
     found.get()
 }
 

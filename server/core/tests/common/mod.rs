@@ -88,6 +88,13 @@ impl Client {
         Self(sender)
     }
 
+    /// Waits until the server has closed the connection.
+    pub async fn closed(mut self) {
+        while self.0.ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Begins a call; the deadline is the server's to keep.
     pub async fn send(
         &self,

@@ -1,0 +1,109 @@
+"""A client that asks at a steady pace while another attacks the server.
+
+It runs in a process of its own (`python -m support.good`), so that only the server's slowness is
+its own. It takes the line of a JSON object: the addresses, and questions with their answers, in
+hexadecimal. It asks until its standard input ends, then prints what came of it. In turn it asks
+on a connection that it keeps, on a new one, and as an operator over HTTP. A line says to ask in
+each of these ways now, and is answered when that is done.
+"""
+
+import json
+import select
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+PACE = 0.02  # seconds between two questions
+PATIENCE = 20.0  # seconds for an answer: more than support.attack.SLOWEST
+ENOUGH = 3  # failures after which it asks no more
+NEW = 10  # every so many-th question goes on a new connection, as many are the operator's
+LOCAL = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
+
+
+class Good:
+    """What came of the questions so far."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.grpc, self.http, self.path = told["grpc"], told["http"], told["path"]
+        self.questions = [tuple(map(bytes.fromhex, pair)) for pair in told["questions"]]
+        self.may_be_refused = told["may_be_refused"]
+        self.kept = grpc.insecure_channel(self.grpc, options=LOCAL)
+        self.number = self.answers = self.refused = 0
+        self.slowest, self.slowest_kind = 0.0, ""
+        self.faults: list[str] = []
+
+    def round(self) -> None:
+        """Ask in each way."""
+        for _ in range(NEW):
+            self.turn()
+
+    def turn(self) -> None:
+        """Ask one question, in whichever way it is the turn of."""
+        if len(self.faults) >= ENOUGH:
+            return
+        self.number = number = self.number + 1
+        kinds = {0: ("on a new connection", self.ask_anew), NEW // 2: ("/healthz", self.operate)}
+        kind, ask = kinds.get(number % NEW, ("", lambda it: self.ask(self.kept, it)))
+        began = time.monotonic()
+        try:
+            ask(number)
+            self.answers += 1
+        except Exception as error:
+            self.faults.append(f"{kind} {error}"[:400])
+        if (took := time.monotonic() - began) > self.slowest:
+            self.slowest, self.slowest_kind = took, kind
+
+    def ask_anew(self, number: int) -> None:
+        with grpc.insecure_channel(self.grpc, options=LOCAL) as channel:
+            self.ask(channel, number)
+
+    def ask(self, channel: grpc.Channel, number: int) -> None:
+        question, answer = self.questions[number % len(self.questions)]
+        send: Callable[..., bytes] = channel.unary_unary(self.path)
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                found = send(question, timeout=PATIENCE, wait_for_ready=False)
+                break
+            except grpc.RpcError as error:
+                again = self.may_be_refused and error.code() in (
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    grpc.StatusCode.UNAVAILABLE,
+                )
+                if not again or time.monotonic() > until:
+                    raise RuntimeError(f"{error.code().name}: {error.details()}") from None
+                self.refused += 1
+                time.sleep(PACE)
+        if found != answer:
+            raise RuntimeError(f"expected the answer {answer.hex()}, got {found.hex()[:200]}")
+
+    def operate(self, _: int) -> None:
+        with urllib.request.urlopen(f"http://{self.http}/healthz", timeout=PATIENCE) as reply:
+            reply.read()
+
+
+def main() -> None:
+    good = Good(json.loads(sys.stdin.readline()))
+    good.round()
+    good.slowest = 0.0  # first questions are slow for reasons of their own
+    print("asking", flush=True)
+    while True:
+        if select.select([sys.stdin], [], [], PACE)[0]:
+            if not sys.stdin.readline():
+                break
+            good.round()
+            print("asked", flush=True)
+        good.turn()
+    # However short the attack was.
+    good.round()
+    good.kept.close()
+    told = {name: getattr(good, name) for name in ("answers", "refused", "slowest", "faults")}
+    print(json.dumps(told | {"slowest_kind": good.slowest_kind}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
