@@ -446,7 +446,7 @@ mod tests {
             ..Default::default()
         };
         let sample = Sample { inputs: vec![floats(given)], outputs: vec![floats(expected)] };
-        let engine = fake.engine(Device::Cpu, GpuOptions::default());
+        let engine = fake.engine(Device::Cpu, GpuOptions::default(), std::time::Instant::now());
         check(&mut *engine.expect("an engine"), &spec, &[sample], slack)
     }
 

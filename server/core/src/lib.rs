@@ -17,11 +17,12 @@
 //! Beside it: [`catalog`] knows where every model stands, [`placement`] chooses what one runs on,
 //! [`maker`] makes its engines, each on its [`engine_thread`], which the [`ender`] ends, [`warmup`]
 //! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`]
-//! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`]
-//! reads Triton's files, [`file`] all others, [`regions`] are memory that clients share,
-//! [`listeners`] are what they connect to, [`http`] answers operators, [`descriptors`] says how many
-//! of them fit, [`error`] names what can go wrong, [`orders`] are what clients have the control
-//! plane do, [`log`] is what is logged and how it is written, and [`server`] is what the control
+//! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`heartbeat`] looks whether all
+//! turn, [`watchdog`] ends what takes too long, [`metrics`] counts, [`config`] reads Triton's files,
+//! [`file`] all others, [`regions`] are memory that clients share, [`listeners`] are what they
+//! connect to, [`http`] answers operators, [`descriptors`] says how many of them fit, [`error`]
+//! names what can go wrong, [`orders`] are what clients have the control plane do, [`log`] is what
+//! is logged and how it is written, and [`server`] is what the control plane
 //! plane holds.
 
 mod authority;
@@ -43,6 +44,7 @@ mod error;
 pub mod file;
 pub mod give_way;
 pub mod golden;
+mod heartbeat;
 mod http;
 mod incoming;
 mod job;
@@ -71,4 +73,5 @@ mod strings;
 pub mod tensor;
 mod unary;
 pub mod warmup;
+pub mod watchdog;
 mod wire;

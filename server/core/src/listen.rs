@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 use crate::connections::Place;
+use crate::heartbeat;
 use crate::http;
 use crate::listeners::{Listeners, UnixSocket};
 use crate::shard::{Handle, Life, Shared};
@@ -89,6 +90,7 @@ fn accept_all(
     };
     spawn_local(accept(control.clone(), next));
     spawn_local(http::serve(control.clone(), http));
+    spawn_local(heartbeat::watch(control.clone()));
     Ok(())
 }
 
@@ -127,7 +129,8 @@ impl Control {
             }
         };
         metrics.connections.fetch_add(1, Relaxed);
-        if let Some(shard) = self.shards.iter().min_by_key(|shard| shard.connections()) {
+        let least = |shard: &&Handle| (shard.is_stuck(), shard.connections());
+        if let Some(shard) = self.shards.iter().min_by_key(least) {
             shard.connect(socket, open);
         }
     }

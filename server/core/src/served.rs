@@ -97,7 +97,9 @@ impl Served {
         let (reply, answer) = oneshot::channel();
         let patience = batching.priorities[priority].timeout(wish.patience);
         let expiry = patience.and_then(|patience| queued.checked_add(patience));
-        let job = Job { inputs, size, deadline: wish.deadline, expiry, queued, reply };
+        let limits = &self.model.spec.limits;
+        let outputs = if wish.all_outputs { limits.answer } else { limits.outputs };
+        let job = Job { inputs, size, deadline: wish.deadline, expiry, outputs, queued, reply };
         match &self.way {
             Way::Lanes(lanes) => lanes.push(job),
             Way::Turn(turn, _) => {
@@ -162,6 +164,8 @@ pub struct Wish {
     pub patience: Option<Duration>,
     /// Of 1 and more, the highest first; 0: as the model has it.
     pub priority: u64,
+    /// All of the outputs go into the answer, as they are.
+    pub all_outputs: bool,
 }
 
 /// A request that waits for its answer; dropped when its client gives it up.

@@ -39,7 +39,7 @@ const NOISE: f64 = 1e-5;
 ///
 /// A network that takes none of the rows tried is not failed for it, as only real rows may do: it
 /// counts as heavy and its rows as dependent. An error is an answer that is not what the graph
-/// declares, or a device that fails.
+/// declares, a device that fails, or a run that had to be ended.
 pub fn warm_up(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
@@ -74,6 +74,11 @@ fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option
     match come {
         Ok(come) => Ok(Some(come)),
         Err(EngineError::Device(reason)) => Err(reason),
+        Err(EngineError::Ended) => Err(
+            "expected a run of the rows tried to take at most --max-run-seconds; it took longer, \
+             and was ended"
+                .into(),
+        ),
         Err(error) => {
             *refusal = error.to_string();
             Ok(None)
@@ -475,7 +480,7 @@ mod tests {
     }
 
     fn warm(fake: &Fake, max_batch_size: usize) -> Report {
-        let engine = fake.engine(Device::Cpu, GpuOptions::default());
+        let engine = fake.engine(Device::Cpu, GpuOptions::default(), Instant::now());
         let mut engine = engine.expect("an engine");
         warm_up(&mut *engine, &spec(&[-1, 3], max_batch_size), &[], 0.0).expect("a report")
     }
@@ -596,7 +601,8 @@ mod tests {
     #[test]
     fn a_device_that_fails_is_an_error() {
         let fake = Fake::new(3);
-        let mut engine = fake.engine(Device::Cpu, GpuOptions::default()).expect("an engine");
+        let mut engine =
+            fake.engine(Device::Cpu, GpuOptions::default(), Instant::now()).expect("an engine");
         let lost = [sample(Fake::DEVICE_LOST)];
         let error = warm_up(&mut *engine, &spec(&[-1, 3], 64), &lost, 0.0).expect_err("it is lost");
         assert_eq!(error, "a row is a loss");

@@ -10,7 +10,7 @@ use sigmax_core::engine::Source;
 use sigmax_core::engine::device::GpuOptions;
 use sigmax_core::engine::onnx::OnnxFile;
 use sigmax_core::golden::Sample;
-use sigmax_core::model::{self, ModelSpec, Placement, Task, TensorSpec};
+use sigmax_core::model::{self, Limits, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
 use crate::detached;
@@ -48,6 +48,7 @@ impl Server {
     fn load(&self, py: Python<'_>, opened: &OpenedModel, spec: Spec) -> PyResult<Report> {
         let task = spec.task()?;
         let mut file = opened.take()?;
+        let until = opened.until;
         detached(py, || {
             file.keep_optional(|name| spec.inputs.iter().any(|input| input.name == name));
             let folders = spec.golden.iter();
@@ -55,7 +56,7 @@ impl Server {
                 .map(|folder| Sample::read(folder, file.inputs(), file.outputs()))
                 .collect::<Result<_, _>>()?;
             let spec = spec.complete(&file, task)?;
-            self.0.load(Box::new(file), spec, samples)
+            self.0.load(Box::new(file), spec, samples, until)
         })
         .map(Report::from)
     }
@@ -122,6 +123,9 @@ struct Config {
     model_control: String,
     allow_model_upload: bool,
     allow_log_settings: bool,
+    max_run_seconds: f64,
+    model_memory_limit: usize,
+    load_timeout_seconds: f64,
     gpu_memory_limit: usize,
     tf32: bool,
     server_name: String,
@@ -151,6 +155,12 @@ impl TryFrom<Config> for ServerConfig {
             log_settings: config.allow_log_settings || config.model_control == "explicit",
             model_control: config.model_control == "explicit",
             allow_model_upload: config.allow_model_upload,
+            run_time: duration("max_run_seconds", config.max_run_seconds)?,
+            run_memory: match config.model_memory_limit {
+                0 => usize::MAX,
+                limit => limit,
+            },
+            load_time: duration("load_timeout_seconds", config.load_timeout_seconds)?,
             gpu: GpuOptions { memory_limit: config.gpu_memory_limit, tf32: config.tf32 },
             server_name: config.server_name,
             server_version: config.server_version,
@@ -242,7 +252,7 @@ impl TryFrom<QueuePolicy> for model::QueuePolicy {
     }
 }
 
-fn duration(name: &str, seconds: f64) -> Result<Duration, String> {
+pub(crate) fn duration(name: &str, seconds: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| format!("{name}: {error}"))
 }
 
@@ -310,6 +320,8 @@ impl Spec {
                 .collect::<Result<_, _>>()?,
             device_reason: self.device_reason,
             batching: self.batching.try_into()?,
+            // The server's own.
+            limits: Limits::default(),
             config: config::from_json(&self.config)?,
         })
     }

@@ -74,19 +74,20 @@ class OpenedModel:
     outputs: list[TensorInfo]
     metadata: dict[str, str]  # the file's own key-value metadata
 
-def open_model(path: str, most_bytes: int) -> OpenedModel:
+def open_model(path: str, most_bytes: int, seconds: float) -> OpenedModel:
     """Open an ONNX file of less than 2 GiB, with weights of at most so many bytes beside it.
 
-    All of it is read now, once: what happens to the files later changes nothing.
+    All of it is read now, once: what happens to the files later changes nothing. It is to be loaded
+    within so many seconds from now.
 
     A broken one, an unknown operator, an input or output that is no tensor of a known dtype are
     errors that name the file and the reason.
     """
 
-def open_content(name: str, content: bytes) -> OpenedModel:
+def open_content(name: str, content: bytes, seconds: float) -> OpenedModel:
     """Open the content of an ONNX file that lies nowhere; `name` is for messages.
 
-    All its weights must be inside.
+    All its weights must be inside. It is to be loaded within so many seconds from now.
     """
 
 @final
@@ -139,6 +140,8 @@ class Server:
         (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
         max_connections: int, handshake_seconds: float, max_metadata_bytes: int,
         shared_memory: bool, model_control: str, allow_model_upload: bool, allow_log_settings: bool,
+        max_run_seconds: float, model_memory_limit: int (bytes; 0: no limit),
+        load_timeout_seconds: float (of an engine that a lane lost),
         gpu_memory_limit: int (bytes of one engine's arena on a GPU; 0: no limit), tf32: bool,
         server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.

@@ -270,6 +270,33 @@ class ServerConfig:
             "microseconds",
         ),
     )
+    max_run_seconds: float = field(
+        default=60.0,
+        metadata=_says(
+            _OVER_ZERO_SECONDS,
+            "longest run of a model; it is ended, and its requests are DEADLINE_EXCEEDED",
+            "seconds",
+        ),
+    )
+    model_memory_limit: int = field(
+        default_factory=lambda: usable_memory() // usable_cores() // 2,
+        metadata=_says(
+            _whole("N", 0, 2**50),
+            "most that one run of a model allocates for results outside GPUs; a run that needs more "
+            "is RESOURCE_EXHAUSTED; 0: no limit",
+            "bytes",
+            default="half of the usable memory, by machine and control group, divided by the "
+            "usable cores",
+        ),
+    )
+    load_timeout_seconds: float = field(
+        default=300.0,
+        metadata=_says(
+            _OVER_ZERO_SECONDS,
+            "longest that loading a model takes; one that takes longer is not served",
+            "seconds",
+        ),
+    )
     device: str = field(
         default="auto",
         metadata=_says(

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from queue import SimpleQueue
 from pathlib import Path
 
 from sigmax_server import model_config, repository
@@ -19,7 +20,7 @@ _MOST_NAME = 255  # characters: a folder's name has no more
 
 
 class Control:
-    """Carries out orders, one after the other, in a thread of its own.
+    """Carries out orders: loads and unloads one after the other, and lists meanwhile.
 
     Repositories are looked through at each order, so what was put there since is found.
     """
@@ -31,27 +32,36 @@ class Control:
         self._paths = paths
         self._config = config
         self._devices = devices
+        self._changes: SimpleQueue[Order] = SimpleQueue()
 
     def start(self) -> None:
         """Begin; it ends with the server."""
-        # A daemon: the end of the process does not wait for a model that is being loaded.
-        threading.Thread(target=self._run, name="control", daemon=True).start()
+        # Daemons: the end of the process does not wait for a model that is being loaded.
+        for work in (self._take, self._change):
+            threading.Thread(target=work, name="control", daemon=True).start()
 
-    def _run(self) -> None:
+    def _take(self) -> None:
         while order := self._server.next_order():
-            try:
+            if order.action == "index":
                 self._obey(order)
-            except Exception as error:  # the next order must find somebody
-                order.failed(why(error))
+            else:
+                self._changes.put(order)
+
+    def _change(self) -> None:
+        while True:
+            self._obey(self._changes.get())
 
     def _obey(self, order: Order) -> None:
-        if order.action == "load":
-            self._load(order)
-        elif order.action == "unload":
-            self._keep(order.model, ())
-            order.done([])
-        else:
-            order.done(sorted({found.name for found in self._scan()}))
+        try:
+            if order.action == "load":
+                self._load(order)
+            elif order.action == "unload":
+                self._keep(order.model, ())
+                order.done([])
+            else:
+                order.done(sorted({found.name for found in self._scan()}))
+        except Exception as error:  # the next order must find somebody
+            order.failed(why(error))
 
     def _load(self, order: Order) -> None:
         try:

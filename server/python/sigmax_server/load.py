@@ -15,7 +15,7 @@ from sigmax_server.text import why
 def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -> Served | Failed:
     """Load a version of a model that has been declared, or say why it cannot be served."""
     try:
-        opened = _open(found)
+        opened = _open(found, config.load_timeout_seconds)
         choice = devices.place(model_config.groups(found.config))
         spec = describe(opened, found, config.max_batch_size, choice)
         if spec.max_batch_size > config.queue_rows:
@@ -54,12 +54,12 @@ def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:
     return (*timings, *([report.device_reason] if failed else []), *graphs)
 
 
-def _open(found: Found) -> OpenedModel:
+def _open(found: Found, seconds: float) -> OpenedModel:
     if found.problem or found.file is None:
         raise ContradictionError(found.problem)
     if found.content is not None:
-        return open_content(str(found.file), found.content)
-    return open_model(str(found.file), usable_memory())
+        return open_content(str(found.file), found.content, seconds)
+    return open_model(str(found.file), usable_memory(), seconds)
 
 
 def _inputs(spec: ModelSpec) -> str:

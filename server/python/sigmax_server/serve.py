@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 # its signal once or twice, so that one never counts as the second.
 _HANGUP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
 _BEGINNING = (*_ENDING, *_HANGUP)
+_SLICE = 0.1  # seconds after which a signal is heard, while something else is waited for
 
 
 def serve(paths: Sequence[Path], config: ServerConfig) -> int:
@@ -34,7 +36,8 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
 
     Returns:
         1 where the server could not start. Once it runs, this ends the process: with 0 after a
-        clean end, with 1 where it could not answer everything that it had accepted.
+        clean end, with 1 where it could not answer everything that it had accepted, or where a
+        model cannot be served and `exit_on_error` says that all must be.
     """
     # Before any thread starts: threads inherit the mask, so signals wait for `_wait` and `_stop`.
     signal.pthread_sigmask(signal.SIG_BLOCK, _BEGINNING)
@@ -59,7 +62,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
         for failure in failures:
             say(f"error: {failure.name} cannot be served: {failure.reason}")
         server.stop()
-        return 1
+        _end(1)
     if config.model_control == "explicit":
         Control(server, paths, config, devices).start()
     print(_state(server, len(outcomes), len(failures)))
@@ -85,12 +88,25 @@ def _load_all(
     """Load every model; None where a signal came meanwhile."""
     for found in models:
         server.declare(found.name, found.version)
-    outcomes = []
-    for found in models:
+    outcomes: list[Served | Failed] = []
+    errors: list[BaseException] = []
+
+    def load_all() -> None:
+        try:
+            outcomes.extend(load(server, found, config, devices) for found in models)
+        except BaseException as error:
+            errors.append(error)
+
+    # Apart: a signal is heard whatever a load does.
+    loading = threading.Thread(target=load_all, name="load", daemon=True)
+    loading.start()
+    while loading.is_alive():
         if signal.sigpending() & set(_BEGINNING):
             signal.sigwait(_BEGINNING)
             return None
-        outcomes.append(load(server, found, config, devices))
+        loading.join(_SLICE)
+    if errors:
+        raise errors[0]
     server.finish_loading()
     return outcomes
 
@@ -141,7 +157,7 @@ def _stop(server: Server, grace: float) -> NoReturn:
     )
     deadline = time.monotonic() + grace
     # Waits in slices, to see a second signal soon.
-    while not server.wait(min(0.1, max(0.0, deadline - time.monotonic()))):
+    while not server.wait(min(_SLICE, max(0.0, deadline - time.monotonic()))):
         if signal.sigtimedwait(_ENDING, 0):
             say("ending at once, by a second signal")
             break
@@ -151,7 +167,13 @@ def _stop(server: Server, grace: float) -> NoReturn:
     lost = server.stop()
     if lost:
         say(f"error: {lost} accepted requests were not answered")
-    # Without the libraries' destructors: a thread may still be inside ONNX Runtime, with a model
-    # that is being loaded or a run that hangs.
+    _end(1 if lost else 0)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process without the libraries' destructors.
+
+    A thread may still be inside ONNX Runtime, with a model that is being loaded or a run that hangs.
+    """
     finish()
-    os._exit(1 if lost else 0)
+    os._exit(code)

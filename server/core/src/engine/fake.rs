@@ -160,7 +160,12 @@ impl Source for Fake {
         &self.outputs
     }
 
-    fn engine(&self, device: Device, _: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
+    fn engine(
+        &self,
+        device: Device,
+        _: GpuOptions,
+        _: Instant,
+    ) -> Result<Box<dyn Engine>, EngineError> {
         self.shared.works(device)?;
         lock(&self.shared.made).push(device);
         Ok(Box::new(Self { device, ..self.clone() }))

@@ -21,7 +21,7 @@ use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferRespo
 use crate::regions::{Regions, Slice};
 use crate::served::{Served, Wish};
 use crate::service::parameters::{bad, wish, wrong_type};
-use crate::service::{classification, contents, shared_memory};
+use crate::service::{classification, contents, fits, shared_memory};
 use crate::shard::{Shard, Shared, Trace};
 use crate::tensor::{DType, Tensor};
 use crate::unary::{Call, PREFIX};
@@ -124,7 +124,14 @@ async fn prepare(
     };
     match result {
         Ok((outputs, checked, wish)) => {
-            let wish = Wish { ready: Some(call.ready), deadline: call.deadline, ..wish };
+            let is_raw = |output: &Wanted| matches!(output.delivery, Delivery::Raw);
+            let wish = Wish {
+                ready: Some(call.ready),
+                deadline: call.deadline,
+                all_outputs: outputs.len() == served.model.spec.outputs.len()
+                    && outputs.iter().all(is_raw),
+                ..wish
+            };
             Ok((Pending { served, outputs, id }, checked, wish))
         }
         Err(error) => Err(error.of_request(id)),
@@ -293,6 +300,7 @@ fn encode(
     head: &[u8],
 ) -> Result<BytesMut> {
     let mut size = head.len() + 128 + id.len();
+    let mut held = 0;
     for Wanted { index, delivery } in outputs {
         let tensor = &mut tensors[*index];
         match delivery {
@@ -307,7 +315,9 @@ fn encode(
             }
         }
         size += 64 + tensor.data.len();
+        held += tensor.data.len();
     }
+    fits(held, spec)?;
     let mut reply = BytesMut::with_capacity(size);
     reply.put_slice(head);
     put_text(MODEL_NAME, &spec.name, &mut reply);

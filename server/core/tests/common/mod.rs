@@ -70,7 +70,7 @@ pub fn load(
         ..Default::default()
     };
     server.declare("fake", 1);
-    server.load(Box::new(fake.clone()), spec, vec![])
+    server.load(Box::new(fake.clone()), spec, vec![], Instant::now() + Duration::from_secs(600))
 }
 
 /// One connection.
