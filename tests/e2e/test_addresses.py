@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import sigmax
@@ -50,7 +51,7 @@ def health(host: str, address: str) -> tuple[int, str]:
     ],
 )
 def test_a_host_serves_and_its_health_is_told(
-    serve: Serve, tmp_path, host: str, shown: str | None, reached: list[str]
+    serve: Serve, tmp_path: Path, host: str, shown: str | None, reached: list[str]
 ) -> None:
     files.save(files.softmax(), tmp_path, "softmax")
     server = serve(tmp_path, f"--host={host}")
@@ -70,7 +71,7 @@ def test_a_host_serves_and_its_health_is_told(
 
 
 @ipv6
-def test_an_address_that_is_taken_is_named(tmp_path, serve: Serve) -> None:
+def test_an_address_that_is_taken_is_named(serve: Serve, tmp_path: Path) -> None:
     files.save(files.softmax(), tmp_path, "softmax")
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,26 +33,48 @@ def lookup(rows: int, width: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("engines", [0, 3], ids=["light", "lanes"])
+@pytest.mark.parametrize("side", [4, 64], ids=["small", "shared"])
 def test_what_happens_to_the_file_changes_nothing(
-    serve: Serve, tmp_path: Path, engines: int
+    serve: Serve, tmp_path: Path, engines: int, side: int
 ) -> None:
     repository = tmp_path / "repository"
-    data = files.save_beside(files.linear(), repository, "m")
-    files.save(files.linear(), repository, "inside")
+    data = files.save_beside(files.wide(side), repository, "m")
+    files.save(files.wide(side), repository, "inside")
     if engines:
         config = f"instance_group {{ kind: KIND_CPU count: {engines} }}"
         (repository / "m/config.pbtxt").write_text(config)
     server = serve(repository, "--shards=2")
-    expected = answer(server, "inside", ROW)
-    assert answer(server, "m", ROW) == expected
-    size = data.stat().st_size
-    data.write_bytes(np.full(size // 4, 7, np.float32).tobytes())
-    assert [answer(server, "m", ROW) for _ in range(20)] == [expected] * 20
+    row = np.random.default_rng(0).normal(size=side).tolist()
+    expected = answer(server, "inside", row)
+    assert answer(server, "m", row) == expected
+    data.write_bytes(np.arange(data.stat().st_size // 4, dtype=np.float32).tobytes())
+    assert [answer(server, "m", row) for _ in range(20)] == [expected] * 20
     os.truncate(data, 0)
-    assert [answer(server, "m", ROW) for _ in range(20)] == [expected] * 20
+    assert [answer(server, "m", row) for _ in range(20)] == [expected] * 20
     data.unlink()
-    assert [answer(server, "m", ROW) for _ in range(20)] == [expected] * 20
+    assert [answer(server, "m", row) for _ in range(20)] == [expected] * 20
     assert server.stop() == 0
+
+
+def test_answers_are_the_same_bits_as_with_weights_inside(serve: Serve, tmp_path: Path) -> None:
+    builds: dict[str, Callable[[], onnx.ModelProto]] = {
+        "linear": files.linear,
+        "layers": files.layers,
+        "looped": files.looped,
+        "wide": partial(files.wide, 512),
+        "convolution": files.convolution,
+    }
+    for name, build in builds.items():
+        files.save(build(), tmp_path / "repository", f"{name}-inside")
+        files.save_beside(build(), tmp_path / "repository", f"{name}-beside")
+    server = serve(tmp_path / "repository")
+    for name, build in builds.items():
+        sizes = [dim.dim_value for dim in build().graph.input[0].type.tensor_type.shape.dim]
+        x = np.random.default_rng(0).normal(size=(7, *sizes[1:])).astype(np.float32)
+        answers = [
+            infer(server, f"{name}-{where}", Tensor.of("x", x)) for where in ("inside", "beside")
+        ]
+        assert answers[0][0].raw == answers[1][0].raw, name
 
 
 def test_it_is_read_again_when_the_model_is_loaded_again(serve: Serve, tmp_path: Path) -> None:

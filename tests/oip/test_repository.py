@@ -76,6 +76,7 @@ def test_the_extension_is_told_where_it_works(control: Server, server: Server) -
         for each in (control, server)
     )
     assert set(with_it) - set(without) == {
+        "logging",
         "model_repository",
         "model_repository(unload_dependents)",
     }

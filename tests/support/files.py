@@ -516,6 +516,12 @@ def configured(repository: Path, name: str, model: onnx.ModelProto, text: str) -
     (repository / name / "config.pbtxt").write_text(text)
 
 
+def gated(rows: int, more: str = "") -> str:
+    """A configuration by which requests are held back until so many rows wait."""
+    delay = f"max_queue_delay_microseconds: 600000000 preferred_batch_size: {rows}"
+    return f"max_batch_size: 64 dynamic_batching {{ {delay} {more} }}"
+
+
 def save_golden(model_file: Path, given: np.ndarray, expected: np.ndarray) -> None:
     """Write a golden sample of input x and output p beside a model's file."""
     folder = model_file.parent / "test_data_set_0"

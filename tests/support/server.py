@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 # A message of any size: what is refused must be refused by the server.
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+PATIENCE = 60.0  # seconds: more than anything here takes, however busy the machine is
 STARTED = re.compile(r"(not )?ready: gRPC (?P<grpc>\S+), HTTP (?P<http>[^;]+);")
 
 
@@ -119,9 +120,13 @@ class Server:
 
     def until(self, value: float, name: str, **labels: str) -> None:
         """Wait until a metric has this value, with more patience than it can need."""
-        patience = time.monotonic() + 60
+        patience = time.monotonic() + PATIENCE
         while (found := self.metric(name, **labels)) != value:
-            assert time.monotonic() < patience, f"{name} is {found}"
+            assert time.monotonic() < patience, f"{name} is {found}, expected {value}"
+
+    def until_queued(self, rows: int, model: str) -> None:
+        """Wait until so many rows wait for a model."""
+        self.until(rows, "sigmax_queued_rows", model=model)
 
     def stop(self) -> int:
         """Ask it to end, wait until it has, and return its exit code."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sigmax import _cli
 
-SIGMAX = Path(sys.executable).with_name("sigmax")
+SIGMAX = str(Path(sys.executable).with_name("sigmax"))
 
 
 @pytest.fixture

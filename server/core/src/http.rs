@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 use crate::listen::Control;
 use crate::shard::Handle;
@@ -45,6 +45,8 @@ pub async fn serve(control: Rc<Control>, listener: TcpListener) {
                 let place = Place(reserve.clone());
                 open.retain(|connection: &JoinHandle<()>| !connection.is_finished());
                 open.push_back(spawn_local(connection(control.clone(), stream, place)));
+                // It is looked after before the next one, however many come.
+                yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "an HTTP connection could not be accepted");

@@ -84,6 +84,9 @@ impl io::Write for Log {
     }
 }
 
+/// How long the end of the interpreter waits for who reads what was printed.
+const LAST: Duration = Duration::from_secs(2);
+
 /// The default one would wait for who reads standard error.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!("{panic}");
@@ -133,7 +136,7 @@ mod _native {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    use super::{Log, Wanted, log_panic};
+    use super::{LAST, Log, Wanted, log_panic};
 
     #[pymodule_export]
     use super::NativeError;
@@ -153,7 +156,9 @@ mod _native {
 
     /// Sends log messages to standard error, from the level that SIGMAX_LOG names.
     #[pymodule_init]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let finish = (module.getattr("finish_output")?, LAST.as_secs_f64());
+        module.py().import("atexit")?.call_method1("register", finish)?;
         let text = env::var("SIGMAX_LOG").unwrap_or_default();
         let level = match text.as_str() {
             "" => Ok(LevelFilter::WARN),

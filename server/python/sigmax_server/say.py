@@ -1,6 +1,5 @@
 """What the control plane says on standard error, and how everything that is printed gets out."""
 
-import atexit
 import io
 import sys
 from collections.abc import Callable, Iterable
@@ -34,11 +33,10 @@ def print_without_waiting() -> None:
     traceback. Who prints does not learn whether somebody reads it.
     """
     sys.stdout, sys.stderr = _Lines(print_output), _Lines(print_error)
-    atexit.register(finish)
 
 
 def finish() -> None:
-    """Wait a little until what was printed has been written."""
+    """Wait a little until what was printed has been written, as the interpreter's end does, too."""
     finish_output(LAST_SECONDS)
 
 

@@ -16,6 +16,10 @@ use crate::file::{self, Regular};
 use crate::golden;
 use crate::tensor::DType;
 
+/// The least bytes of a tensor that are worth sharing. ONNX Runtime wants to see smaller ones in the
+/// model, such as axes and shapes.
+const LEAST_SHARED: u64 = 1024;
+
 /// The weights of a model's graph that are not in its file, each by its name.
 pub(super) type Weights = Vec<(String, Arc<DynValue>)>;
 
@@ -43,13 +47,15 @@ pub(super) fn gather(
     };
     let mut weights = Weights::new();
     let rewritten = put_inside(&model, |outside, may_stay| {
-        let value = if may_stay { folder.value(&outside)? } else { None };
+        let size = size(&outside)?;
+        let is_large = may_stay && size.is_some_and(|size| size >= LEAST_SHARED);
+        let value = if is_large { folder.value(&outside)? } else { None };
         Ok(match value {
             Some(value) => {
                 weights.push((outside.name, value));
                 Place::Beside
             }
-            None => Place::Inside(folder.bytes(&outside)?),
+            None => Place::Inside(folder.bytes(&outside, size)?),
         })
     })?;
     folder.check_unchanged()?;
@@ -70,6 +76,23 @@ pub(super) fn give(
         }
     }
     Ok(builder)
+}
+
+/// How many bytes a tensor has by its type and sizes; nothing where that type is not known.
+fn size(outside: &Outside) -> Result<Option<u64>, String> {
+    let Outside { data_type, dims, length, .. } = outside;
+    let dtype = golden::dtype(*data_type).filter(|dtype| *dtype != DType::Bytes);
+    let Some(dtype) = dtype else { return Ok(None) };
+    let bytes = dims.iter().try_fold(dtype.size() as u64, |product, &dim| {
+        u64::try_from(dim).ok().and_then(|dim| product.checked_mul(dim))
+    });
+    let bytes = bytes.ok_or_else(|| format!("expected sizes of a tensor, got {dims:?}"))?;
+    match length {
+        Some(length) if *length != bytes => {
+            Err(format!("expected {bytes} bytes for its sizes {dims:?}, got {length}"))
+        }
+        _ => Ok(Some(bytes)),
+    }
 }
 
 impl Folder {
@@ -96,22 +119,9 @@ impl Folder {
         &mut self,
         outside: &Outside,
     ) -> Result<Option<Arc<DynValue>>, String> {
-        let count = outside.dims.iter().try_fold(1u64, |product, &dim| {
-            u64::try_from(dim).ok().and_then(|dim| product.checked_mul(dim))
-        });
-        let bytes = count.and_then(|count| count.checked_mul(size_of::<T>() as u64));
-        let (Some(count), Some(bytes)) = (count, bytes) else {
-            return Err(format!("expected sizes of a tensor, got {:?}", outside.dims));
-        };
-        if let Some(length) = outside.length.filter(|length| *length != bytes) {
-            let dims = &outside.dims;
-            return Err(format!("expected {bytes} bytes for its sizes {dims:?}, got {length}"));
-        }
-        if bytes == 0 || outside.name.is_empty() {
-            return Ok(None);
-        }
+        let Some(bytes) = size(outside)? else { return Ok(None) };
         self.take(outside, bytes)?;
-        let elements = bytemuck::allocation::try_zeroed_vec::<T>(count as usize);
+        let elements = bytemuck::allocation::try_zeroed_vec::<T>(bytes as usize / size_of::<T>());
         let mut elements =
             elements.map_err(|()| format!("there is no memory for {bytes} bytes"))?;
         self.fill(outside, bytemuck::cast_slice_mut(&mut elements))?;
@@ -119,9 +129,10 @@ impl Folder {
         Ok(Some(Arc::new(value.map_err(|error| error.to_string())?.into_dyn())))
     }
 
-    fn bytes(&mut self, outside: &Outside) -> Result<Vec<u8>, String> {
+    /// The tensor as it lies there; of a size that may not be known.
+    fn bytes(&mut self, outside: &Outside, size: Option<u64>) -> Result<Vec<u8>, String> {
         let rest = self.open(&outside.file)?.size().saturating_sub(outside.offset);
-        let length = outside.length.unwrap_or(rest);
+        let length = size.or(outside.length).unwrap_or(rest);
         self.take(outside, length)?;
         let bytes = bytemuck::allocation::try_zeroed_vec::<u8>(length as usize);
         let mut bytes = bytes.map_err(|()| format!("there is no memory for {length} bytes"))?;
