@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support import files
 from support.server import Serve, Server
-from support.wire import Tensor, infer, infer_request, read_error, refusal, triton
+from support.wire import Tensor, infer, infer_request, read_error, refusal
 from tritonclient.grpc import (  # type: ignore[import-untyped]
     service_pb2,
     service_pb2_grpc,

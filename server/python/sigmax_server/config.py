@@ -282,8 +282,8 @@ class ServerConfig:
         default_factory=lambda: usable_memory() // usable_cores() // 2,
         metadata=_says(
             _whole("N", 0, 2**50),
-            "most that one run of a model allocates for results outside GPUs; a run that needs more "
-            "is RESOURCE_EXHAUSTED; 0: no limit",
+            "most that one run of a model allocates for results outside GPUs; a run that needs "
+            "more is RESOURCE_EXHAUSTED; 0: no limit",
             "bytes",
             default="half of the usable memory, by machine and control group, divided by the "
             "usable cores",

@@ -2,8 +2,8 @@
 
 import threading
 from collections.abc import Sequence
-from queue import SimpleQueue
 from pathlib import Path
+from queue import SimpleQueue
 
 from sigmax_server import model_config, repository
 from sigmax_server._native import Order, Server

@@ -173,7 +173,8 @@ def _stop(server: Server, grace: float) -> NoReturn:
 def _end(code: int) -> NoReturn:
     """End the process without the libraries' destructors.
 
-    A thread may still be inside ONNX Runtime, with a model that is being loaded or a run that hangs.
+    A thread may still be inside ONNX Runtime, with a model that is being loaded or a run that
+    hangs.
     """
     finish()
     os._exit(code)
