@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support import files
 from support.server import Serve, Server
-from support.wire import Tensor, infer, infer_request, read_error, refusal
+from support.wire import NUMPY, Tensor, infer, infer_request, read_error, refusal
 from tritonclient.grpc import (  # type: ignore[import-untyped]
     service_pb2,
     service_pb2_grpc,
@@ -216,11 +216,11 @@ def test_a_run_that_takes_too_much_memory_is_ended_alone(
     assert server.stop() == 0
 
 
-@pytest.mark.parametrize("kind", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", ["INT32", "INT64"])
 def test_the_least_whole_number_can_be_divided_by_minus_one(
-    serve: Serve, repository: Path, kind: type
+    serve: Serve, repository: Path, dtype: str
 ) -> None:
-    dtype = {np.int32: "INT32", np.int64: "INT64"}[kind]
+    kind = NUMPY[dtype]
     for operator in ("Div", "Mod"):
         files.save(files.whole_division(operator, dtype), repository, operator)
     server = serve("--shards=2", repository)
