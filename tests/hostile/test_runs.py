@@ -311,13 +311,8 @@ def test_a_signal_while_a_model_hangs_at_the_start_ends_the_server(
     hanging: Path, tmp_path: Path
 ) -> None:
     (hanging / "hanging/config.pbtxt").write_text("optimization { priority: PRIORITY_MAX }")
-    command = [
-        Path(sys.executable).with_name("sigmax"),
-        "serve",
-        "--grpc-port=0",
-        "--http-port=0",
-        hanging,
-    ]
+    sigmax = str(Path(sys.executable).with_name("sigmax"))
+    command = [sigmax, "serve", "--grpc-port=0", "--http-port=0", str(hanging)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
