@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx.external_data_helper import convert_model_to_external_data
 from onnx.helper import make_node
 
 ELEMENTS = {
@@ -416,10 +417,23 @@ def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) 
     return path
 
 
+def save_beside(model: onnx.ModelProto, repository: Path, name: str) -> Path:
+    """Save a model whose tensors are all in one file beside it; returns that one's path."""
+    beside = "model.onnx.data"
+    convert_model_to_external_data(model, location=beside, size_threshold=0, convert_attribute=True)
+    return save(model, repository, name).with_name(beside)
+
+
 def configured(repository: Path, name: str, model: onnx.ModelProto, text: str) -> None:
     """Save a model with this `config.pbtxt`."""
     save(model, repository, name)
     (repository / name / "config.pbtxt").write_text(text)
+
+
+def gated(rows: int, more: str = "") -> str:
+    """A configuration by which requests are held back until so many rows wait."""
+    delay = f"max_queue_delay_microseconds: 600000000 preferred_batch_size: {rows}"
+    return f"max_batch_size: 64 dynamic_batching {{ {delay} {more} }}"
 
 
 def save_golden(model_file: Path, given: np.ndarray, expected: np.ndarray) -> None:

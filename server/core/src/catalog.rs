@@ -97,6 +97,21 @@ impl Catalog {
         });
     }
 
+    /// Strike out a version that has never served, and its model where that has no other.
+    pub fn forget(&self, name: &str, version: u64) {
+        self.0.send_if_modified(|book| {
+            let Some(versions) = book.models.get_mut(name) else { return false };
+            if matches!(versions.get(&version), Some(State::Ready(_) | State::Lost(..))) {
+                return false;
+            }
+            let known = versions.remove(&version).is_some();
+            if versions.is_empty() {
+                book.models.remove(name);
+            }
+            known
+        });
+    }
+
     /// Write down that a model that was loaded has no engine left, for this reason, or has one again.
     /// Nothing changes where the model has been unloaded or replaced.
     pub fn set_lost(&self, model: &Arc<Model>, reason: Option<&str>) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc as blocking;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::runtime::{Builder, LocalOptions};
@@ -17,7 +17,6 @@ use tokio::task::spawn_local;
 use crate::connections::Place;
 use crate::http;
 use crate::listeners::{Listeners, UnixSocket};
-use crate::seldom::Seldom;
 use crate::shard::{Handle, Life, Shared};
 use crate::socket::Socket;
 
@@ -33,6 +32,8 @@ pub struct Control {
     pub shared: Arc<Shared>,
     /// Those that take connections.
     pub shards: Vec<Handle>,
+    /// Open connections at once of the HTTP port.
+    pub http_connections: usize,
     /// How far the end has come.
     pub life: watch::Receiver<Life>,
 }
@@ -94,18 +95,15 @@ fn accept_all(
 /// Hands each connection to the shard with the fewest, until the server drains.
 async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>) {
     let mut life = control.life.clone();
-    let (refused, failed) = (Seldom::default(), Seldom::default());
     loop {
         let socket = tokio::select! {
             accepted = next() => accepted,
             _ = life.wait_for(|life| *life != Life::Serving) => return,
         };
         match socket {
-            Ok(socket) => control.place(socket, &refused),
+            Ok(socket) => control.place(socket),
             Err(error) => {
-                if let Some(times) = failed.happens(Instant::now()) {
-                    tracing::warn!(%error, times, "connections could not be accepted");
-                }
+                tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -113,7 +111,7 @@ async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>
 }
 
 impl Control {
-    fn place(&self, socket: Socket, refused: &Seldom) {
+    fn place(&self, socket: Socket) {
         let Shared { metrics, connections, .. } = &*self.shared;
         let open = match connections.open() {
             Place::Free(open) => open,
@@ -123,13 +121,8 @@ impl Control {
             }
             Place::None => {
                 metrics.connections_refused.fetch_add(1, Relaxed);
-                if let Some(times) = refused.happens(Instant::now()) {
-                    let limit = connections.limit();
-                    tracing::warn!(
-                        times,
-                        "connections are refused: {limit} are open and have calls"
-                    );
-                }
+                let limit = connections.limit();
+                tracing::warn!("a connection is refused: {limit} are open and have calls");
                 return;
             }
         };

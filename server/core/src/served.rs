@@ -118,7 +118,7 @@ impl Served {
             if left.is_zero() {
                 return Err(Error::DeadlineExceeded);
             }
-            let expected = self.expected(size, now, wish.arrived);
+            let expected = self.expected(size, now, wish.ready);
             if expected > left {
                 return Err(Error::too_late(expected, left));
             }
@@ -127,12 +127,12 @@ impl Served {
     }
 
     /// How long an answer takes: its run at its shortest and, where others wait, their time, too.
-    fn expected(&self, size: Size, now: Instant, arrived: Option<Instant>) -> Duration {
+    fn expected(&self, size: Size, now: Instant, ready: Option<Instant>) -> Duration {
         let pace = &self.depth.pace;
         let runs = pace.behind(self.depth.rows()) + pace.run(size.rows);
-        match (&self.way, arrived) {
-            (Way::Lanes(_), Some(arrived)) => {
-                runs.max(now.saturating_duration_since(arrived) * CATCHING_UP)
+        match (&self.way, ready) {
+            (Way::Lanes(_), Some(ready)) => {
+                runs.max(now.saturating_duration_since(ready) * CATCHING_UP)
             }
             _ => runs,
         }
@@ -154,8 +154,8 @@ const CATCHING_UP: u32 = 4;
 /// How a request wants to be treated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish {
-    /// When its headers came; none: now.
-    pub arrived: Option<Instant>,
+    /// Since when it has waited for the server to begin it; none: now.
+    pub ready: Option<Instant>,
     /// When its answer is of no more use.
     pub deadline: Option<Instant>,
     /// The longest that it wants to wait for its batch.
@@ -300,7 +300,7 @@ mod tests {
             let begun_after = |waited: u64| {
                 let arrived = Instant::now();
                 let deadline = Some(arrived + Duration::from_millis(50));
-                let wish = Wish { arrived: Some(arrived), deadline, ..Default::default() };
+                let wish = Wish { ready: Some(arrived), deadline, ..Default::default() };
                 served.admit(size, arrived + Duration::from_millis(waited), wish)
             };
             assert_eq!(begun_after(9), Ok(()));

@@ -16,11 +16,13 @@ use crate::batch::Runner;
 use crate::catalog::{Catalog, State};
 use crate::connections::Connections;
 use crate::depth::Depth;
+use crate::descriptors::Shares;
 use crate::ender::Ender;
 use crate::engine::Source;
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine_thread::EngineThread;
 use crate::golden::Sample;
+use crate::http;
 use crate::lane::{Crew, Lane, Lanes, PATIENCE, PAUSES};
 use crate::listen::{self, Control};
 use crate::listeners::{self, Listeners, UnixSocket};
@@ -65,6 +67,8 @@ pub struct ServerConfig {
     pub model_control: bool,
     /// Models may come with a request.
     pub allow_model_upload: bool,
+    /// Clients may change what is logged.
+    pub log_settings: bool,
     /// Open connections at once.
     pub max_connections: usize,
     /// The longest that a client may take to begin to speak HTTP/2.
@@ -102,6 +106,7 @@ impl Default for ServerConfig {
             shared_memory: false,
             model_control: false,
             allow_model_upload: false,
+            log_settings: false,
             max_connections: 4096,
             handshake_time: Duration::from_secs(10),
             max_metadata_bytes: 64 << 10,
@@ -141,16 +146,18 @@ impl Server {
         let http = listeners::bind(&config.host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+        let room = Shares::new(config.shards, config.max_connections, http::CONNECTIONS);
         let memory = Memory::new(config.memory_budget, config.stall_time);
         let (orders, inbox) = Orders::new(config.allow_model_upload);
         let shared = Arc::new(Shared {
             orders: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
-            connections: Connections::new(config.max_connections),
+            connections: Connections::new(room.grpc),
             handshake_time: config.handshake_time,
             metadata_limit: config.max_metadata_bytes,
             regions: Regions::new(config.shared_memory),
+            log_settings: config.log_settings,
             // Room for one message of any legal size, at least.
             message_limit: config.max_message_bytes.min(memory.share() - unary::PREFIX),
             memory,
@@ -172,18 +179,20 @@ impl Server {
             grpc_address,
             http_address,
         };
-        server.start_threads(&config, end, Listeners { grpc, unix, http })?;
+        let listeners = Listeners { grpc, unix, http };
+        server.start_threads(config.shards, room.http, end, listeners)?;
         Ok(server)
     }
 
     fn start_threads(
         &mut self,
-        config: &ServerConfig,
+        shards: usize,
+        http_connections: usize,
         end: blocking::Sender<Infallible>,
         listeners: Listeners,
     ) -> io::Result<()> {
         let mut threads = Vec::new();
-        for number in 0..config.shards {
+        for number in 0..shards {
             let life = self.life.subscribe();
             let (handle, thread) = shard::start(number, self.shared.clone(), life, end.clone())?;
             self.shards.push(handle);
@@ -192,6 +201,7 @@ impl Server {
         let control = Control {
             shared: self.shared.clone(),
             shards: self.shards.clone(),
+            http_connections,
             life: self.life.subscribe(),
         };
         threads.push(listen::start(control, listeners)?);
@@ -336,6 +346,11 @@ impl Server {
     /// Marks a declared model as unavailable, unless it serves already.
     pub fn fail(&self, name: &str, version: u64, reason: String) {
         self.shared.catalog.set_unless_ready(name, version, State::Unavailable(reason));
+    }
+
+    /// Drops what is known of a version that does not serve; nothing tells that it was tried.
+    pub fn forget(&self, name: &str, version: u64) {
+        self.shared.catalog.forget(name, version);
     }
 
     /// Every model of the start has been loaded or has failed: the server may be ready.

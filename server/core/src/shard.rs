@@ -72,6 +72,8 @@ pub struct Shared {
     pub busy_poll: Duration,
     /// Memory that clients share.
     pub regions: Regions,
+    /// Whether clients may change what is logged.
+    pub log_settings: bool,
     /// Where orders about models go, where clients may give any.
     pub orders: Option<Orders>,
     /// The name in ServerMetadata.

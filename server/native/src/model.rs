@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use sigmax_core::engine::Source;
 use sigmax_core::engine::device::Device;
 use sigmax_core::engine::onnx::{self, OnnxFile};
+use sigmax_core::file;
 use sigmax_core::model::{self, TensorSpec};
 
-use crate::native_error;
+use crate::{detached, native_error};
 
 /// Open ONNX Runtime's shared library at this absolute path, once a process; returns its version.
 #[pyfunction]
@@ -31,17 +33,28 @@ pub(crate) fn try_device(py: Python<'_>, device: &str) -> PyResult<()> {
     py.detach(|| onnx::try_device(device)).map_err(native_error)
 }
 
+/// Read a file; an error says why, and does not name it.
+#[pyfunction]
+pub(crate) fn read_file<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    most_bytes: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = detached(py, || file::read(&path, most_bytes))?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
 /// Open an ONNX file; an error names the file and the reason.
 #[pyfunction]
-pub(crate) fn open_model(py: Python<'_>, path: PathBuf) -> PyResult<OpenedModel> {
-    let file = py.detach(|| OnnxFile::open(&path)).map_err(native_error)?;
+pub(crate) fn open_model(py: Python<'_>, path: PathBuf, most_bytes: u64) -> PyResult<OpenedModel> {
+    let file = detached(py, || OnnxFile::open(&path, most_bytes))?;
     Ok(opened(path.to_string_lossy().into(), file))
 }
 
 /// Open the content of an ONNX file that lies nowhere, and so has all its weights inside.
 #[pyfunction]
 pub(crate) fn open_content(py: Python<'_>, name: &str, content: Vec<u8>) -> PyResult<OpenedModel> {
-    let file = py.detach(|| OnnxFile::of_content(name, content)).map_err(native_error)?;
+    let file = detached(py, || OnnxFile::of_content(name, content))?;
     Ok(opened(name.into(), file))
 }
 

@@ -13,9 +13,10 @@ use sigmax_core::golden::Sample;
 use sigmax_core::model::{self, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
+use crate::detached;
 use crate::model::{OpenedModel, Report};
-use crate::native_error;
 use crate::order::PyOrder;
+use crate::wait_time;
 
 /// A running server: ports bound, threads started, no model yet and not ready.
 #[pyclass(frozen)]
@@ -47,7 +48,7 @@ impl Server {
     fn load(&self, py: Python<'_>, opened: &OpenedModel, spec: Spec) -> PyResult<Report> {
         let task = spec.task()?;
         let mut file = opened.take()?;
-        py.detach(|| {
+        detached(py, || {
             file.keep_optional(|name| spec.inputs.iter().any(|input| input.name == name));
             let folders = spec.golden.iter();
             let samples = folders
@@ -57,11 +58,14 @@ impl Server {
             self.0.load(Box::new(file), spec, samples)
         })
         .map(Report::from)
-        .map_err(native_error)
     }
 
     fn fail(&self, py: Python<'_>, name: &str, version: u64, reason: String) {
         py.detach(|| self.0.fail(name, version, reason));
+    }
+
+    fn forget(&self, py: Python<'_>, name: &str, version: u64) {
+        py.detach(|| self.0.forget(name, version));
     }
 
     fn next_order(&self, py: Python<'_>) -> Option<PyOrder> {
@@ -89,9 +93,7 @@ impl Server {
     }
 
     fn wait(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
-        let time = Duration::try_from_secs_f64(seconds).map_err(|_| {
-            PyValueError::new_err(format!("seconds: expected a time to wait, got {seconds}"))
-        })?;
+        let time = wait_time(seconds)?;
         Ok(py.detach(|| self.0.wait(time)))
     }
 
@@ -119,6 +121,7 @@ struct Config {
     shared_memory: bool,
     model_control: String,
     allow_model_upload: bool,
+    allow_log_settings: bool,
     gpu_memory_limit: usize,
     tf32: bool,
     server_name: String,
@@ -145,6 +148,7 @@ impl TryFrom<Config> for ServerConfig {
             busy_poll: Duration::from_micros(config.busy_poll_microseconds),
             unix_socket: config.listen.strip_prefix("unix:").map(PathBuf::from),
             shared_memory: config.shared_memory,
+            log_settings: config.allow_log_settings || config.model_control == "explicit",
             model_control: config.model_control == "explicit",
             allow_model_upload: config.allow_model_upload,
             gpu: GpuOptions { memory_limit: config.gpu_memory_limit, tf32: config.tf32 },

@@ -13,6 +13,9 @@ from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError
 from sigmax_server.say import warn_of_unused
 from sigmax_server.table import Failed
+from sigmax_server.text import short, shown, why
+
+_MOST_NAME = 255  # characters: a folder's name has no more
 
 
 class Control:
@@ -39,7 +42,7 @@ class Control:
             try:
                 self._obey(order)
             except Exception as error:  # the next order must find somebody
-                order.failed(f"{type(error).__name__}: {error}")
+                order.failed(why(error))
 
     def _obey(self, order: Order) -> None:
         if order.action == "load":
@@ -54,18 +57,29 @@ class Control:
         try:
             models = self._find(order)
         except (ContradictionError, RepositoryError) as error:
-            order.not_found(str(error))
+            order.not_found(why(error))
             return
         warn_of_unused(models)
+        known = self._server.versions(order.model)
         for found in models:
             self._server.declare(found.name, found.version)
         outcomes = [load(self._server, found, self._config, self._devices) for found in models]
         failures = [each for each in outcomes if isinstance(each, Failed)]
         if failures:
-            order.failed("; ".join(f"version {each.version}: {each.reason}" for each in failures))
+            if order.files:
+                self._forget(models, known)
+            order.failed(
+                short("; ".join(f"version {each.version}: {each.reason}" for each in failures))
+            )
             return
         self._keep(order.model, [found.version for found in models])
         order.done([])
+
+    def _forget(self, models: Sequence[Found], known: Sequence[int]) -> None:
+        """Drop what was tried with files of a request and never served: no repository has it."""
+        for found in models:
+            if found.version not in known:
+                self._server.forget(found.name, found.version)
 
     def _keep(self, model: str, versions: Sequence[int]) -> None:
         """Unload every other version of a model."""
@@ -74,6 +88,11 @@ class Control:
                 self._server.unload(model, version)
 
     def _find(self, order: Order) -> list[Found]:
+        if not order.model.isprintable() or len(order.model) > _MOST_NAME:
+            raise ContradictionError(
+                f"model name: expected at most {_MOST_NAME} printable characters, "
+                f"got {shown(order.model)}"
+            )
         text = order.config
         config = None if text is None else model_config.parse(text, order.model)
         if order.files:

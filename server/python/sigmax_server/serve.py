@@ -2,38 +2,42 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from sigmax_server._native import NativeError, Server, load_runtime
+from sigmax_server.address import is_loopback
 from sigmax_server.config import ServerConfig
 from sigmax_server.control import Control
 from sigmax_server.device import Choice, Cuda, DeviceError, Devices
 from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError, scan
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
-from sigmax_server.say import say, warn_of_unused
+from sigmax_server.say import finish, say, warn_of_unused
 from sigmax_server.table import Failed, Served, table
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+# A terminal that is closed begins the end, too, unless `nohup` was told that it shall not. It sends
+# its signal once or twice, so that one never counts as the second.
+_HANGUP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+_BEGINNING = (*_ENDING, *_HANGUP)
 
 
 def serve(paths: Sequence[Path], config: ServerConfig) -> int:
-    """Serve the models under `paths` until SIGINT or SIGTERM, as the main job of a process.
+    """Serve the models under `paths` until a signal, as the main job of a process.
 
-    The first signal lets the server answer what it has accepted, the second ends it at once.
-    Both signals stay blocked to the end: one that comes late must not turn a clean end into a
-    traceback.
+    The first SIGINT, SIGTERM or SIGHUP lets the server answer what it has accepted, a second one,
+    SIGINT or SIGTERM, ends it at once. All of them stay blocked to the end: one that comes late
+    must not turn a clean end into a traceback.
 
     Returns:
         1 where the server could not start. Once it runs, this ends the process: with 0 after a
         clean end, with 1 where it could not answer everything that it had accepted.
     """
     # Before any thread starts: threads inherit the mask, so signals wait for `_wait` and `_stop`.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BEGINNING)
     try:
         models = _chosen(scan(paths, may_be_empty=config.model_control == "explicit"), config)
         runtime = find_runtime()
@@ -58,8 +62,8 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
         return 1
     if config.model_control == "explicit":
         Control(server, paths, config, devices).start()
-    print(_state(server, len(outcomes), len(failures)), flush=True)
-    signal.sigwait(_ENDING)
+    print(_state(server, len(outcomes), len(failures)))
+    signal.sigwait(_BEGINNING)
     return _stop(server, config.grace_seconds)
 
 
@@ -83,8 +87,8 @@ def _load_all(
         server.declare(found.name, found.version)
     outcomes = []
     for found in models:
-        if signal.sigpending() & set(_ENDING):
-            signal.sigwait(_ENDING)
+        if signal.sigpending() & set(_BEGINNING):
+            signal.sigwait(_BEGINNING)
             return None
         outcomes.append(load(server, found, config, devices))
     server.finish_loading()
@@ -92,7 +96,7 @@ def _load_all(
 
 
 def _warn(models: Iterable[Found], config: ServerConfig, devices: Devices) -> None:
-    if not (config.host in ("localhost", "::1") or config.host.startswith("127.")):
+    if not is_loopback(config.host):
         say(
             f"warning: no transport security and no authentication yet: whoever reaches "
             f"{config.host} can ask these models"
@@ -149,6 +153,5 @@ def _stop(server: Server, grace: float) -> NoReturn:
         say(f"error: {lost} accepted requests were not answered")
     # Without the libraries' destructors: a thread may still be inside ONNX Runtime, with a model
     # that is being loaded or a run that hangs.
-    sys.stdout.flush()
-    sys.stderr.flush()
+    finish()
     os._exit(1 if lost else 0)

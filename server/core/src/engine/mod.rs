@@ -1,6 +1,7 @@
 //! The seam between the request path and what runs a network.
 
 use std::fmt;
+use std::time::Instant;
 
 use self::device::{Device, GpuOptions};
 use crate::model::TensorSpec;
@@ -43,6 +44,12 @@ pub trait Engine: Send + fmt::Debug {
     /// no question.
     fn graphs(&self) -> String {
         String::new()
+    }
+
+    /// The time, as what it costs is measured before it serves. A fake has a clock of its own, which
+    /// knows no other work on the machine.
+    fn now(&self) -> Instant {
+        Instant::now()
     }
 }
 

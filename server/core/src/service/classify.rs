@@ -64,7 +64,7 @@ pub async fn answer_one(
 }
 
 fn wish(call: Call) -> Wish {
-    Wish { arrived: Some(call.arrived), deadline: call.deadline, ..Default::default() }
+    Wish { ready: Some(call.ready), deadline: call.deadline, ..Default::default() }
 }
 
 /// Finds the model and holds the request against it.

@@ -124,7 +124,7 @@ async fn prepare(
     };
     match result {
         Ok((outputs, checked, wish)) => {
-            let wish = Wish { arrived: Some(call.arrived), deadline: call.deadline, ..wish };
+            let wish = Wish { ready: Some(call.ready), deadline: call.deadline, ..wish };
             Ok((Pending { served, outputs, id }, checked, wish))
         }
         Err(error) => Err(error.of_request(id)),

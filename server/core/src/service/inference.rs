@@ -51,13 +51,13 @@ impl Inference {
             "binary_tensor_data",
             "parameters",
             "statistics",
-            "logging",
         ];
         let control = self.shared.orders.is_some();
         let sometimes = [
             (control, "model_repository"),
             (control, "model_repository(unload_dependents)"),
             (self.shared.regions.are_allowed(), "system_shared_memory"),
+            (self.shared.log_settings, "logging"),
         ];
         let sometimes = sometimes.into_iter().filter_map(|(works, name)| works.then_some(name));
         always.into_iter().chain(sometimes).map(str::to_owned).collect()
@@ -172,7 +172,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<LogSettingsRequest>,
     ) -> Result<Response<LogSettingsResponse>, Status> {
-        answered(logging::answer(request.into_inner()))
+        answered(logging::answer(request.into_inner(), self.shared.log_settings))
     }
 
     async fn system_shared_memory_status(

@@ -15,18 +15,23 @@ use ort::value::{Outlet, ValueType};
 
 use self::buckets::Bucketed;
 use self::memory::Memory;
+use self::said::brief;
 use self::session::{File, Place, Plain};
 use super::device::{Device, GpuOptions};
 use super::{Engine, EngineError, Source, weights};
+use crate::file;
 use crate::golden;
 use crate::model::TensorSpec;
 use crate::tensor::{DType, Tensor};
 
 mod binding;
 mod buckets;
+mod content;
 mod cuda;
 mod graph;
 mod memory;
+mod outside;
+mod said;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -132,6 +137,9 @@ fn try_engine(engine: &mut dyn Engine) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// The most bytes of an ONNX file, which is one message of protobuf's.
+const MOST_BYTES: u64 = i32::MAX as u64;
+
 /// An ONNX file, read once: every session is made from the same bytes.
 #[derive(Debug)]
 pub struct OnnxFile {
@@ -144,27 +152,31 @@ pub struct OnnxFile {
 }
 
 impl OnnxFile {
-    /// Opens a file, after [`load_runtime`].
+    /// Opens a file, after [`load_runtime`]. It is read once, and so are weights in files beside it,
+    /// of at most so many bytes together: whatever happens to the files, engines stay what they are.
     ///
     /// A file that cannot be read, is no valid model, needs an unknown operator, or has an input or
     /// output that is no tensor of a [`DType`], is a fault that names the file and the reason.
-    pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let file = File { path: path.into(), bytes: Vec::new() };
-        match fs::read(path) {
-            Ok(bytes) => Self::of_file(File { bytes, ..file }),
+    pub fn open(path: &Path, most_bytes: u64) -> Result<Self, EngineError> {
+        let file = File { path: path.into(), ..File::default() };
+        let read = || {
+            let bytes = file::read(path, MOST_BYTES)?;
+            content::check(&bytes)?;
+            outside::gather(bytes, path, most_bytes)
+        };
+        match read() {
+            Ok((bytes, weights)) => Self::of_file(File { bytes, weights, ..file }),
             Err(error) => Err(file.fault(&error)),
         }
     }
 
     /// Opens the content of a file that lies nowhere; `name` is for messages.
     pub fn of_content(name: &str, bytes: Vec<u8>) -> Result<Self, EngineError> {
-        let inside = weights::are_inside(&bytes);
-        let file = File { path: name.into(), bytes };
-        match inside {
-            Ok(true) => Self::of_file(file),
-            Ok(false) => {
-                Err(file.fault(&"expected all weights inside the model, got external data"))
-            }
+        let file = File { path: name.into(), bytes, ..File::default() };
+        let refuse = |_, _| Err("expected all weights inside the model, got external data".into());
+        let checked = content::check(&file.bytes);
+        match checked.and_then(|()| weights::put_inside(&file.bytes, refuse)) {
+            Ok(_) => Self::of_file(file),
             Err(error) => Err(file.fault(&error)),
         }
     }
@@ -264,22 +276,6 @@ fn metadata(session: &Session) -> Result<BTreeMap<String, String>, String> {
             None => Err(format!("metadata '{key}': expected UTF-8 text")),
         })
         .collect()
-}
-
-/// What ONNX Runtime says, but not where in its sources: of "Exception during initialization:
-/// /onnxruntime_src/... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ; GPU=0 ; hostname=... ;
-/// file=... ; line=250 ; expr=cudnnCreate(&handle);" the beginning, the failure, and what was called.
-fn brief(message: &str) -> String {
-    let message = message.trim_end();
-    let found = message.split_once(" failure ").and_then(|(before, after)| {
-        let (problem, place) = after.split_once(" ; GPU=")?;
-        let (_, call) = place.rsplit_once("expr=")?;
-        let library = before.rsplit(' ').next()?;
-        let context = before.split("/onnxruntime_src").next()?.trim_end_matches(library);
-        let call = call.trim_end_matches([';', ' ']);
-        Some(format!("{context}{library} failure {problem}, from {call}"))
-    });
-    found.unwrap_or_else(|| message.to_owned())
 }
 
 /// What a kernel says of values that it does not take is the caller's; what CUDA and its libraries

@@ -9,20 +9,24 @@ use ort::ep::{self, ArenaExtendStrategy};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session};
 
+use super::outside::{self, Weights};
+use super::said::brief;
 use super::value::{borrowed, copied};
-use super::{brief, environment, run_error};
+use super::{environment, run_error};
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine::{Engine, EngineError};
 use crate::model::TensorSpec;
 use crate::tensor::{Tensor, TensorView};
 
 /// What every session of a model is made from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct File {
     /// Where it lies, or what it is called.
     pub path: PathBuf,
     /// All of it but for weights in files beside it.
     pub bytes: Vec<u8>,
+    /// Those.
+    pub weights: Weights,
 }
 
 /// Where a session is to run, and how.
@@ -41,8 +45,6 @@ impl File {
     pub fn session(&self, place: Place) -> Result<Session, EngineError> {
         let environment = environment()?;
         let open = || {
-            // Where weights that are not in the file itself are looked for.
-            let folder = self.path.parent().map(|folder| folder.to_string_lossy());
             let builder = Session::builder(&environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_deterministic_compute(true)?
@@ -51,11 +53,8 @@ impl File {
                 .with_intra_op_spinning(false)?
                 .with_inter_op_spinning(false)?
                 // Patterns are kept for every shape ever seen, and cost a tenth where batch sizes vary.
-                .with_memory_pattern(false)?
-                .with_config_entry(
-                    "session.model_external_initializers_file_folder_path",
-                    folder.unwrap_or_default(),
-                )?;
+                .with_memory_pattern(false)?;
+            let builder = outside::give(builder, &self.weights, place.device == Device::Cpu)?;
             place.apply(builder)?.commit_from_memory(&self.bytes)
         };
         open().map_err(|error: ort::Error| self.fault(&brief(error.message())))

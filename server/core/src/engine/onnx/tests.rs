@@ -231,7 +231,7 @@ fn a_network_answers_bit_for_bit_in_every_size() {
     }
     // tests/test_fixed_sizes.py names real networks.
     for path in std::env::var("SIGMAX_NETWORKS").iter().flat_map(|paths| paths.split(':')) {
-        let file = OnnxFile::open(Path::new(path)).expect("it opens");
+        let file = OnnxFile::open(Path::new(path), u64::MAX).expect("it opens");
         let sizes = sizes_in_which_it_answers_as_a_plain_engine(&file);
         println!("{path}: {sizes:?}");
     }
