@@ -3,6 +3,7 @@
 //! A task of its own for each call costs an aligned allocation and a turn of the scheduler; a unary
 //! call is too short for that.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -19,8 +20,10 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 /// Calls that a connection begins in one turn of the loop. The answers of those leave while the
 /// next are worked on: else a client with one connection and the server would wait for each other
-/// in turn. Calls that are not begun yet stay in `h2`, which bounds them.
+/// in turn.
 const A_TURN: usize = 24;
+/// Calls that a connection may have open.
+pub const CALLS: usize = 1024;
 
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut end = pin!(end.fuse());
+    let mut waiting = VecDeque::new();
     let mut running = FuturesUnordered::new();
     let mut next_turn: Option<JoinHandle<()>> = None;
     poll_fn(|context| {
@@ -60,26 +64,26 @@ where
         }
         let mut room = if next_turn.is_none() { A_TURN } else { 0 };
         loop {
-            while room > 0 {
+            // All at once, because a call that waits in `h2` keeps its metadata there.
+            loop {
                 match connection.poll_accept(context) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        running.push(begin(request, respond));
-                        room -= 1;
+                        waiting.push_back(begin(request, respond));
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Pending => break,
                 }
             }
-            if room == 0 {
-                if let Poll::Ready(result) = connection.poll_closed(context) {
-                    return Poll::Ready(result);
-                }
-                if next_turn.is_none() {
-                    // In a task, because this one is woken for other reasons, too.
-                    let turn = next_turn.insert(spawn_local(yield_now()));
-                    let _ = turn.poll_unpin(context);
-                }
+            // Where more wait than may be open, the others have been reset: a call that begins sees
+            // it, and ends.
+            let begun = if waiting.len() > CALLS { waiting.len() } else { waiting.len().min(room) };
+            room = room.saturating_sub(begun);
+            running.extend(waiting.drain(..begun));
+            if !waiting.is_empty() && next_turn.is_none() {
+                // In a task, because this one is woken for other reasons, too.
+                let turn = next_turn.insert(spawn_local(yield_now()));
+                let _ = turn.poll_unpin(context);
             }
             let mut ended = false;
             while let Poll::Ready(Some(())) = running.poll_next_unpin(context) {

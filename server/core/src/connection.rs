@@ -10,7 +10,7 @@ use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::calls::{self, End};
+use crate::calls::{self, CALLS, End};
 use crate::connections::Open;
 use crate::memory::Account;
 use crate::shard::{Life, Shard, until};
@@ -22,8 +22,6 @@ const FRAME_BYTES: u32 = 1 << 20;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// What a client may send ahead on a connection.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-/// Calls at once on a connection.
-const STREAMS: u32 = 1024;
 /// A call's metadata up to this size costs the call alone, and not its connection. What is over the
 /// server's own limit is refused with its reason.
 const METADATA_BYTES: u32 = 1 << 20;
@@ -89,10 +87,10 @@ where
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(CALLS as u32)
         .max_header_list_size(METADATA_BYTES)
         // A client that gives up a connection's calls all at once means no harm.
-        .max_pending_accept_reset_streams(STREAMS as usize)
+        .max_pending_accept_reset_streams(CALLS)
         .handshake(stream)
         .await
 }

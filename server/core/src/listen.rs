@@ -20,6 +20,7 @@ use crate::http;
 use crate::listeners::{Listeners, UnixSocket};
 use crate::shard::{Handle, Life, Shared};
 use crate::socket::Socket;
+use crate::trim;
 
 /// How long a connection is silent before its client is looked for, who may have vanished.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -91,6 +92,7 @@ fn accept_all(
     spawn_local(accept(control.clone(), next));
     spawn_local(http::serve(control.clone(), http));
     spawn_local(heartbeat::watch(control.clone()));
+    spawn_local(trim::watch(control.clone()));
     Ok(())
 }
 
