@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import files
@@ -54,12 +55,12 @@ def server(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts servers for one test: arguments of `sigmax serve` to a `Server`."""
+    """Starts servers for one test: arguments of `sigmax serve`, and those of `Server`, to one."""
     with ExitStack() as running:
 
-        def start(*arguments: str | Path) -> Server:
+        def start(*arguments: str | Path, **others: Any) -> Server:
             log = tmp_path / f"server-{os.urandom(4).hex()}.log"
-            return running.enter_context(Server(log, *arguments))
+            return running.enter_context(Server(log, *arguments, **others))
 
         yield start
 

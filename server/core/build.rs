@@ -18,6 +18,9 @@ const HOT_CALLS: [(&str, &str); 2] =
 const ENCODED: [(&str, &str); 2] =
     [("ClassifyStreamResponse", "response"), ("ModelStreamInferResponse", "infer_response")];
 
+/// What a stream's requests are to tonic: src/message.rs reads them, off the loop where they are long.
+const UNREAD: (&str, &str) = (".sigmax.Unread", "crate::message::Unread");
+
 /// Messages whose lists become tensors: their elements are held twice, once as they are decoded and
 /// once as the tensor.
 const TENSORS: [&str; 2] = [".sigmax.v1.Values", ".inference.InferTensorContents"];
@@ -43,6 +46,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for service in &mut file.service {
             let name = service.name().to_owned();
             service.method.retain(|method| !HOT_CALLS.contains(&(name.as_str(), method.name())));
+            let methods = service.method.iter_mut();
+            for method in methods.filter(|method| method.client_streaming()) {
+                method.input_type = Some(UNREAD.0.to_owned());
+            }
         }
     }
     tonic_prost_build::configure()
@@ -50,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .generate_default_stubs(true)
         .bytes(".")
         .btree_map(".")
+        .extern_path(UNREAD.0, UNREAD.1)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -19,6 +19,9 @@ OTHER = {
     "max_message_bytes": ("1048576", 1048576),
     "memory_budget": ("2097152", 2097152),
     "stall_seconds": ("1.5", 1.5),
+    "max_run_seconds": ("2.5", 2.5),
+    "model_memory_limit": ("1000000", 1_000_000),
+    "load_timeout_seconds": ("45.5", 45.5),
     "max_connections": ("12", 12),
     "handshake_seconds": ("2.5", 2.5),
     "max_metadata_bytes": ("8192", 8192),
@@ -34,6 +37,7 @@ OTHER = {
     "model_control": ("explicit", "explicit"),
     "load_model": ("a,b", "a,b"),
     "allow_model_upload": ("true", True),
+    "allow_log_settings": ("true", True),
     "exit_on_error": ("true", True),
 }
 # Without it some of them are refused.
@@ -164,8 +168,8 @@ def spec(**changes: object) -> ModelSpec:
         ({"max_batch_size": -1}, "a max_batch_size of 0 or more, got -1"),
         ({"tolerance": float("nan")}, "a finite tolerance of 0 or more, got nan"),
         ({"thresholds": (0.5, 1.5)}, "thresholds in [0, 1], got 1.5"),
-        ({"labels": ("a", "")}, "labels that are not empty, got ['a', '']"),
-        ({"labels": ("a", "a")}, "labels that differ, got ['a', 'a']"),
+        ({"labels": ("a", "")}, "labels that are not empty, at 1, got ''"),
+        ({"labels": ("a", "a")}, "labels that differ, at 0 and 1, got 'a'"),
     ],
 )
 def test_a_model_specification_is_checked(changes: dict[str, object], problem: str) -> None:

@@ -179,6 +179,11 @@ def test_several_groups_run_beside_each_other(tmp_path: Path) -> None:
     assert choice.placements == ((gpu, Placement("cuda:0", 1), cpu), (gpu, *CPU, cpu))
 
 
+def test_groups_that_leave_it_open_run_at_the_same_place(tmp_path: Path) -> None:
+    choice = Devices("auto", cuda(tmp_path)).place([Group("KIND_AUTO", 2)] * 40)
+    assert choice.placements == ((Placement("cuda:0", 2),) * 40, (Placement("cpu", 2),) * 40)
+
+
 def test_a_model_without_a_group_runs_where_the_flag_says(tmp_path: Path) -> None:
     devices = Devices("cuda", cuda(tmp_path))
     assert devices.place([]) is devices.choice

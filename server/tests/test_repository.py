@@ -231,7 +231,9 @@ def test_a_folder_of_files_given_as_repository_says_what_to_serve(tmp_path: Path
     assert str(caught.value).endswith(f"name them one by one, such as {tmp_path / 'a.onnx'}")
 
 
-def test_a_name_that_cannot_be_printed_is_an_error(tmp_path: Path) -> None:
-    touch(tmp_path / "a\nb/1/model.onnx")
-    with pytest.raises(RepositoryError, match=r"expected a printable name, got .*a\\nb"):
-        scan([tmp_path])
+def test_a_name_that_cannot_be_printed_is_that_models_problem(tmp_path: Path) -> None:
+    touch(tmp_path / "a\nb/1/model.onnx", tmp_path / "c/1/model.onnx")
+    odd, good = scan([tmp_path])
+    assert odd.name == r"a\nb"
+    assert "expected a printable name" in odd.problem
+    assert (good.name, good.problem) == ("c", "")

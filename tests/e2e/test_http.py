@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import files
 from support.server import Serve, Server
-from support.wire import Tensor, classify, infer, refusal
+from support.wire import Tensor, classify, infer, refusal, triton
+from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 TWO_ROWS = Tensor.of("x", np.zeros((2, 5)))
 
@@ -33,7 +35,11 @@ def test_metrics_count_every_request_at_once(serve: Serve, tmp_path: Path) -> No
     for histogram in ("sigmax_queue_seconds", "sigmax_compute_seconds", "sigmax_batch_rows"):
         assert server.metric(f"{histogram}_count", model="softmax") == 10
     assert server.metric("sigmax_batch_rows_sum", model="softmax") == 20
-    assert 0 < server.metric("sigmax_compute_seconds_sum", model="softmax") < 1
+    request = service_pb2.ModelStatisticsRequest(name="softmax")
+    [found] = triton(server).ModelStatistics(request, timeout=60).model_stats
+    nanoseconds = found.inference_stats.compute_infer.ns
+    seconds = server.metric("sigmax_compute_seconds_sum", model="softmax")
+    assert seconds == pytest.approx(nanoseconds / 1e9, rel=1e-6)
     assert server.metric("sigmax_request_seconds_count", model="softmax") == 11
     assert server.metric("sigmax_ready") == 1
     assert server.metric("sigmax_queued_rows") == 0
@@ -52,6 +58,7 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
         ("sigmax_connections_evicted", "counter"),
         ("sigmax_handshakes_late", "counter"),
         ("sigmax_connections_stalled", "counter"),
+        ("sigmax_log_lines_dropped", "counter"),
         ("sigmax_message_bytes", "gauge"),
         ("sigmax_message_bytes_limit", "gauge"),
         ("sigmax_queued_rows", "gauge"),

@@ -56,6 +56,18 @@ def test_two_engines_on_one_gpu_answer_alike(tmp_path: Path, serve: Serve) -> No
     assert asked(server, "layers", file, 500) <= GPU_TOLERANCE
 
 
+def test_weights_beside_a_model_are_read_once(tmp_path: Path, serve: Serve) -> None:
+    repository = tmp_path / "repository"
+    inside = files.save(files.layers(), tmp_path / "other", "layers")
+    beside = files.save_beside(files.layers(), repository, "layers")
+    server = serve(repository, "--device=cuda")
+    beside.write_bytes(b"\x07" * beside.stat().st_size)
+    assert asked(server, "layers", inside, 100) <= GPU_TOLERANCE
+    beside.write_bytes(b"")
+    assert asked(server, "layers", inside, 100) <= GPU_TOLERANCE
+    assert server.stop() == 0
+
+
 def test_a_model_that_does_not_fit_is_refused_and_the_others_are_served(
     tmp_path: Path, serve: Serve
 ) -> None:

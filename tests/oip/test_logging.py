@@ -1,5 +1,7 @@
 """LogSettings changes what is logged; TraceSetting says that nothing is traced."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,21 @@ def settings(server: Server, **changes: bool | int | str) -> dict[str, Any]:
 @pytest.fixture
 def own(tmp_path: Path, serve: Serve) -> Server:
     files.save(files.embedding(), tmp_path, "embedding")
-    return serve(tmp_path)
+    return serve(tmp_path, "--allow-log-settings")
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that lets clients change its log."""
+    folder = tmp_path_factory.mktemp("logging")
+    files.save(files.softmax(), folder / "models", "softmax")
+    with Server(folder / "log", folder / "models", "--allow-log-settings") as server:
+        yield server
+
+
+def has_extension(server: Server) -> bool:
+    metadata = triton(server).ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=60)
+    return "logging" in metadata.extensions
 
 
 def fail(server: Server) -> int:
@@ -44,6 +60,25 @@ def test_the_settings_are_told(server: Server) -> None:
         "log_verbose_level": 0,
         "log_format": "ISO8601",
     }
+
+
+def test_a_client_changes_nothing_unless_the_server_lets_it(server: Server) -> None:
+    assert not has_extension(server)
+    before = settings(server)
+    changes: list[dict[str, Any]] = [{"log_error": False}, {"log_verbose_level": 2}]
+    for change in changes:
+        found = refusal(partial(settings, server, **change))
+        assert found.code == "UNIMPLEMENTED"
+        assert "--allow-log-settings" in found.message
+    assert settings(server) == before
+
+
+@pytest.mark.parametrize("flag", ["--allow-log-settings", "--model-control=explicit"])
+def test_a_flag_lets_clients_change_it(serve: Serve, tmp_path: Path, flag: str) -> None:
+    files.save(files.softmax(), tmp_path, "softmax")
+    server = serve(tmp_path, flag)
+    assert has_extension(server)
+    assert settings(server, log_info=True)["log_info"] is True
 
 
 def test_a_setting_changes_the_log(own: Server) -> None:
@@ -74,13 +109,13 @@ def test_a_setting_changes_the_log(own: Server) -> None:
     ],
 )
 def test_a_bad_setting_changes_nothing(
-    server: Server, changes: dict[str, Any], code: str, text: str
+    changing: Server, changes: dict[str, Any], code: str, text: str
 ) -> None:
-    before = settings(server)
-    found = refusal(lambda: settings(server, log_error=False, **changes))
+    before = settings(changing)
+    found = refusal(lambda: settings(changing, log_error=False, **changes))
     assert found.code == code
     assert found.message.startswith(text)
-    assert settings(server) == before
+    assert settings(changing) == before
 
 
 def test_nothing_is_traced(server: Server) -> None:

@@ -76,6 +76,7 @@ def test_the_extension_is_told_where_it_works(control: Server, server: Server) -
         for each in (control, server)
     )
     assert set(with_it) - set(without) == {
+        "logging",
         "model_repository",
         "model_repository(unload_dependents)",
     }
@@ -300,6 +301,97 @@ def test_what_comes_with_a_request_is_whole(open_to_all: Server, tmp_path: Path)
         found = message(partial(load, open_to_all, "n", **parameters))
         assert text in found[1]
     assert not is_ready(open_to_all, "n")
+
+
+def test_a_name_that_never_served_leaves_no_trace(serve: Serve, repository: Path) -> None:
+    (repository / "b/1/model.onnx").write_bytes(b"fish")
+    server = serve(repository, "--model-control=explicit", "--allow-model-upload", "--load-model=a")
+    before = index(server)
+    assert server.get("/readyz")[0] == 200
+    for number in range(200):
+        name = f"invented-{number}"
+        content = files.softmax().SerializeToString() if number % 2 else b"fish"
+        config = '{"max_batch_size": 4, "output": [{"name": "q"}]}'
+        parameters: dict[str, str | bytes] = {"config": config, "file:1/model.onnx": content}
+        code, text = message(partial(load, server, name, **parameters))
+        assert code == "INVALID_ARGUMENT"
+        assert text.startswith(f"load failed for model '{name}': version 1: ")
+        assert message(partial(load, server, f"{name}-too"))[0] == "INTERNAL"
+    assert index(server) == before
+    assert [model.name for model in server.client.models()] == ["a"]
+    assert server.get("/readyz")[0] == 200
+    assert "invented" not in server.get("/metrics")[1]
+    # Files that fail take nothing from what serves, nor from what a repository has and failed.
+    bad: dict[str, str | bytes] = {"config": "{}", "file:1/model.onnx": b"fish"}
+    assert message(partial(load, server, "a", **bad))[0] == "INVALID_ARGUMENT"
+    assert message(partial(load, server, "b"))[0] == "INVALID_ARGUMENT"
+    assert message(partial(load, server, "b", **bad))[0] == "INVALID_ARGUMENT"
+    assert [each[:3] for each in index(server)] == [("a", "1", "READY"), ("b", "1", "UNAVAILABLE")]
+    assert infer(server, "a", ROW)[0].array.tolist() == [[0.5]]
+
+
+@pytest.mark.parametrize("name", ["for\nged", "\x1b[2J", "n" * 256])
+def test_a_name_is_short_and_printable(control: Server, name: str) -> None:
+    before = index(control)
+    code, text = message(partial(load, control, name))
+    assert code == "INTERNAL"
+    assert "expected at most 255 printable characters" in text
+    assert index(control) == before
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"version_policy": {"specific": {"versions": [7]}}}, "there is no file"),
+        ({"default_model_filename": "missing.onnx"}, "there is no file"),
+        (
+            {"instance_group": [{"count": 1_000_000}]},
+            "instance_group.count: expected at most 256 engines of a model, got 1000000",
+        ),
+        (
+            {"instance_group": [{"count": 2}] * 200},
+            "instance_group.count: expected at most 256 engines of a model, got 400",
+        ),
+        (
+            {"dynamic_batching": {"priority_levels": 2**32 - 1}},
+            "dynamic_batching.priority_levels: expected at most 256, got 4294967295",
+        ),
+        (
+            {"dynamic_batching": {"preferred_batch_size": [1] * 2000}},
+            "dynamic_batching.preferred_batch_size: expected at most 1024 entries, got 2000",
+        ),
+        (
+            {"version_policy": {"specific": {"versions": list(range(1, 2000))}}},
+            "version_policy.specific.versions: expected at most 1024 entries, got 1999",
+        ),
+        ({"input": [{"name": "x"}] * 2000}, "input: expected at most 1024 entries, got 2000"),
+        ({"parameters": {"a": {"string_value": "a" * 2**20}}}, "at most 1048576 characters"),
+    ],
+)
+def test_a_configuration_that_asks_for_too_much_is_refused_with_the_figure(
+    control: Server, repository: Path, config: dict[str, Any], text: str
+) -> None:
+    threads = Path(f"/proc/{control.process.pid}/task")
+    before = len(list(threads.iterdir()))
+    assert text in message(partial(load, control, "a", config=json.dumps(config)))[1]
+    assert infer(control, "a", ROW)[0].array.tolist() == [[0.5]]
+    assert len(list(threads.iterdir())) <= before + 1
+    ready = [each[:2] for each in index(control) if each[2] == "READY"]
+    assert ready == [("a", "1")]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"version_policy": {"specific": {"versions": [7]}}}, {"default_model_filename": "b.onnx"}],
+)
+def test_a_model_of_one_file_is_no_other(
+    serve: Serve, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    onnx.save(files.sigmoid(), tmp_path / "a.onnx")
+    server = serve(tmp_path / "a.onnx", "--model-control=explicit", "--load-model=a")
+    assert "there is no file" in message(partial(load, server, "a", config=json.dumps(config)))[1]
+    load(server, "a", config='{"default_model_filename": "a.onnx"}')
+    assert index(server)[0][:3] == ("a", "1", "READY")
 
 
 def test_no_answer_is_lost_while_models_come_and_go(control: Server) -> None:

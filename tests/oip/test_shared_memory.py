@@ -314,23 +314,20 @@ def test_a_region_that_is_in_use_outlives_its_registration(sharing: Server, memo
             assert call.result().raw_output_contents[0] == array.tobytes()
 
 
-@pytest.mark.slow
 def test_a_request_that_waits_for_its_batch_keeps_its_region(
     tmp_path: Path, serve: Serve, memory: Memory
 ) -> None:
-    files.save(files.slow(1000), tmp_path, "slow")
-    server = serve(tmp_path, "--shared-memory", "--shards=1", "--max-batch-size=1")
+    files.configured(tmp_path, "m", files.sigmoid(), files.gated(3))
+    server = serve(tmp_path, "--shared-memory", "--shards=1")
     register(server, "region", memory.name)
-    request = shared_request("slow", np.zeros((1, 1), np.float32), "region")
+    request = shared_request("m", np.zeros((1, 1), np.float32), "region")
     place(request.outputs.add(name="p"), "region", 4, offset=64)
     send = triton(server).ModelInfer.future
-    running = send(infer_request("slow", Tensor.of("x", [[0]])), timeout=60)
     waiting = [send(request, timeout=60) for _ in range(2)]
-    while server.metric("sigmax_queued_rows", model="slow") < len(waiting):
-        assert not running.done()
-        os.sched_yield()
+    server.until_queued(2, "m")
     unregister(server)
     assert not status(server)
+    assert ask(server, infer_request("m", Tensor.of("x", [[0]]))).model_name == "m"
     for call in waiting:
         assert list(call.result().raw_output_contents) == [b""]
     assert bytes(memory.buf[64:68]) == np.float32(0.5).tobytes()
@@ -425,7 +422,6 @@ def test_the_extensions_are_those_that_work(server: Server, sharing: Server) -> 
     assert set(without) == {
         "binary_tensor_data",
         "classification",
-        "logging",
         "model_configuration",
         "schedule_policy",
         "parameters",

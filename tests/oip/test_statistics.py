@@ -93,17 +93,20 @@ def test_a_request_without_a_batch_axis_is_one_inference(serve: Serve, tmp_path:
 
 
 def test_what_is_cancelled_is_no_success(serve: Serve, tmp_path: Path) -> None:
-    files.save(files.slow(300), tmp_path, "slow")
-    server = serve(tmp_path, "--shards=1", "--max-batch-size=1")
+    files.configured(tmp_path, "m", files.sigmoid(), files.gated(6))
+    server = serve(tmp_path, "--shards=1")
     send = triton(server).ModelInfer.future
-    request = infer_request("slow", Tensor.of("x", [[0]]))
-    first, *gone, last = (send(request, timeout=60) for _ in range(22))
+    request = infer_request("m", Tensor.of("x", [[0]]))
+    first, *gone = [send(request, timeout=60) for _ in range(5)]
+    server.until_queued(5, "m")
     for call in gone:
         call.cancel()
-    assert (first.result().model_name, last.result().model_name) == ("slow", "slow")
-    found = statistics(server, "slow")
-    assert found.inference_stats.success.count == found.inference_count < 22
-    assert found.inference_stats.queue.count == found.inference_stats.success.count
+    server.until(4, "sigmax_refused_total", model="m", reason="cancelled")
+    others = [send(request, timeout=60) for _ in range(5)]
+    assert {call.result().model_name for call in (first, *others)} == {"m"}
+    found = statistics(server, "m")
+    assert found.inference_stats.success.count == found.inference_count == 6
+    assert found.inference_stats.queue.count == 6
 
 
 def test_no_name_is_every_model(server: Server) -> None:

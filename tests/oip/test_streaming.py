@@ -79,12 +79,11 @@ def test_headers_come_before_any_request(server: Server) -> None:
 
 
 def test_trap_15_requests_of_one_stream_share_batches(tmp_path: Path, serve: Serve) -> None:
-    files.save(files.slow(), tmp_path, "slow")
+    files.configured(tmp_path, "m", files.sigmoid(), files.gated(50))
     server = serve(tmp_path, "--shards=1")
-    requests = [infer_request("slow", Tensor.of("x", [[row]])) for row in range(50)]
+    requests = [infer_request("m", Tensor.of("x", [[row]])) for row in range(50)]
     assert len(list(triton(server).ModelStreamInfer(iter(requests), timeout=60))) == 50
-    # One after the other they would be 50: a run takes longer than it takes to send them all.
-    assert server.metric("sigmax_batch_rows_count", model="slow") < 25
+    assert server.metric("sigmax_batch_rows_count", model="m") == 1
 
 
 def test_a_stream_answers_before_it_is_half_closed(server: Server) -> None:
@@ -109,14 +108,16 @@ def test_a_cancelled_stream_leaves_nothing_behind(server: Server) -> None:
 
 
 def test_what_a_cancelled_stream_has_asked_is_not_run(tmp_path: Path, serve: Serve) -> None:
-    files.save(files.slow(300), tmp_path, "slow")
-    server = serve(tmp_path, "--shards=1", "--max-batch-size=1")
-    slow = infer_request("slow", Tensor.of("x", [[0]]))
-    stream = triton(server).ModelStreamInfer(iter([slow] * 20), timeout=60)
-    next(stream)
+    files.configured(tmp_path, "m", files.sigmoid(), files.gated(21))
+    server = serve(tmp_path, "--shards=1")
+    one = infer_request("m", Tensor.of("x", [[0]]))
+    stream = triton(server).ModelStreamInfer(iter([one] * 20), timeout=60)
+    server.until_queued(20, "m")
     stream.cancel()
-    triton(server).ModelInfer(slow, timeout=60)
-    assert server.metric("sigmax_batch_rows_count", model="slow") < 20
+    server.until(20, "sigmax_refused_total", model="m", reason="cancelled")
+    many = infer_request("m", Tensor.of("x", np.zeros((21, 1))))
+    assert triton(server).ModelInfer(many, timeout=60).model_name == "m"
+    assert server.metric("sigmax_batch_rows_sum", model="m") == 21
 
 
 def test_a_server_that_ends_says_so_to_an_idle_stream(tmp_path: Path, serve: Serve) -> None:

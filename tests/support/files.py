@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx.external_data_helper import convert_model_to_external_data
 from onnx.helper import make_node
 
 ELEMENTS = {
@@ -223,6 +224,15 @@ def division() -> onnx.ModelProto:
     return graph([make_node("Div", ["x", "by"], ["y"])], inputs, [tensor("y", "INT32", "batch", 2)])
 
 
+def whole_division(operator: str, dtype: str) -> onnx.ModelProto:
+    """A row's first number by its second, or what remains of it: `operator` is Div or Mod."""
+    nodes = [
+        make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2),
+        make_node(operator, ["a", "b"], ["y"]),
+    ]
+    return graph(nodes, [tensor("x", dtype, "batch", 2)], [tensor("y", dtype, "batch", 1)])
+
+
 def whole_batch() -> onnx.ModelProto:
     """A softmax over the batch: every row depends on all others."""
     return graph(
@@ -386,6 +396,83 @@ def with_default() -> onnx.ModelProto:
     return graph([node], inputs, [tensor("y", "FP32", *shape)], one)
 
 
+def turns() -> onnx.ModelProto:
+    """Turns as often as it is asked to, and says how often it has: light, where that is seldom."""
+    return _loop(make_node("Identity", ["x"], ["turns"]))
+
+
+def turns_for_ever() -> onnx.ModelProto:
+    """Turns for ever, whatever it is asked."""
+    return _loop(make_node("Constant", [], ["turns"], value_int=2**62))
+
+
+def _loop(turns: NodeProto) -> onnx.ModelProto:
+    """Counts its turns, of which there are `turns`; the input has one INT64."""
+    body = helper.make_graph(
+        [
+            make_node("Identity", ["go"], ["go_on"]),
+            make_node("Add", ["count", "one"], ["more"]),
+        ],
+        "body",
+        [tensor("turn", "INT64"), tensor("go", "BOOL"), tensor("count", "INT64", 1)],
+        [tensor("go_on", "BOOL"), tensor("more", "INT64", 1)],
+        [numpy_helper.from_array(np.array([1]), "one")],
+    )
+    nodes = [
+        turns,
+        make_node("Sub", ["x", "x"], ["zero"]),
+        make_node("Constant", [], ["true"], value=numpy_helper.from_array(np.array(True))),
+        make_node("Loop", ["turns", "true", "zero"], ["y"], body=body),
+    ]
+    return graph(nodes, [tensor("x", "INT64", 1)], [tensor("y", "INT64", 1)])
+
+
+def expands() -> onnx.ModelProto:
+    """As many ones as it is asked for."""
+    nodes = [
+        make_node("Constant", [], ["one"], value_floats=[1.0]),
+        make_node("Expand", ["one", "x"], ["y"]),
+    ]
+    return graph(nodes, [tensor("x", "INT64", 1)], [tensor("y", "FP32", "length")])
+
+
+def sums() -> onnx.ModelProto:
+    """The sum of as many ones as it is asked for, which it makes first."""
+    nodes = [
+        make_node("Constant", [], ["one"], value_floats=[1.0]),
+        make_node("Expand", ["one", "x"], ["ones"]),
+        make_node("ReduceSum", ["ones"], ["y"], keepdims=1),
+    ]
+    return graph(nodes, [tensor("x", "INT64", 1)], [tensor("y", "FP32", 1)])
+
+
+def powers() -> onnx.ModelProto:
+    """Powers of x times its transpose: light where x is short, and minutes where it is not."""
+    nodes = [
+        make_node("Transpose", ["x"], ["across"]),
+        make_node("MatMul", ["x", "across"], ["power0"]),
+        *(make_node("MatMul", [f"power{n}", "power0"], [f"power{n + 1}"]) for n in range(40)),
+        make_node("ReduceMax", ["power40"], ["most"], keepdims=0),
+        make_node("Unsqueeze", ["most", "first"], ["y"]),
+    ]
+    weights = {"first": np.array([0])}
+    return graph(nodes, [tensor("x", "FP32", "length", 2)], [tensor("y", "FP32", 1)], weights)
+
+
+def folds_for_long() -> onnx.ModelProto:
+    """Has constants that take minutes to compute, which ONNX Runtime does when it loads it."""
+    side = np.array([6000, 6000])
+    nodes = [make_node("ConstantOfShape", ["side"], ["power0"])]
+    nodes += [make_node("MatMul", [f"power{n}", f"power{n}"], [f"power{n + 1}"]) for n in range(40)]
+    nodes += [
+        make_node("ReduceMax", ["power40"], ["most"], keepdims=0),
+        make_node("Add", ["x", "most"], ["y"]),
+    ]
+    return graph(
+        nodes, [tensor("x", "FP32", "batch", 3)], [tensor("y", "FP32", "batch", 3)], {"side": side}
+    )
+
+
 EXAMPLES: dict[str, Build] = {
     **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
     **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},
@@ -416,10 +503,23 @@ def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) 
     return path
 
 
+def save_beside(model: onnx.ModelProto, repository: Path, name: str) -> Path:
+    """Save a model whose tensors are all in one file beside it; returns that one's path."""
+    beside = "model.onnx.data"
+    convert_model_to_external_data(model, location=beside, size_threshold=0, convert_attribute=True)
+    return save(model, repository, name).with_name(beside)
+
+
 def configured(repository: Path, name: str, model: onnx.ModelProto, text: str) -> None:
     """Save a model with this `config.pbtxt`."""
     save(model, repository, name)
     (repository / name / "config.pbtxt").write_text(text)
+
+
+def gated(rows: int, more: str = "") -> str:
+    """A configuration by which requests are held back until so many rows wait."""
+    delay = f"max_queue_delay_microseconds: 600000000 preferred_batch_size: {rows}"
+    return f"max_batch_size: 64 dynamic_batching {{ {delay} {more} }}"
 
 
 def save_golden(model_file: Path, given: np.ndarray, expected: np.ndarray) -> None:

@@ -19,11 +19,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 # A message of any size: what is refused must be refused by the server.
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+PATIENCE = 60.0  # seconds: more than anything here takes, however busy the machine is
 STARTED = re.compile(r"(not )?ready: gRPC (?P<grpc>\S+), HTTP (?P<http>[^;]+);")
 
 
 Serve = Callable[..., "Server"]
 """Starts a server with these arguments of `sigmax serve`, for one test."""
+
+
+def after(before: str, *command: str | Path) -> list[str | Path]:
+    """A command that a shell becomes, after it has done something else to its process."""
+    return ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
 
 
 class Server:
@@ -34,6 +40,7 @@ class Server:
         arguments: After `sigmax serve`.
         python: That of its environment; by default of this one.
         environment: Variables that it has besides those of this process.
+        before: What a shell does in the server's process before, such as `ulimit -n 64`.
 
     Attributes:
         printed: Its standard output up to the line that says whether it is ready.
@@ -47,11 +54,12 @@ class Server:
         *arguments: str | Path,
         python: Path = Path(sys.executable),
         environment: dict[str, str] | None = None,
+        before: str = ":",
     ) -> None:
         self._log = log
         with log.open("w") as errors:
             self.process = subprocess.Popen(
-                [python.with_name("sigmax"), "serve", *arguments],
+                after(before, python.with_name("sigmax"), "serve", *arguments),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -112,9 +120,13 @@ class Server:
 
     def until(self, value: float, name: str, **labels: str) -> None:
         """Wait until a metric has this value, with more patience than it can need."""
-        patience = time.monotonic() + 60
+        patience = time.monotonic() + PATIENCE
         while (found := self.metric(name, **labels)) != value:
-            assert time.monotonic() < patience, f"{name} is {found}"
+            assert time.monotonic() < patience, f"{name} is {found}, expected {value}"
+
+    def until_queued(self, rows: int, model: str) -> None:
+        """Wait until so many rows wait for a model."""
+        self.until(rows, "sigmax_queued_rows", model=model)
 
     def stop(self) -> int:
         """Ask it to end, wait until it has, and return its exit code."""

@@ -1,5 +1,6 @@
 """Tensors, requests and errors as they are on the wire, for both services."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,17 @@ def at_once(server: Server, model: str, tensors: list[Tensor]) -> list[Tensor]:
     send = triton(server).ModelInfer.future
     calls = [send(infer_request(model, tensor), timeout=60) for tensor in tensors]
     return [outputs(call.result())[0] for call in calls]
+
+
+def until_refused(send: Callable[[], Any]) -> list[Any]:
+    """Send requests faster than they are answered until one is refused; the calls of all."""
+    refused = threading.Event()
+    calls: list[Any] = []
+    while not refused.is_set():
+        assert len(calls) < 100_000, "all of them were taken"
+        calls.append(send())
+        calls[-1].add_done_callback(lambda call: call.exception() and refused.set())
+    return calls
 
 
 def outputs(reply: Any) -> list[Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from sigmax import Classification, Client, Result, TensorSpec
@@ -34,21 +34,69 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Wrong usage ends with SystemExit of code 2, as argparse has it.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    _fill_closed()
     try:
-        if arguments and arguments[0] in _ELSEWHERE:
-            return _run_elsewhere(arguments[0], arguments[1:])
-        _run(_parser().parse_args(arguments))
-        sys.stdout.flush()
+        try:
+            return _answer(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            # Here, and not where the interpreter ends: a failure is to be told.
+            if sys.stdout is not None:
+                _flush(sys.stdout)
     except CommandError as error:
-        print(f"sigmax: {_plain(str(error))}", file=sys.stderr)
+        _complain(f"sigmax: {_plain(str(error))}")
         return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does: no error, and nothing left to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone, as `head` does: no error.
+        _discard(sys.stdout)
+        return 0
+
+
+def _answer(arguments: list[str]) -> int:
+    if arguments and arguments[0] in _ELSEWHERE:
+        return _run_elsewhere(arguments[0], arguments[1:])
+    if sys.stdout is None:
+        raise CommandError("cannot write: standard output is closed")
+    _run(_parser().parse_args(arguments))
     return 0
+
+
+def _fill_closed() -> None:
+    """Put nothing in the place of each standard stream that is closed.
+
+    Otherwise a socket gets its number, and whatever a library prints goes into it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard(stream)
+        raise CommandError(f"cannot write: {error.strerror}") from error
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what the stream still holds go nowhere; else the interpreter fails with it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _complain(text: str) -> None:
+    """Print to standard error, if anybody takes it."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def _run_elsewhere(command: str, arguments: list[str]) -> int:
@@ -72,6 +120,12 @@ def _run(options: argparse.Namespace) -> None:
             options.command(client, options)
     except SigmaxError as error:
         raise CommandError(f"{options.address}: {error}") from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Nothing else raises it here than what is printed.
+        _discard(sys.stdout)
+        raise CommandError(f"cannot write: {error.strerror}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -247,7 +301,9 @@ def _skip_space(text: str, position: int) -> int:
 
 def _print_lines(facts: Iterable[dict[str, Any]]) -> None:
     for fact in facts:
-        print(json.dumps(fact, ensure_ascii=False))
+        line = json.dumps(fact, ensure_ascii=False)
+        # JSON escapes line feeds, but not all that steers a terminal.
+        print(line if line.isprintable() else "".join(map(_json_escaped, line)))
 
 
 def _print_table(header: tuple[str, ...] | None, rows: Sequence[tuple[str, ...]]) -> None:
@@ -260,5 +316,11 @@ def _print_table(header: tuple[str, ...] | None, rows: Sequence[tuple[str, ...]]
 
 
 def _plain(text: str) -> str:
-    """One line without control characters, which a label or a message may bring."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """One line that steers no terminal, whatever a label or a message brings."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _json_escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from importlib.abc import MetaPathFinder
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from sigmax import _cli
+
+SIGMAX = str(Path(sys.executable).with_name("sigmax"))
 
 
 @pytest.fixture
@@ -112,7 +115,7 @@ def test_what_a_server_says_cannot_steer_the_terminal(
 ) -> None:
     peer.described.labels[0] = "\x1b[2Jbird\n"
     assert ask("model", "animal", "--output", "table") == 0
-    assert " [2Jbird , mammal" in capsys.readouterr().out
+    assert r"\x1b[2Jbird\n, mammal" in capsys.readouterr().out
     assert ask("model", "pl\nant") == 1
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -219,6 +222,46 @@ def test_a_reader_that_leaves_is_no_error(peer: Any) -> None:
         process.stdin.close()
         assert process.stderr.read() == ""
         assert process.wait() == 0
+
+
+def after(streams: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command after a shell has turned its streams somewhere."""
+    shell = ["sh", "-c", f'exec "$@" {streams}', "sh", SIGMAX, *arguments]
+    return subprocess.run(shell, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("streams", "reason"),
+    [
+        (">/dev/full", "No space left on device"),
+        (">&-", "standard output is closed"),
+    ],
+)
+def test_output_that_cannot_be_written_is_an_error(peer: Any, streams: str, reason: str) -> None:
+    for arguments in (["models"], ["model", "animal", "--output", "table"]):
+        done = after(streams, *arguments, "--address", peer.address)
+        assert (done.returncode, done.stderr) == (1, f"sigmax: cannot write: {reason}\n")
+
+
+@pytest.mark.parametrize("streams", ["2>/dev/full", "2>&-"])
+def test_an_error_that_nobody_is_told_is_an_error(peer: Any, streams: str) -> None:
+    done = after(streams, "model", "unicorn", "--address", peer.address)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    done = after(streams, "models", "--address", peer.address)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "animal" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["serve", "--help"]])
+def test_help_whose_reader_leaves_is_no_error(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [SIGMAX, *arguments]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_serve_starts_light() -> None:

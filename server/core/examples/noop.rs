@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 use sigmax_core::engine::device::{Device, GpuOptions};
@@ -48,7 +49,7 @@ impl Source for Noop {
         &self.outputs
     }
 
-    fn engine(&self, _: Device, _: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
+    fn engine(&self, _: Device, _: GpuOptions, _: Instant) -> Result<Box<dyn Engine>, EngineError> {
         Ok(Box::new(self.clone()))
     }
 }
@@ -90,7 +91,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let noop = Noop::new();
     let spec = spec(&noop);
     server.declare(&spec.name, spec.version);
-    server.load(Box::new(noop), spec, vec![])?;
+    let later = sigmax_core::watchdog::from_now(std::time::Duration::MAX);
+    server.load(Box::new(noop), spec, vec![], later)?;
     server.finish_loading();
     println!("ready: gRPC {}, HTTP {};", server.grpc_address(), server.http_address());
     loop {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::depth::Depth;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Bounds, Engine, EngineError};
 use crate::error::{Error, Result};
 use crate::job::{Answer, Data, Input, Job, Timings};
 use crate::metrics::ModelMetrics;
@@ -86,6 +86,7 @@ impl Runner {
     pub fn run(&mut self, engine: &mut dyn Engine, batch: &mut Vec<Job>) -> Result<(), String> {
         let rows = batch.iter().map(|job| job.size.rows).sum();
         let started = Instant::now();
+        engine.bound(self.bounds(batch));
         let failure = match self.outputs(engine, batch, rows) {
             Ok((outputs, gathered)) => {
                 self.answer(batch, &outputs, rows, started, gathered);
@@ -98,12 +99,29 @@ impl Runner {
             self.refuse(batch, failure);
             return verdict;
         }
-        let mut jobs = batch.drain(..);
-        for job in jobs.by_ref() {
+        let now = Instant::now();
+        for job in batch.drain(..) {
+            if job.deadline.is_some_and(|deadline| deadline <= now) {
+                let _ = job.reply.send(Err(Error::DeadlineExceeded));
+                continue;
+            }
             let ran = self.run(engine, &mut vec![job]);
             verdict = verdict.and(ran);
         }
         verdict
+    }
+
+    /// What a run of these requests may take: it is ended when nobody waits for it any more.
+    fn bounds(&self, batch: &[Job]) -> Bounds {
+        let limits = &self.model.spec.limits;
+        let mut deadlines = batch.iter().map(|job| job.deadline);
+        let last = deadlines.try_fold(None, |last, deadline| deadline.map(|it| last.max(Some(it))));
+        Bounds {
+            until: last.flatten(),
+            time: limits.run_time,
+            memory: limits.run_memory,
+            outputs: batch.iter().map(|job| job.outputs).fold(0, usize::saturating_add),
+        }
     }
 
     /// The engine's outputs for all rows of the batch, and when it began to run. A panic is a fault
@@ -171,12 +189,28 @@ impl Runner {
     }
 
     fn refuse(&self, batch: &mut Vec<Job>, failure: Failure) {
-        let model = self.model.spec.name.clone();
+        let ModelSpec { name, limits, .. } = &self.model.spec;
+        let model = name.clone();
+        let is_late = |job: &Job| job.deadline.is_some_and(|time| time <= Instant::now());
         let error = match failure {
             Failure::Input(error) => error,
             Failure::Engine(EngineError::Refused(text)) => {
                 self.log(&text);
                 Error::Refused { model }
+            }
+            Failure::Engine(EngineError::Ended) if batch.iter().all(is_late) => {
+                Error::DeadlineExceeded
+            }
+            Failure::Engine(error @ EngineError::Ended) => {
+                self.log(&error.to_string());
+                Error::RunTooLong { model, limit: limits.run_time }
+            }
+            Failure::Engine(error @ EngineError::Memory { limit, .. }) => {
+                self.log(&error.to_string());
+                Error::RunTooLarge { model, limit }
+            }
+            Failure::Engine(EngineError::TooLarge { found, limit }) => {
+                Error::ReplyTooLarge { found, limit }
             }
             Failure::Engine(EngineError::Device(text) | EngineError::Fault(text))
             | Failure::Panic(text) => {

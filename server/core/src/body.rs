@@ -24,6 +24,8 @@ use crate::wire::{self, Shape};
 const CALL: usize = 28 << 10;
 /// What a message takes beside its content, in bytes: a request as it is run, an answer as it waits.
 pub const MESSAGE: usize = 2 << 10;
+/// What tonic copies in a turn of the loop, in bytes.
+const A_TURN: usize = 2 << 20;
 /// The longest message of a call to reflection, in bytes.
 const FOREIGN: usize = 1 << 20;
 
@@ -76,8 +78,10 @@ pub struct RequestBody<B> {
     held: Held,
     /// A message that is opened on another thread.
     opening: Option<JoinHandle<Result<(Received, Held)>>>,
-    /// A message on its way to tonic.
+    /// A message on its way to tonic ...
     opened: Received,
+    /// ... of which tonic has copied so much in this turn of the loop.
+    turn: usize,
     load: Arc<Load>,
 }
 
@@ -112,7 +116,8 @@ impl<B> RequestBody<B> {
             life: WatchStream::new(life),
             dialect,
             encoding,
-            shape: kinds.map(|kinds| kinds.message),
+            // Those of a stream are weighed when they are read.
+            shape: kinds.filter(|kinds| kinds.one_message).map(|kinds| kinds.message),
             // Questions to a service that is not ours are short.
             limit: if kinds.is_some() { limit } else { limit.min(FOREIGN) },
             is_waited_for: kinds.is_some_and(|kinds| kinds.one_message),
@@ -121,6 +126,7 @@ impl<B> RequestBody<B> {
             held: account.hold(),
             opening: None,
             opened: Received::default(),
+            turn: 0,
             load: load.clone(),
         });
         (request, load)
@@ -169,7 +175,13 @@ where
             return Poll::Ready(refused(self, error));
         }
         loop {
-            if let Some(frame) = self.opened.pop() {
+            if self.turn >= A_TURN {
+                self.turn = 0;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(frame) = self.opened.pop(A_TURN) {
+                self.turn += frame.len();
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             if let Some(opening) = &mut self.opening {

@@ -33,8 +33,8 @@ pub enum End {
 
 /// Runs a connection and its calls to the connection's end. What its calls hold is dropped with it.
 ///
-/// `begin` makes a call's future; `idle` hears whenever the connection has no calls any more, and
-/// when it has some again.
+/// `begin` makes a call's future; `idle` hears when the connection has no calls any more, and before
+/// it has one again.
 pub async fn run<S>(
     mut connection: Connection<S, Bytes>,
     end: impl Future<Output = End>,
@@ -47,7 +47,6 @@ where
     let mut end = pin!(end.fuse());
     let mut running = FuturesUnordered::new();
     let mut next_turn: Option<JoinHandle<()>> = None;
-    let mut was_idle = true;
     poll_fn(|context| {
         if next_turn.as_mut().is_some_and(|turn| turn.poll_unpin(context).is_ready()) {
             next_turn = None;
@@ -67,6 +66,9 @@ where
             while room > 0 {
                 match connection.poll_accept(context) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
+                        if running.is_empty() {
+                            idle(false);
+                        }
                         running.push(begin(request, respond));
                         room -= 1;
                     }
@@ -89,12 +91,11 @@ where
             while let Poll::Ready(Some(())) = running.poll_next_unpin(context) {
                 ended = true;
             }
-            if running.is_empty() != was_idle {
-                was_idle = !was_idle;
-                idle(was_idle);
-            }
             if !ended {
                 return Poll::Pending;
+            }
+            if running.is_empty() {
+                idle(true);
             }
             // The connection writes at once what the calls have answered.
         }

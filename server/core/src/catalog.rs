@@ -40,6 +40,8 @@ pub struct Book {
     /// Every model of the start has been loaded or has failed.
     loaded: bool,
     draining: bool,
+    /// A shard does not turn.
+    stuck: bool,
     /// Ready means every model is; otherwise any.
     strict: bool,
 }
@@ -51,7 +53,8 @@ pub struct Catalog(watch::Sender<Book>);
 impl Catalog {
     /// An empty one.
     pub fn new(strict: bool) -> Self {
-        let book = Book { models: BTreeMap::new(), loaded: false, draining: false, strict };
+        let (models, loaded, draining, stuck) = (BTreeMap::new(), false, false, false);
+        let book = Book { models, loaded, draining, stuck, strict };
         Self(watch::Sender::new(book))
     }
 
@@ -97,6 +100,21 @@ impl Catalog {
         });
     }
 
+    /// Strike out a version that has never served, and its model where that has no other.
+    pub fn forget(&self, name: &str, version: u64) {
+        self.0.send_if_modified(|book| {
+            let Some(versions) = book.models.get_mut(name) else { return false };
+            if matches!(versions.get(&version), Some(State::Ready(_) | State::Lost(..))) {
+                return false;
+            }
+            let known = versions.remove(&version).is_some();
+            if versions.is_empty() {
+                book.models.remove(name);
+            }
+            known
+        });
+    }
+
     /// Write down that a model that was loaded has no engine left, for this reason, or has one again.
     /// Nothing changes where the model has been unloaded or replaced.
     pub fn set_lost(&self, model: &Arc<Model>, reason: Option<&str>) {
@@ -121,6 +139,11 @@ impl Catalog {
         self.0.send_modify(|book| book.loaded = true);
     }
 
+    /// Whether a shard does not turn.
+    pub fn set_stuck(&self, stuck: bool) {
+        self.0.send_if_modified(|book| std::mem::replace(&mut book.stuck, stuck) != stuck);
+    }
+
     /// The end has begun.
     pub fn drain(&self) {
         self.0.send_modify(|book| book.draining = true);
@@ -137,7 +160,7 @@ impl Book {
         let mut newest = wanted.map(|versions| newest_ready(versions).is_some());
         let models =
             if self.strict { newest.all(|ready| ready) } else { newest.any(|ready| ready) };
-        self.loaded && !self.draining && models
+        self.loaded && !self.draining && !self.stuck && models
     }
 
     /// Whether the end has begun.

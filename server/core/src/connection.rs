@@ -74,12 +74,8 @@ where
     tokio::select! {
         biased;
         result = calls::run(connection, ends, begin, idle) => Ok(result?),
-        () = ungreeted(&seen, greeted_by) => Err(late(&shard)),
-        () = stalled(&account, &seen) => {
-            shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
-            let patience = shard.shared.memory.patience();
-            Err(format!("its client kept a message waiting for over {patience:?}").into())
-        }
+        error = ungreeted(&shard, &seen, greeted_by) => Err(error),
+        error = stalled(&shard, &account, &seen) => Err(error),
     }
 }
 
@@ -100,13 +96,16 @@ where
 }
 
 /// Waits until a client should have sent its SETTINGS and has not.
-async fn ungreeted(seen: &Seen, by: Instant) {
+async fn ungreeted(shard: &Shard, seen: &Seen, by: Instant) -> Box<dyn Error> {
     sleep_until(by).await;
     if seen.received() >= GREETING_BYTES {
-        pending().await
+        pending::<()>().await;
     }
+    late(shard)
 }
 
+/// Counts a client that has not begun in time: before the connection is closed, so that whoever sees
+/// it closed sees it counted.
 fn late(shard: &Shard) -> Box<dyn Error> {
     shard.shared.metrics.handshakes_late.fetch_add(1, Relaxed);
     let time = shard.shared.handshake_time;
@@ -114,9 +113,12 @@ fn late(shard: &Shard) -> Box<dyn Error> {
 }
 
 /// Waits until a client has kept a message waiting for too long, or takes nothing of what there is
-/// to send.
-async fn stalled(account: &Account, seen: &Seen) {
-    while !account.tick() && !seen.takes_nothing_for(account.patience()) {
+/// to send; and counts it.
+async fn stalled(shard: &Shard, account: &Account, seen: &Seen) -> Box<dyn Error> {
+    let patience = shard.shared.memory.patience();
+    while !account.tick() && !seen.takes_nothing_for(patience) {
         sleep(account.tick_time()).await;
     }
+    shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
+    format!("its client kept a message waiting for over {patience:?}").into()
 }

@@ -84,8 +84,12 @@ pub enum Error {
     QueueFull { model: String, full: Full, retry_after: Duration },
     /// It waited for its batch longer than it may.
     QueueTimeout,
-    /// The deadline passed before the work was begun.
+    /// The deadline passed before the work was done.
     DeadlineExceeded,
+    /// The run took too long, and was ended.
+    RunTooLong { model: String, limit: Duration },
+    /// The run was to allocate too much, and was ended.
+    RunTooLarge { model: String, limit: usize },
     /// The deadline would pass before the work is done, which is so far expected to take so long.
     TooLate { expected: Duration, left: Duration },
     /// The server takes no more work.
@@ -226,8 +230,12 @@ impl Error {
             | Self::TooManyStreams { .. }
             | Self::SharedTooLarge { .. }
             | Self::TooManyRegions { .. }
-            | Self::NoMemory { .. } => Code::ResourceExhausted,
-            Self::DeadlineExceeded | Self::TooLate { .. } => Code::DeadlineExceeded,
+            | Self::NoMemory { .. }
+            | Self::RunTooLarge { .. }
+            | Self::ReplyTooLarge { .. } => Code::ResourceExhausted,
+            Self::DeadlineExceeded | Self::TooLate { .. } | Self::RunTooLong { .. } => {
+                Code::DeadlineExceeded
+            }
             Self::Unimplemented { .. } => Code::Unimplemented,
             Self::Fault { .. } | Self::Internal => Code::Internal,
             _ => Code::InvalidArgument,
@@ -269,6 +277,8 @@ impl Error {
             Self::QueueTimeout => "QUEUE_TIMEOUT",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::TooLate { .. } => "DEADLINE_TOO_SHORT",
+            Self::RunTooLong { .. } => "RUN_TOO_LONG",
+            Self::RunTooLarge { .. } => "RUN_TOO_LARGE",
             Self::Draining => "DRAINING",
             Self::MetadataTooLarge { .. } => "METADATA_TOO_LARGE",
             Self::MessageTooLarge { .. }
@@ -451,7 +461,13 @@ impl Error {
                 "the request has waited for its batch longer than the model's queue policy allows"
                     .into()
             }
-            Self::DeadlineExceeded => "the deadline passed before the request was run".into(),
+            Self::DeadlineExceeded => "the deadline passed before there was an answer".into(),
+            Self::RunTooLong { model, limit } => format!(
+                "expected a run of model '{model}' to take at most {limit:?}; it took longer, and was ended"
+            ),
+            Self::RunTooLarge { model, limit } => format!(
+                "expected a run of model '{model}' to allocate at most {limit} bytes; it was to allocate more, and was ended; ask for fewer rows"
+            ),
             Self::TooLate { expected, left } => format!(
                 "an answer is expected to take {expected:?}, the deadline leaves {left:?}: not run"
             ),

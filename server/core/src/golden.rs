@@ -3,7 +3,6 @@
 //! A folder holds `input_0.pb`, `input_1.pb`, ... and `output_0.pb`, ...: one `onnx.TensorProto` a
 //! file, which is put in its place by its name or, where it has none, by its number.
 
-use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -12,9 +11,13 @@ use prost::Message;
 
 use crate::engine::Engine;
 use crate::engine::device::{Device, GpuOptions};
+use crate::file;
 use crate::model::{ModelSpec, TensorSpec};
 use crate::strings;
 use crate::tensor::{self, DType, Rows, Tensor};
+
+/// The most bytes of one file.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// One folder, in the order of the model's inputs and outputs.
 #[derive(Clone, Debug)]
@@ -224,11 +227,10 @@ struct TensorProto {
 fn read_side(folder: &Path, side: &str, specs: &[TensorSpec]) -> Result<Vec<Tensor>, String> {
     let mut places = vec![None; specs.len()];
     for number in 0..specs.len() {
-        let file = folder.join(format!("{side}_{number}.pb"));
-        fs::read(&file)
-            .map_err(|error| error.to_string())
+        let path = folder.join(format!("{side}_{number}.pb"));
+        file::read(&path, MOST_BYTES)
             .and_then(|bytes| place(&bytes, number, specs, &mut places))
-            .map_err(|reason| format!("{}: {reason}", file.display()))?;
+            .map_err(|reason| format!("{}: {reason}", path.display()))?;
     }
     // As many files as places, and none fills one twice: none is empty.
     Ok(places.into_iter().flatten().collect())
@@ -273,7 +275,10 @@ fn tensor(proto: &TensorProto, spec: &TensorSpec) -> Result<Tensor, String> {
     let shape: Vec<_> = proto.dims.iter().map(|&dim| dim as usize).collect();
     let data = elements(proto, spec.dtype);
     let fits = match spec.dtype {
-        DType::Bytes => proto.string_data.len() == shape.iter().product::<usize>(),
+        DType::Bytes => {
+            let count = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+            count == Some(proto.string_data.len())
+        }
         dtype => tensor::byte_size(dtype, &shape) == Some(data.len()),
     };
     if !fits {
@@ -286,7 +291,7 @@ fn tensor(proto: &TensorProto, spec: &TensorSpec) -> Result<Tensor, String> {
 }
 
 /// The type that `onnx.TensorProto.DataType` numbers so.
-fn dtype(number: i32) -> Option<DType> {
+pub(crate) fn dtype(number: i32) -> Option<DType> {
     Some(match number {
         1 => DType::Fp32,
         2 => DType::Uint8,
@@ -441,7 +446,7 @@ mod tests {
             ..Default::default()
         };
         let sample = Sample { inputs: vec![floats(given)], outputs: vec![floats(expected)] };
-        let engine = fake.engine(Device::Cpu, GpuOptions::default());
+        let engine = fake.engine(Device::Cpu, GpuOptions::default(), std::time::Instant::now());
         check(&mut *engine.expect("an engine"), &spec, &[sample], slack)
     }
 

@@ -63,6 +63,8 @@ pub struct Job {
     pub deadline: Option<Instant>,
     /// When it has waited for too long.
     pub expiry: Option<Instant>,
+    /// The most bytes of its outputs.
+    pub outputs: usize,
     /// When it was checked.
     pub queued: Instant,
     /// Who waits for the answer; closed where nobody does any more.

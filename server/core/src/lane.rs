@@ -23,6 +23,7 @@ use crate::maker::Maker;
 use crate::metrics::LaneMetrics;
 use crate::model::Model;
 use crate::queue::Queue;
+use crate::watchdog;
 
 /// What a lane waits between its tries to make another engine, after the first; then it gives up.
 pub const PAUSES: [Duration; 3] =
@@ -176,7 +177,10 @@ impl Shared {
 
     /// Another engine for a lane; nothing where none can be had, or none is wanted any more.
     fn another(&self, device: Device, metrics: &LaneMetrics) -> Slot {
-        let make = || self.crew.maker.more(device, &self.crew.model.report);
+        let make = || {
+            let Model { spec, report } = &*self.crew.model;
+            self.crew.maker.more(device, report, watchdog::from_now(spec.limits.load_time))
+        };
         let mut fault = match make() {
             Ok(engine) => return Some(engine),
             Err(fault) => fault,
@@ -303,7 +307,10 @@ mod tests {
             Runner::new(model.clone(), Metrics::default().writer("fake", 1), depth.clone());
         let thread = EngineThread::start("lane".into()).expect("a thread");
         let (of_lane, report) = (maker.clone(), model.report.clone());
-        let made = thread.run(move |slot| of_lane.more(GPU, &report).map(|it| *slot = Some(it)));
+        let made = thread.run(move |slot| {
+            let until = watchdog::from_now(Duration::MAX);
+            of_lane.more(GPU, &report, until).map(|it| *slot = Some(it))
+        });
         made.recv().expect("no panic").expect("an engine");
         let metrics = LaneMetrics::new(GPU.to_string());
         let lane = Lane { device: GPU, thread, runner, metrics: metrics.clone() };
@@ -323,7 +330,8 @@ mod tests {
             self.depth.enter(size).expect("room");
             let (reply, answer) = oneshot::channel();
             let (inputs, queued) = (vec![Some(input)], Instant::now());
-            self.lanes.push(Job { inputs, size, deadline: None, expiry: None, queued, reply });
+            let (deadline, expiry, outputs) = (None, None, usize::MAX);
+            self.lanes.push(Job { inputs, size, deadline, expiry, outputs, queued, reply });
             answer.blocking_recv().expect("an answer")
         }
     }

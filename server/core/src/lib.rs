@@ -2,25 +2,30 @@
 //!
 //! A request's way, one direction:
 //!
-//! 1. [`listen`] accepts its connection and hands it to a shard;
-//! 2. [`shard`]: one thread, one event loop; finds the call by its path; [`calls`] runs it in its
-//!    connection's task;
-//! 3. [`unary`] frames the two hot calls, tonic all others;
-//! 4. [`service`] decodes, and [`check`] holds it against the [`model`];
-//! 5. [`served`] puts it into its [`queue`]: the batch is what this turn of the loop brought, or
+//! 1. [`listen`] accepts its connection, which finds a place among the [`connections`], and hands it
+//!    to a shard;
+//! 2. [`shard`]: one thread, one event loop. Its [`connection`] reads the [`socket`], where any
+//!    [`authority`] is made one that HTTP/2 takes, and [`calls`] runs its calls in its own task;
+//! 3. [`unary`] frames the two hot calls, tonic all others, from an [`incoming`] or a whole [`body`];
+//! 4. [`message`] unpacks, weighs by its [`wire`] format, and decodes;
+//! 5. [`service`] takes its inputs, and [`check`] holds them against the [`model`];
+//! 6. [`served`] puts it into its [`queue`]: the batch is what this turn of the loop brought, or
 //!    what waited when a [`lane`] became free;
-//! 6. [`batch`] gathers, runs the [`engine`], splits;
-//! 7. [`service`] encodes.
+//! 7. [`batch`] gathers, runs the [`engine`], splits;
+//! 8. [`service`] encodes, and [`respond`] sends.
 //!
 //! Beside it: [`catalog`] knows where every model stands, [`placement`] chooses what one runs on,
 //! [`maker`] makes its engines, each on its [`engine_thread`], which the [`ender`] ends, [`warmup`]
 //! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`]
-//! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`metrics`] counts, [`config`]
-//! reads Triton's files, [`regions`] are memory that clients share, [`listeners`] are what they
-//! connect to, [`http`] answers operators, [`error`] names what can go wrong, [`orders`] are what
-//! clients have the control plane do, [`log`] is what is logged, and [`server`] is what the control
+//! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`heartbeat`] looks whether all
+//! turn, [`watchdog`] ends what takes too long, [`metrics`] counts, [`config`] reads Triton's files,
+//! [`file`] all others, [`regions`] are memory that clients share, [`listeners`] are what they
+//! connect to, [`http`] answers operators, [`descriptors`] says how many of them fit, [`error`]
+//! names what can go wrong, [`orders`] are what clients have the control plane do, [`log`] is what
+//! is logged and how it is written, and [`server`] is what the control plane
 //! plane holds.
 
+mod authority;
 mod batch;
 mod body;
 mod busy_poll;
@@ -31,12 +36,15 @@ pub mod config;
 mod connection;
 mod connections;
 mod depth;
+mod descriptors;
 mod ender;
 pub mod engine;
 mod engine_thread;
 mod error;
+pub mod file;
 pub mod give_way;
 pub mod golden;
+mod heartbeat;
 mod http;
 mod incoming;
 mod job;
@@ -56,7 +64,6 @@ pub mod proto;
 mod queue;
 mod regions;
 mod respond;
-mod seldom;
 mod served;
 pub mod server;
 mod service;
@@ -66,4 +73,5 @@ mod strings;
 pub mod tensor;
 mod unary;
 pub mod warmup;
+pub mod watchdog;
 mod wire;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc as blocking;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::runtime::{Builder, LocalOptions};
@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 use crate::connections::Place;
+use crate::heartbeat;
 use crate::http;
 use crate::listeners::{Listeners, UnixSocket};
-use crate::seldom::Seldom;
 use crate::shard::{Handle, Life, Shared};
 use crate::socket::Socket;
 
@@ -33,6 +33,8 @@ pub struct Control {
     pub shared: Arc<Shared>,
     /// Those that take connections.
     pub shards: Vec<Handle>,
+    /// Open connections at once of the HTTP port.
+    pub http_connections: usize,
     /// How far the end has come.
     pub life: watch::Receiver<Life>,
 }
@@ -88,24 +90,22 @@ fn accept_all(
     };
     spawn_local(accept(control.clone(), next));
     spawn_local(http::serve(control.clone(), http));
+    spawn_local(heartbeat::watch(control.clone()));
     Ok(())
 }
 
 /// Hands each connection to the shard with the fewest, until the server drains.
 async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>) {
     let mut life = control.life.clone();
-    let (refused, failed) = (Seldom::default(), Seldom::default());
     loop {
         let socket = tokio::select! {
             accepted = next() => accepted,
             _ = life.wait_for(|life| *life != Life::Serving) => return,
         };
         match socket {
-            Ok(socket) => control.place(socket, &refused),
+            Ok(socket) => control.place(socket),
             Err(error) => {
-                if let Some(times) = failed.happens(Instant::now()) {
-                    tracing::warn!(%error, times, "connections could not be accepted");
-                }
+                tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -113,7 +113,7 @@ async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>
 }
 
 impl Control {
-    fn place(&self, socket: Socket, refused: &Seldom) {
+    fn place(&self, socket: Socket) {
         let Shared { metrics, connections, .. } = &*self.shared;
         let open = match connections.open() {
             Place::Free(open) => open,
@@ -123,18 +123,14 @@ impl Control {
             }
             Place::None => {
                 metrics.connections_refused.fetch_add(1, Relaxed);
-                if let Some(times) = refused.happens(Instant::now()) {
-                    let limit = connections.limit();
-                    tracing::warn!(
-                        times,
-                        "connections are refused: {limit} are open and have calls"
-                    );
-                }
+                let limit = connections.limit();
+                tracing::warn!("a connection is refused: {limit} are open and have calls");
                 return;
             }
         };
         metrics.connections.fetch_add(1, Relaxed);
-        if let Some(shard) = self.shards.iter().min_by_key(|shard| shard.connections()) {
+        let least = |shard: &&Handle| (shard.is_stuck(), shard.connections());
+        if let Some(shard) = self.shards.iter().min_by_key(least) {
             shard.connect(socket, open);
         }
     }

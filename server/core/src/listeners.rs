@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -23,11 +23,16 @@ pub struct Listeners {
     pub http: TcpListener,
 }
 
-/// Binds a port; 0 is any free one. The error names the address.
+/// Binds a port; 0 is any free one. The error names the address. `::` is every address there is,
+/// those of IPv4 too.
 pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let listen = |address: SocketAddr| {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
+        if address.ip() == Ipv6Addr::UNSPECIFIED {
+            // Whatever the machine's default is.
+            socket.set_only_v6(false)?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -40,6 +45,7 @@ pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
         })
         .and_then(listen)
         .map_err(|error| {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             io::Error::new(error.kind(), format!("cannot listen on {host}:{port}: {error}"))
         })
 }

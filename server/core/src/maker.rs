@@ -1,10 +1,12 @@
 //! Makes a model's engines: each has given the right answers before it serves.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use crate::batch::panic_text;
 use crate::engine::device::{Device, GpuOptions};
-use crate::engine::{Engine, Source};
+use crate::engine::{Bounds, Engine, Source};
+use crate::engine_thread::LATE;
 use crate::golden::{self, Sample};
 use crate::model::{ModelSpec, Report};
 use crate::warmup;
@@ -24,26 +26,35 @@ pub struct Maker {
 
 impl Maker {
     /// The first engine on a device, and what warming it up has shown. It is run by this thread from
-    /// now on.
+    /// now on. What is not made at this time is given up.
     ///
     /// A GPU that runs none of the rows tried, while the CPU does, lacks something: cuDNN, say.
-    pub fn first(&self, device: Device) -> Result<(Box<dyn Engine>, Report), String> {
+    pub fn first(
+        &self,
+        device: Device,
+        until: Instant,
+    ) -> Result<(Box<dyn Engine>, Report), String> {
         let slack = golden::slack(device, self.gpu);
         let warm_up =
             |engine: &mut dyn Engine| warmup::warm_up(engine, &self.spec, &self.samples, slack);
-        let (engine, report) = self.make(device, warm_up)?;
+        let (engine, report) = self.make(device, until, warm_up)?;
         let is_refused = device != Device::Cpu && !report.refusal.is_empty();
-        if is_refused && self.first(Device::Cpu).is_ok_and(|(_, it)| it.refusal.is_empty()) {
+        if is_refused && self.first(Device::Cpu, until).is_ok_and(|(_, it)| it.refusal.is_empty()) {
             return Err(format!("it cannot be run on {device}: {}", report.refusal));
         }
         Ok((engine, report))
     }
 
     /// One more, of a model that has been warmed up. It is run by this thread from now on.
-    pub fn more(&self, device: Device, report: &Report) -> Result<Box<dyn Engine>, String> {
+    pub fn more(
+        &self,
+        device: Device,
+        report: &Report,
+        until: Instant,
+    ) -> Result<Box<dyn Engine>, String> {
         let prepare =
             |engine: &mut dyn Engine| warmup::prepare(engine, &self.spec, report.rows_independent);
-        let (engine, ()) = self.make(device, prepare)?;
+        let (engine, ()) = self.make(device, until, prepare)?;
         let graphs = engine.graphs();
         if graphs != report.graphs && device != Device::Cpu {
             let ModelSpec { name, version, .. } = &self.spec;
@@ -55,16 +66,25 @@ impl Maker {
     fn make<T>(
         &self,
         device: Device,
+        until: Instant,
         look: impl FnOnce(&mut dyn Engine) -> Result<T, String>,
     ) -> Result<(Box<dyn Engine>, T), String> {
         let make = || {
-            let engine = self.source.engine(device, self.gpu);
+            let engine = self.source.engine(device, self.gpu, until);
             let mut engine = engine.map_err(|error| error.to_string())?;
+            let limits = &self.spec.limits;
+            let (time, memory) = (limits.run_time, limits.run_memory);
+            engine.bound(Bounds { until: Some(until), time, memory, ..Default::default() });
             let seen = look(&mut *engine)?;
             let slack = golden::slack(device, self.gpu);
             golden::check(&mut *engine, &self.spec, &self.samples, slack)?;
             Ok((engine, seen))
         };
-        catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| Err(panic_text(&*panic)))
+        let made = catch_unwind(AssertUnwindSafe(make));
+        match made.unwrap_or_else(|panic| Err(panic_text(&*panic))) {
+            // Whatever it says, that is why.
+            Err(_) if until <= Instant::now() => Err(LATE.into()),
+            made => made,
+        }
     }
 }

@@ -91,11 +91,6 @@ impl Account {
         Held { account: self.clone(), bytes: 0, slot: None, pending: None }
     }
 
-    /// The longest that its client may keep a message waiting.
-    pub fn patience(&self) -> Duration {
-        self.memory.patience
-    }
-
     /// Opens one more stream, where there may be one.
     pub fn open_stream(self: &Arc<Self>) -> Result<OpenStream> {
         let open = OpenStream(self.clone());

@@ -7,13 +7,14 @@ use std::io::Read;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
-use prost::Message;
+use prost::encoding::{DecodeContext, WireType, skip_field};
+use prost::{DecodeError, Message};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::error::{Error, Result};
 use crate::memory::Held;
 use crate::proto::inference::ModelInferRequest;
-use crate::proto::sigmax::ClassifyRequest;
+use crate::proto::sigmax::{ClassifyRequest, ClassifyStreamRequest};
 use crate::unary::PREFIX;
 use crate::wire::{self, Effort, Shape, weigh};
 
@@ -23,6 +24,8 @@ const LITTLE: usize = 64 << 10;
 const AT_ONCE: Effort = Effort { fields: 1024, work: 4 * LITTLE };
 /// ... and decoded there, where no more bytes than these came in several frames: some are copied.
 const COPIED: usize = 4 << 20;
+/// Elements of this many bytes that are read one by one are little work, too.
+pub const READ: usize = 1 << 20;
 /// Memory is asked for in pieces of this size while a message is unpacked.
 const PIECE: usize = 1 << 20;
 
@@ -89,14 +92,14 @@ impl Received {
 
     /// Adds another's frames.
     pub fn append(&mut self, mut other: Self) {
-        while let Some(frame) = other.pop() {
+        while let Some(frame) = other.pop(usize::MAX) {
             self.push(frame);
         }
     }
 
-    /// Its next bytes as they came, if there are any.
-    pub fn pop(&mut self) -> Option<Bytes> {
-        let frame = self.first.clone();
+    /// Its next bytes, at most so many, if there are any.
+    pub fn pop(&mut self, most: usize) -> Option<Bytes> {
+        let frame = self.first.slice(..self.first.len().min(most));
         self.advance(frame.len());
         (!frame.is_empty()).then_some(frame)
     }
@@ -207,6 +210,16 @@ impl Content for ModelInferRequest {
     }
 }
 
+impl Content for ClassifyStreamRequest {
+    fn shape() -> Option<&'static Shape> {
+        Some(&wire::SIGMAX_V1_CLASSIFYSTREAMREQUEST)
+    }
+
+    fn read(message: Received) -> Result<Self> {
+        message.decode()
+    }
+}
+
 /// As it is.
 impl Content for Received {
     fn shape() -> Option<&'static Shape> {
@@ -241,6 +254,13 @@ impl Parcel {
             (true, encoding) => Ok(Self { bytes, encoding, limit }),
             (false, _) => Ok(Self { bytes, encoding: Encoding::Identity, limit }),
         }
+    }
+
+    /// One that has come through tonic.
+    pub fn unpacked(message: Unread) -> Self {
+        let mut bytes = Received::default();
+        bytes.push(message.0);
+        Self { bytes, encoding: Encoding::Identity, limit: usize::MAX }
     }
 
     /// What is in it. What it holds beside the bytes that came is held from now on.
@@ -325,6 +345,39 @@ impl Parcel {
     }
 }
 
+/// A message of a stream as tonic hands it on: any bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Unread(Bytes);
+
+impl Message for Unread {
+    fn merge(&mut self, mut message: impl Buf) -> Result<(), DecodeError> {
+        self.0 = message.copy_to_bytes(message.remaining());
+        Ok(())
+    }
+
+    fn merge_field(
+        &mut self,
+        number: u32,
+        wire: WireType,
+        message: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        skip_field(wire, number, message, context)
+    }
+
+    fn encode_raw(&self, into: &mut impl BufMut) {
+        into.put_slice(&self.0);
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// A message as it was before it was compressed; nothing where it is longer than the limit. Its
 /// memory grows with what comes out.
 fn unpacked(
@@ -357,4 +410,11 @@ fn unpacked(
         }
     }
     Ok(None)
+}
+
+/// Does work that takes more than a turn of the loop may, beside the loop.
+pub async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    spawn_blocking(work).await?
 }

@@ -11,6 +11,7 @@ use tonic::Code;
 use crate::depth::Depth;
 use crate::error::{Dialect, Error};
 use crate::job::{Answer, Timings};
+use crate::log;
 use crate::memory::Memory;
 
 /// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
@@ -420,6 +421,8 @@ impl Metrics {
         let refused = self.connections_refused.load(Relaxed);
         let help = "Connections refused for being too many.";
         single("sigmax_connections_refused_total", "counter", help, refused);
+        let help = "Lines of the log that nobody took, or that could not be written.";
+        single("sigmax_log_lines_dropped_total", "counter", help, log::STDERR.dropped());
         let evicted = self.connections_evicted.load(Relaxed);
         let help = "Idle connections ended to make room for others.";
         single("sigmax_connections_evicted_total", "counter", help, evicted);

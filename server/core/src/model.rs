@@ -101,6 +101,35 @@ impl Batching {
     }
 }
 
+/// What a model may take of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest run.
+    pub run_time: Duration,
+    /// The most that a run allocates on the host, in bytes.
+    pub run_memory: usize,
+    /// The most that an answer's tensors hold, in bytes.
+    pub answer: usize,
+    /// The most that a request's outputs hold, whatever of them is answered, in bytes.
+    pub outputs: usize,
+    /// The longest that another engine is made for.
+    pub load_time: Duration,
+}
+
+impl Default for Limits {
+    /// None.
+    fn default() -> Self {
+        let (most, longest) = (usize::MAX, Duration::MAX);
+        Self {
+            run_time: longest,
+            run_memory: most,
+            answer: most,
+            outputs: most,
+            load_time: longest,
+        }
+    }
+}
+
 /// Engines on one device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
@@ -137,6 +166,8 @@ pub struct ModelSpec {
     pub device_reason: String,
     /// How requests are put together.
     pub batching: Batching,
+    /// What it may take.
+    pub limits: Limits,
     /// All of this in Triton's form.
     pub config: ModelConfig,
 }
@@ -157,6 +188,7 @@ impl Default for ModelSpec {
             placements: vec![vec![Placement::default()]],
             device_reason: String::new(),
             batching: Batching::default(),
+            limits: Limits::default(),
             config: ModelConfig::default(),
         }
     }

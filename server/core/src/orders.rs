@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc as blocking;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::error::{Error, Result};
 
@@ -56,6 +56,7 @@ impl Order {
 #[derive(Debug)]
 pub struct Orders {
     inbox: blocking::Sender<Option<Order>>,
+    ended: watch::Sender<bool>,
     /// Models may come with a request.
     pub allow_upload: bool,
 }
@@ -64,18 +65,24 @@ impl Orders {
     /// Orders, and where they are taken from.
     pub fn new(allow_upload: bool) -> (Self, blocking::Receiver<Option<Order>>) {
         let (inbox, orders) = blocking::channel();
-        (Self { inbox, allow_upload }, orders)
+        (Self { inbox, ended: watch::Sender::new(false), allow_upload }, orders)
     }
 
-    /// Has an order carried out, one after the other.
+    /// Has an order carried out. The end of the server does not wait for it.
     pub async fn give(&self, model: String, action: Action) -> Result<Vec<String>> {
         let (outcome, result) = oneshot::channel();
         let _ = self.inbox.send(Some(Order { model, action, outcome }));
-        result.await.unwrap_or(Err(Error::Draining))
+        let mut ended = self.ended.subscribe();
+        tokio::select! {
+            biased;
+            result = result => result.unwrap_or(Err(Error::Draining)),
+            _ = ended.wait_for(|ended| *ended) => Err(Error::Draining),
+        }
     }
 
     /// No more will be carried out.
     pub fn end(&self) {
         let _ = self.inbox.send(None);
+        self.ended.send_replace(true);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::engine::device::Device;
-use crate::engine_thread::EngineThread;
+use crate::engine_thread::{EngineThread, outcome};
 use crate::maker::Maker;
 use crate::model::{Placement, Report, Timed};
 use crate::proto::inference::ModelInstanceGroup;
@@ -22,8 +23,8 @@ pub struct Tried {
 }
 
 /// Tries every alternative of a model, and takes the one that answers the most rows a second; the
-/// first of equals. The error is why none of them works.
-pub fn choose(maker: &Arc<Maker>, shards: usize) -> Result<Tried, String> {
+/// first of equals. The error is why none of them works. What takes longer than until then is given up.
+pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried, String> {
     let alternatives = &maker.spec.placements;
     let mut best: Option<Tried> = None;
     let mut timed = Vec::new();
@@ -31,7 +32,7 @@ pub fn choose(maker: &Arc<Maker>, shards: usize) -> Result<Tried, String> {
     for alternative in alternatives {
         let devices = devices(alternative, shards);
         let names = names(&devices);
-        match try_first(maker, devices) {
+        match try_first(maker, devices, until) {
             Ok(tried) => {
                 timed.push(tried.timed());
                 let speed = |tried: &Tried| tried.timed().rows_per_second;
@@ -53,17 +54,22 @@ pub fn choose(maker: &Arc<Maker>, shards: usize) -> Result<Tried, String> {
 }
 
 /// Makes the first engine of a set.
-fn try_first(maker: &Arc<Maker>, devices: Vec<Device>) -> Result<Tried, String> {
+fn try_first(maker: &Arc<Maker>, devices: Vec<Device>, until: Instant) -> Result<Tried, String> {
     let device = *devices.first().ok_or("expected at least one placement")?;
     let first = start(maker, 0)?;
     let maker = maker.clone();
     let report = first.run(move |slot| {
-        let (engine, report) = maker.first(device)?;
+        let (engine, report) = maker.first(device, until)?;
         *slot = Some(engine);
         Ok::<_, String>(report)
     });
-    let report = report.recv().map_err(|_| "its thread has ended")??;
-    Ok(Tried { devices, report, first })
+    match outcome(&report, until).flatten() {
+        Ok(report) => Ok(Tried { devices, report, first }),
+        Err(reason) => {
+            first.abandon();
+            Err(reason)
+        }
+    }
 }
 
 fn start(maker: &Maker, number: usize) -> Result<EngineThread, String> {
@@ -73,22 +79,27 @@ fn start(maker: &Maker, number: usize) -> Result<EngineThread, String> {
 
 impl Tried {
     /// The threads of all engines; those that there are not yet are made here, at once.
-    pub fn complete(self, maker: &Arc<Maker>) -> Result<Vec<(Device, EngineThread)>, String> {
+    pub fn complete(
+        self,
+        maker: &Arc<Maker>,
+        until: Instant,
+    ) -> Result<Vec<(Device, EngineThread)>, String> {
         let mut threads = vec![(self.devices[0], self.first)];
         let mut pending = Vec::new();
         for (number, &device) in self.devices.iter().enumerate().skip(1) {
             let thread = start(maker, number)?;
             let (maker, report) = (maker.clone(), self.report.clone());
             pending.push(thread.run(move |slot| {
-                *slot = Some(maker.more(device, &report)?);
+                *slot = Some(maker.more(device, &report, until)?);
                 Ok::<_, String>(())
             }));
             threads.push((device, thread));
         }
-        for made in pending {
-            made.recv().map_err(|_| "its thread has ended")??;
+        let made = pending.iter().try_for_each(|made| outcome(made, until).flatten());
+        if made.is_err() {
+            threads.drain(..).for_each(|(_, thread)| thread.abandon());
         }
-        Ok(threads)
+        made.map(|()| threads)
     }
 
     fn timed(&self) -> Timed {

@@ -195,7 +195,7 @@ mod tests {
         let (reply, answer) = oneshot::channel();
         let (inputs, queued) = (vec![Some(input)], Instant::now());
         let size = Size { rows, bytes: rows * columns, priority: 0 };
-        (Job { inputs, size, deadline, expiry: None, queued, reply }, answer)
+        (Job { inputs, size, deadline, expiry: None, outputs: usize::MAX, queued, reply }, answer)
     }
 
     fn queue(jobs: Vec<Job>, batch_rows: usize, batching: &Batching) -> Queue {

@@ -97,7 +97,9 @@ impl Served {
         let (reply, answer) = oneshot::channel();
         let patience = batching.priorities[priority].timeout(wish.patience);
         let expiry = patience.and_then(|patience| queued.checked_add(patience));
-        let job = Job { inputs, size, deadline: wish.deadline, expiry, queued, reply };
+        let limits = &self.model.spec.limits;
+        let outputs = if wish.all_outputs { limits.answer } else { limits.outputs };
+        let job = Job { inputs, size, deadline: wish.deadline, expiry, outputs, queued, reply };
         match &self.way {
             Way::Lanes(lanes) => lanes.push(job),
             Way::Turn(turn, _) => {
@@ -106,9 +108,13 @@ impl Served {
             }
         }
         let waiting = Waiting(&self.metrics);
-        let answer = answer.await.unwrap_or(Err(Error::Internal));
+        let answer = match (&self.way, wish.deadline) {
+            // The lanes may have other things to do until long after it.
+            (Way::Lanes(_), Some(deadline)) => timeout_at(deadline.into(), answer).await,
+            _ => Ok(answer.await),
+        };
         mem::forget(waiting);
-        answer
+        answer.map_or(Err(Error::DeadlineExceeded), |come| come.unwrap_or(Err(Error::Internal)))
     }
 
     /// Takes room in the queue, or refuses what it has none for, and what cannot be answered in time.
@@ -118,7 +124,7 @@ impl Served {
             if left.is_zero() {
                 return Err(Error::DeadlineExceeded);
             }
-            let expected = self.expected(size, now, wish.arrived);
+            let expected = self.expected(size, now, wish.ready);
             if expected > left {
                 return Err(Error::too_late(expected, left));
             }
@@ -127,12 +133,12 @@ impl Served {
     }
 
     /// How long an answer takes: its run at its shortest and, where others wait, their time, too.
-    fn expected(&self, size: Size, now: Instant, arrived: Option<Instant>) -> Duration {
+    fn expected(&self, size: Size, now: Instant, ready: Option<Instant>) -> Duration {
         let pace = &self.depth.pace;
         let runs = pace.behind(self.depth.rows()) + pace.run(size.rows);
-        match (&self.way, arrived) {
-            (Way::Lanes(_), Some(arrived)) => {
-                runs.max(now.saturating_duration_since(arrived) * CATCHING_UP)
+        match (&self.way, ready) {
+            (Way::Lanes(_), Some(ready)) => {
+                runs.max(now.saturating_duration_since(ready) * CATCHING_UP)
             }
             _ => runs,
         }
@@ -154,14 +160,16 @@ const CATCHING_UP: u32 = 4;
 /// How a request wants to be treated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish {
-    /// When its headers came; none: now.
-    pub arrived: Option<Instant>,
+    /// Since when it has waited for the server to begin it; none: now.
+    pub ready: Option<Instant>,
     /// When its answer is of no more use.
     pub deadline: Option<Instant>,
     /// The longest that it wants to wait for its batch.
     pub patience: Option<Duration>,
     /// Of 1 and more, the highest first; 0: as the model has it.
     pub priority: u64,
+    /// All of the outputs go into the answer, as they are.
+    pub all_outputs: bool,
 }
 
 /// A request that waits for its answer; dropped when its client gives it up.
@@ -300,7 +308,7 @@ mod tests {
             let begun_after = |waited: u64| {
                 let arrived = Instant::now();
                 let deadline = Some(arrived + Duration::from_millis(50));
-                let wish = Wish { arrived: Some(arrived), deadline, ..Default::default() };
+                let wish = Wish { ready: Some(arrived), deadline, ..Default::default() };
                 served.admit(size, arrived + Duration::from_millis(waited), wish)
             };
             assert_eq!(begun_after(9), Ok(()));

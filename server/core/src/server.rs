@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{self as blocking, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -16,18 +16,20 @@ use crate::batch::Runner;
 use crate::catalog::{Catalog, State};
 use crate::connections::Connections;
 use crate::depth::Depth;
+use crate::descriptors::Shares;
 use crate::ender::Ender;
 use crate::engine::Source;
 use crate::engine::device::{Device, GpuOptions};
 use crate::engine_thread::EngineThread;
 use crate::golden::Sample;
+use crate::http;
 use crate::lane::{Crew, Lane, Lanes, PATIENCE, PAUSES};
 use crate::listen::{self, Control};
 use crate::listeners::{self, Listeners, UnixSocket};
 use crate::maker::Maker;
 use crate::memory::Memory;
 use crate::metrics::{LaneMetrics, Metrics, Shown};
-use crate::model::{Model, ModelSpec, Report};
+use crate::model::{Limits, Model, ModelSpec, Report};
 use crate::orders::{Order, Orders};
 use crate::pace::Pace;
 use crate::placement;
@@ -36,6 +38,7 @@ use crate::regions::Regions;
 use crate::served::Runs;
 use crate::shard::{self, Handle, Install, Life, Remove, Shared};
 use crate::unary;
+use crate::watchdog;
 
 /// The longest that is waited for the engines of a model that is replaced or unloaded ...
 const ENDING: Duration = Duration::from_secs(10);
@@ -65,6 +68,8 @@ pub struct ServerConfig {
     pub model_control: bool,
     /// Models may come with a request.
     pub allow_model_upload: bool,
+    /// Clients may change what is logged.
+    pub log_settings: bool,
     /// Open connections at once.
     pub max_connections: usize,
     /// The longest that a client may take to begin to speak HTTP/2.
@@ -77,6 +82,12 @@ pub struct ServerConfig {
     pub stall_time: Duration,
     /// The longest that an idle shard looks for a request before it sleeps.
     pub busy_poll: Duration,
+    /// The longest run of a model.
+    pub run_time: Duration,
+    /// The most that a run allocates on the host, in bytes.
+    pub run_memory: usize,
+    /// The longest that a lane takes to get another engine.
+    pub load_time: Duration,
     /// How models are run on GPUs.
     pub gpu: GpuOptions,
     /// The name in ServerMetadata.
@@ -102,12 +113,16 @@ impl Default for ServerConfig {
             shared_memory: false,
             model_control: false,
             allow_model_upload: false,
+            log_settings: false,
             max_connections: 4096,
             handshake_time: Duration::from_secs(10),
             max_metadata_bytes: 64 << 10,
             memory_budget: 1 << 30,
             stall_time: Duration::from_secs(60),
             busy_poll: Duration::ZERO,
+            run_time: Duration::from_secs(60),
+            run_memory: 1 << 30,
+            load_time: Duration::from_secs(300),
             gpu: GpuOptions::default(),
             server_name: "triton".into(),
             server_version: "0".into(),
@@ -121,6 +136,7 @@ impl Default for ServerConfig {
 pub struct Server {
     shared: Arc<Shared>,
     queue_rows: usize,
+    limits: Limits,
     gpu: GpuOptions,
     orders: Mutex<blocking::Receiver<Option<Order>>>,
     shards: Vec<Handle>,
@@ -141,16 +157,18 @@ impl Server {
         let http = listeners::bind(&config.host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+        let room = Shares::new(config.shards, config.max_connections, http::CONNECTIONS);
         let memory = Memory::new(config.memory_budget, config.stall_time);
         let (orders, inbox) = Orders::new(config.allow_model_upload);
         let shared = Arc::new(Shared {
             orders: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
-            connections: Connections::new(config.max_connections),
+            connections: Connections::new(room.grpc),
             handshake_time: config.handshake_time,
             metadata_limit: config.max_metadata_bytes,
             regions: Regions::new(config.shared_memory),
+            log_settings: config.log_settings,
             // Room for one message of any legal size, at least.
             message_limit: config.max_message_bytes.min(memory.share() - unary::PREFIX),
             memory,
@@ -158,11 +176,20 @@ impl Server {
             server_name: config.server_name.clone(),
             server_version: config.server_version.clone(),
         });
+        let limits = Limits {
+            run_time: config.run_time,
+            run_memory: config.run_memory,
+            answer: shared.message_limit,
+            outputs: shared.memory.share(),
+            load_time: config.load_time,
+        };
+        watchdog::start()?;
         let (end, ended) = blocking::channel();
         let mut server = Self {
             orders: Mutex::new(inbox),
             shared,
             queue_rows: config.queue_rows,
+            limits,
             gpu: config.gpu,
             shards: Vec::new(),
             life: watch::Sender::new(Life::Serving),
@@ -172,18 +199,20 @@ impl Server {
             grpc_address,
             http_address,
         };
-        server.start_threads(&config, end, Listeners { grpc, unix, http })?;
+        let listeners = Listeners { grpc, unix, http };
+        server.start_threads(config.shards, room.http, end, listeners)?;
         Ok(server)
     }
 
     fn start_threads(
         &mut self,
-        config: &ServerConfig,
+        shards: usize,
+        http_connections: usize,
         end: blocking::Sender<Infallible>,
         listeners: Listeners,
     ) -> io::Result<()> {
         let mut threads = Vec::new();
-        for number in 0..config.shards {
+        for number in 0..shards {
             let life = self.life.subscribe();
             let (handle, thread) = shard::start(number, self.shared.clone(), life, end.clone())?;
             self.shards.push(handle);
@@ -192,6 +221,7 @@ impl Server {
         let control = Control {
             shared: self.shared.clone(),
             shards: self.shards.clone(),
+            http_connections,
             life: self.life.subscribe(),
         };
         threads.push(listen::start(control, listeners)?);
@@ -236,24 +266,30 @@ impl Server {
             shard.remove(Remove { name: name.to_owned(), version, done: done.clone() });
         }
         drop(done);
-        let _ = all_done.recv();
+        // One that does not turn hears of it later.
+        let _ = all_done.recv_timeout(ENDING);
         self.shared.metrics.forget(name, version);
         // Who unloads one model wants to have its memory for another.
         self.ender.wait(ENDING);
     }
 
     /// Tries a declared model where it may run, warms it up, checks its golden samples and serves it.
+    /// What is not done at this time is given up.
     pub fn load(
         &self,
         source: Box<dyn Source>,
-        spec: ModelSpec,
+        mut spec: ModelSpec,
         samples: Vec<Sample>,
+        until: Instant,
     ) -> Result<Report, String> {
+        spec.limits = self.limits;
         let maker = Arc::new(Maker { source, spec, samples, gpu: self.gpu });
         let shards = self.shards.len();
-        let mut chosen = placement::choose(&maker, shards)?;
+        let mut chosen = placement::choose(&maker, shards, until)?;
         // A light model runs in the shards' loops, where each of them can have an engine.
         chosen.report.heavy |= chosen.devices != vec![Device::Cpu; shards];
+        // Nothing that a request says keeps a loop from turning.
+        chosen.report.heavy |= maker.source.is_open();
         let mut spec = maker.spec.clone();
         spec.config.instance_group = placement::instance_groups(&spec.name, &chosen.devices);
         let model = Arc::new(Model { spec, report: chosen.report.clone() });
@@ -261,7 +297,7 @@ impl Server {
         let bytes = self.shared.memory.share();
         let pace = Pace::new(&model, chosen.devices.len());
         let depth = Depth::new(self.queue_rows, bytes, &model.spec.batching, pace);
-        let threads = chosen.complete(&maker)?;
+        let threads = chosen.complete(&maker, until)?;
         let (name, version) = (&model.spec.name, model.spec.version);
         // Statistics begin anew with every load.
         self.shared.metrics.forget(name, version);
@@ -321,7 +357,7 @@ impl Server {
         Lanes::start(queue, lanes, crew)
     }
 
-    /// Has every shard serve a model, and waits until all do and what it replaces has ended.
+    /// Has every shard serve a model, and waits until all that turn do and what it replaces has ended.
     fn install(&self, model: &Arc<Model>, depth: &Arc<Depth>, runs: Vec<Runs>) {
         let (done, all_done) = blocking::channel();
         for (shard, runs) in self.shards.iter().zip(runs) {
@@ -329,13 +365,19 @@ impl Server {
             shard.install(Install { model, runs, depth, done });
         }
         drop(done);
-        let _ = all_done.recv();
+        // One that does not turn serves it later.
+        let _ = all_done.recv_timeout(ENDING);
         self.ender.wait(ENDING);
     }
 
     /// Marks a declared model as unavailable, unless it serves already.
     pub fn fail(&self, name: &str, version: u64, reason: String) {
         self.shared.catalog.set_unless_ready(name, version, State::Unavailable(reason));
+    }
+
+    /// Drops what is known of a version that does not serve; nothing tells that it was tried.
+    pub fn forget(&self, name: &str, version: u64) {
+        self.shared.catalog.forget(name, version);
     }
 
     /// Every model of the start has been loaded or has failed: the server may be ready.
@@ -370,15 +412,22 @@ impl Server {
         ended.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// Ends all threads now, but for one that hangs in a run; the number of accepted requests that
+    /// Ends all threads now, but for those that hang in a run; the number of accepted requests that
     /// were not answered.
     pub fn stop(&self) -> usize {
         self.shared.catalog.drain();
         let lost = self.shards.iter().map(Handle::pending).sum();
         self.life.send_replace(Life::Over);
+        // The control thread ends whatever hangs; a shard may be in a run.
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = Instant::now() + LAST;
         for thread in threads.drain(..) {
-            let _ = thread.join();
+            while !thread.is_finished() && Instant::now() < patience {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
         }
         self.ender.wait(LAST);
         lost

@@ -8,7 +8,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc as blocking;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -72,6 +72,8 @@ pub struct Shared {
     pub busy_poll: Duration,
     /// Memory that clients share.
     pub regions: Regions,
+    /// Whether clients may change what is logged.
+    pub log_settings: bool,
     /// Where orders about models go, where clients may give any.
     pub orders: Option<Orders>,
     /// The name in ServerMetadata.
@@ -86,6 +88,9 @@ pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     connections: Arc<AtomicUsize>,
     pending: Arc<AtomicUsize>,
+    /// It has done all that it was given before it was last asked to turn.
+    turned: Arc<AtomicBool>,
+    stuck: Arc<AtomicBool>,
 }
 
 enum Command {
@@ -128,6 +133,29 @@ impl Handle {
     /// Requests accepted and not answered yet.
     pub fn pending(&self) -> usize {
         self.pending.load(Relaxed)
+    }
+
+    /// Asks it to show that it turns.
+    pub fn turn(&self) {
+        self.turned.store(false, Relaxed);
+        let turned = self.turned.clone();
+        let work = move |_| turned.store(true, Relaxed);
+        let _ = self.commands.send(Command::Work(Box::new(work)));
+    }
+
+    /// Whether it has turned since it was last asked to.
+    pub fn has_turned(&self) -> bool {
+        self.turned.load(Relaxed)
+    }
+
+    /// Notes whether it is one that does not turn; what was noted before.
+    pub fn set_stuck(&self, stuck: bool) -> bool {
+        self.stuck.swap(stuck, Relaxed)
+    }
+
+    /// Whether it is one that does not turn.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.load(Relaxed)
     }
 
     /// Gives it a connection.
@@ -185,7 +213,13 @@ pub fn start(
     ended: blocking::Sender<Infallible>,
 ) -> io::Result<(Handle, JoinHandle<()>)> {
     let (commands, inbox) = mpsc::unbounded_channel();
-    let handle = Handle { commands, connections: Arc::default(), pending: Arc::default() };
+    let handle = Handle {
+        commands,
+        connections: Arc::default(),
+        pending: Arc::default(),
+        turned: Arc::new(AtomicBool::new(true)),
+        stuck: Arc::default(),
+    };
     let own = handle.clone();
     let (started, starts) = blocking::channel();
     let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(move || {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::authority::Authority;
+
 /// A connection as it was accepted, to be given to any thread.
 #[derive(Debug)]
 pub enum Socket {
@@ -46,13 +48,14 @@ impl Seen {
 pub struct Watched<S> {
     stream: S,
     seen: Rc<Seen>,
+    authority: Authority,
 }
 
 impl<S> Watched<S> {
     /// Watches a client, and what is seen of it.
     pub fn new(stream: S) -> (Self, Rc<Seen>) {
         let seen = Rc::<Seen>::default();
-        (Self { stream, seen: seen.clone() }, seen)
+        (Self { stream, seen: seen.clone(), authority: Authority::default() }, seen)
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -75,7 +78,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.seen.received.update(|count| count + buffer.filled().len() - before);
+        let came = &mut buffer.filled_mut()[before..];
+        self.seen.received.update(|count| count + came.len());
+        self.authority.mend(came);
         result
     }
 }

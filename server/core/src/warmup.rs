@@ -6,7 +6,7 @@
 //! asked with golden rows alone, or else with rows of no zeros, all ones, all zeros. Sizes that the graph leaves
 //! open, but for the batch, are the golden sample's, or else the first of [`GUESSES`] that runs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use half::{bf16, f16};
 
@@ -39,7 +39,7 @@ const NOISE: f64 = 1e-5;
 ///
 /// A network that takes none of the rows tried is not failed for it, as only real rows may do: it
 /// counts as heavy and its rows as dependent. An error is an answer that is not what the graph
-/// declares, or a device that fails.
+/// declares, a device that fails, or a run that had to be ended.
 pub fn warm_up(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
@@ -74,6 +74,11 @@ fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option
     match come {
         Ok(come) => Ok(Some(come)),
         Err(EngineError::Device(reason)) => Err(reason),
+        Err(EngineError::Ended) => Err(
+            "expected a run of the rows tried to take at most --max-run-seconds; it took longer, \
+             and was ended"
+                .into(),
+        ),
         Err(error) => {
             *refusal = error.to_string();
             Ok(None)
@@ -204,7 +209,7 @@ fn time_batches(
     pool: &Pool,
 ) -> Result<Vec<(usize, f64)>, String> {
     let largest = spec.max_batch_size.max(1);
-    let begun = Instant::now();
+    let begun = engine.now();
     let mut timings = Vec::new();
     let mut cheapest = f64::INFINITY;
     let mut rows = 1;
@@ -220,7 +225,7 @@ fn time_batches(
         }
         timings.push((rows, time.as_secs_f64() * 1e6));
         let is_enough = match is_cheaper(time) {
-            true => begun.elapsed() > WHILE_CHEAPER,
+            true => engine.now() - begun > WHILE_CHEAPER,
             false => time > WHILE_FLAT,
         };
         cheapest = cheapest.min(row_cost(time));
@@ -235,15 +240,15 @@ fn time_batches(
 /// The shortest of a few runs.
 fn time(engine: &mut dyn Engine, batch: &[Tensor]) -> Result<Duration, EngineError> {
     let views: Vec<_> = batch.iter().map(|input| Some(input.view())).collect();
-    let mut run = || {
-        let begun = Instant::now();
+    let run = |engine: &mut dyn Engine| {
+        let begun = engine.now();
         engine.run(&views)?;
-        Ok(begun.elapsed())
+        Ok(engine.now() - begun)
     };
-    let begun = Instant::now();
-    let mut shortest = run()?.min(run()?);
-    while begun.elapsed() + shortest < REPEAT_FOR {
-        shortest = shortest.min(run()?);
+    let begun = engine.now();
+    let mut shortest = run(engine)?.min(run(engine)?);
+    while engine.now() - begun + shortest < REPEAT_FOR {
+        shortest = shortest.min(run(engine)?);
     }
     Ok(shortest)
 }
@@ -454,6 +459,8 @@ fn unit(bits: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::engine::Source;
     use crate::engine::device::{Device, GpuOptions};
@@ -473,22 +480,34 @@ mod tests {
     }
 
     fn warm(fake: &Fake, max_batch_size: usize) -> Report {
-        let engine = fake.engine(Device::Cpu, GpuOptions::default());
+        let engine = fake.engine(Device::Cpu, GpuOptions::default(), Instant::now());
         let mut engine = engine.expect("an engine");
         warm_up(&mut *engine, &spec(&[-1, 3], max_batch_size), &[], 0.0).expect("a report")
     }
 
     /// Answers as [`Fake`] does, but only inputs that pass the test.
     #[derive(Debug)]
-    struct Picky(fn(&[usize], &[f32]) -> bool);
+    struct Picky {
+        takes: fn(&[usize], &[f32]) -> bool,
+        now: Instant,
+    }
+
+    fn picky(takes: fn(&[usize], &[f32]) -> bool) -> Picky {
+        Picky { takes, now: Instant::now() }
+    }
 
     impl Engine for Picky {
         fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
             let TensorView { dtype, shape, data } = inputs[0].expect("no input is optional");
-            if !self.0(shape, bytemuck::cast_slice(data)) {
+            self.now += Duration::from_micros(1);
+            if !(self.takes)(shape, bytemuck::cast_slice(data)) {
                 return Err(EngineError::Refused("not to my taste".into()));
             }
             Ok(vec![Tensor { dtype, shape: shape.to_vec(), data: golden::aligned(data) }])
+        }
+
+        fn now(&self) -> Instant {
+            self.now
         }
     }
 
@@ -536,7 +555,7 @@ mod tests {
 
     #[test]
     fn what_has_no_batch_axis_is_run_whole() {
-        let shapes = Picky(|shape, _| shape == [2, 3]);
+        let shapes = picky(|shape, _| shape == [2, 3]);
         let report = warm_up(&mut { shapes }, &spec(&[2, 3], 0), &[], 0.0).expect("a report");
         assert_eq!(report.microseconds_per_batch.len(), 1);
         assert!(!report.rows_independent && !report.heavy);
@@ -544,13 +563,13 @@ mod tests {
 
     #[test]
     fn sizes_that_the_graph_leaves_open_are_guessed() {
-        let report = warm_up(&mut Picky(|shape, _| shape[1] == 64), &spec(&[-1, -1], 4), &[], 0.0);
+        let report = warm_up(&mut picky(|shape, _| shape[1] == 64), &spec(&[-1, -1], 4), &[], 0.0);
         assert!(report.expect("a report").rows_independent);
     }
 
     #[test]
     fn golden_rows_serve_where_generated_ones_are_refused() {
-        let mut engine = Picky(|_, row| row.iter().all(|&x| x > 4.0));
+        let mut engine = picky(|_, row| row.iter().all(|&x| x > 4.0));
         let samples = [sample(5.0), sample(6.0)];
         let report = warm_up(&mut engine, &spec(&[-1, -1], 4), &samples, 0.0).expect("a report");
         assert!(report.rows_independent && !report.heavy);
@@ -558,14 +577,14 @@ mod tests {
 
     #[test]
     fn divisors_are_tried_where_zeros_are_refused() {
-        let mut engine = Picky(|_, row| row.iter().all(|&x| x > 0.0));
+        let mut engine = picky(|_, row| row.iter().all(|&x| x > 0.0));
         let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
         assert!(report.rows_independent && !report.heavy);
     }
 
     #[test]
     fn equal_rows_show_no_independence() {
-        let mut engine = Picky(|_, row| row.iter().all(|&x| x == 1.0));
+        let mut engine = picky(|_, row| row.iter().all(|&x| x == 1.0));
         let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
         assert!(!report.rows_independent && !report.heavy);
     }
@@ -573,7 +592,7 @@ mod tests {
     #[test]
     fn a_network_that_takes_nothing_is_served_with_care() {
         let report =
-            warm_up(&mut Picky(|_, _| false), &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
+            warm_up(&mut picky(|_, _| false), &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
         assert!(report.heavy && !report.rows_independent);
         assert_eq!((report.preferred_batch_size, report.microseconds_per_batch.len()), (1, 0));
         assert_eq!(report.refusal, "not to my taste");
@@ -582,7 +601,8 @@ mod tests {
     #[test]
     fn a_device_that_fails_is_an_error() {
         let fake = Fake::new(3);
-        let mut engine = fake.engine(Device::Cpu, GpuOptions::default()).expect("an engine");
+        let mut engine =
+            fake.engine(Device::Cpu, GpuOptions::default(), Instant::now()).expect("an engine");
         let lost = [sample(Fake::DEVICE_LOST)];
         let error = warm_up(&mut *engine, &spec(&[-1, 3], 64), &lost, 0.0).expect_err("it is lost");
         assert_eq!(error, "a row is a loss");
@@ -592,7 +612,7 @@ mod tests {
     fn an_answer_that_the_graph_does_not_declare_is_an_error() {
         let mut spec = spec(&[-1, 3], 4);
         spec.outputs[0].dtype = DType::Int64;
-        let error = warm_up(&mut Picky(|_, _| true), &spec, &[], 0.0).expect_err("another type");
+        let error = warm_up(&mut picky(|_, _| true), &spec, &[], 0.0).expect_err("another type");
         assert!(error.contains("INT64") && error.contains("FP32"), "{error}");
     }
 }

@@ -63,7 +63,10 @@ mod shapes {
     include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 }
 
-pub use shapes::{INFERENCE_MODELINFERREQUEST, SIGMAX_V1_CLASSIFYREQUEST, of_call};
+pub use shapes::{
+    INFERENCE_MODELINFERREQUEST, SIGMAX_V1_CLASSIFYREQUEST, SIGMAX_V1_CLASSIFYSTREAMREQUEST,
+    of_call,
+};
 
 /// What a message comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

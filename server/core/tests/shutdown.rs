@@ -4,13 +4,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Client, heavy, serve, until_held, until_queued};
+use common::{Client, PATIENCE, heavy, serve, until_held, until_queued};
 use http_body_util::BodyExt;
 use prost::Message;
 use sigmax_core::engine::fake::Fake;
 use sigmax_core::proto::health::{HealthCheckRequest, HealthCheckResponse};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn accepted_work_is_answered_and_new_work_refused() {

@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use sigmax_core::engine::Source;
 use sigmax_core::engine::device::Device;
 use sigmax_core::engine::onnx::{self, OnnxFile};
+use sigmax_core::file;
 use sigmax_core::model::{self, TensorSpec};
+use sigmax_core::watchdog;
 
-use crate::native_error;
+use crate::server::duration;
+use crate::{detached, native_error};
 
 /// Open ONNX Runtime's shared library at this absolute path, once a process; returns its version.
 #[pyfunction]
@@ -31,27 +37,55 @@ pub(crate) fn try_device(py: Python<'_>, device: &str) -> PyResult<()> {
     py.detach(|| onnx::try_device(device)).map_err(native_error)
 }
 
+/// Read a file; an error says why, and does not name it.
+#[pyfunction]
+pub(crate) fn read_file<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    most_bytes: u64,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = detached(py, || file::read(&path, most_bytes))?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
 /// Open an ONNX file; an error names the file and the reason.
 #[pyfunction]
-pub(crate) fn open_model(py: Python<'_>, path: PathBuf) -> PyResult<OpenedModel> {
-    let file = py.detach(|| OnnxFile::open(&path)).map_err(native_error)?;
-    Ok(opened(path.to_string_lossy().into(), file))
+pub(crate) fn open_model(
+    py: Python<'_>,
+    path: PathBuf,
+    most_bytes: u64,
+    seconds: f64,
+) -> PyResult<OpenedModel> {
+    let until = from_now(seconds)?;
+    let file = detached(py, || OnnxFile::open(&path, most_bytes, until))?;
+    Ok(opened(path.to_string_lossy().into(), file, until))
 }
 
 /// Open the content of an ONNX file that lies nowhere, and so has all its weights inside.
 #[pyfunction]
-pub(crate) fn open_content(py: Python<'_>, name: &str, content: Vec<u8>) -> PyResult<OpenedModel> {
-    let file = py.detach(|| OnnxFile::of_content(name, content)).map_err(native_error)?;
-    Ok(opened(name.into(), file))
+pub(crate) fn open_content(
+    py: Python<'_>,
+    name: &str,
+    content: Vec<u8>,
+    seconds: f64,
+) -> PyResult<OpenedModel> {
+    let until = from_now(seconds)?;
+    let file = detached(py, || OnnxFile::of_content(name, content, until))?;
+    Ok(opened(name.into(), file, until))
 }
 
-fn opened(path: String, file: OnnxFile) -> OpenedModel {
+fn from_now(seconds: f64) -> PyResult<Instant> {
+    duration("seconds", seconds).map(watchdog::from_now).map_err(PyValueError::new_err)
+}
+
+fn opened(path: String, file: OnnxFile, until: Instant) -> OpenedModel {
     OpenedModel {
         path,
         inputs: infos(file.inputs()),
         outputs: infos(file.outputs()),
         metadata: file.metadata().clone(),
         file: Mutex::new(Some(file)),
+        until,
     }
 }
 
@@ -89,6 +123,8 @@ pub(crate) struct OpenedModel {
     metadata: BTreeMap<String, String>,
     /// Until it is loaded.
     file: Mutex<Option<OnnxFile>>,
+    /// When it is to be loaded.
+    pub(crate) until: Instant,
 }
 
 impl OpenedModel {

@@ -10,12 +10,13 @@ use sigmax_core::engine::Source;
 use sigmax_core::engine::device::GpuOptions;
 use sigmax_core::engine::onnx::OnnxFile;
 use sigmax_core::golden::Sample;
-use sigmax_core::model::{self, ModelSpec, Placement, Task, TensorSpec};
+use sigmax_core::model::{self, Limits, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
+use crate::detached;
 use crate::model::{OpenedModel, Report};
-use crate::native_error;
 use crate::order::PyOrder;
+use crate::wait_time;
 
 /// A running server: ports bound, threads started, no model yet and not ready.
 #[pyclass(frozen)]
@@ -47,21 +48,25 @@ impl Server {
     fn load(&self, py: Python<'_>, opened: &OpenedModel, spec: Spec) -> PyResult<Report> {
         let task = spec.task()?;
         let mut file = opened.take()?;
-        py.detach(|| {
+        let until = opened.until;
+        detached(py, || {
             file.keep_optional(|name| spec.inputs.iter().any(|input| input.name == name));
             let folders = spec.golden.iter();
             let samples = folders
                 .map(|folder| Sample::read(folder, file.inputs(), file.outputs()))
                 .collect::<Result<_, _>>()?;
             let spec = spec.complete(&file, task)?;
-            self.0.load(Box::new(file), spec, samples)
+            self.0.load(Box::new(file), spec, samples, until)
         })
         .map(Report::from)
-        .map_err(native_error)
     }
 
     fn fail(&self, py: Python<'_>, name: &str, version: u64, reason: String) {
         py.detach(|| self.0.fail(name, version, reason));
+    }
+
+    fn forget(&self, py: Python<'_>, name: &str, version: u64) {
+        py.detach(|| self.0.forget(name, version));
     }
 
     fn next_order(&self, py: Python<'_>) -> Option<PyOrder> {
@@ -89,9 +94,7 @@ impl Server {
     }
 
     fn wait(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
-        let time = Duration::try_from_secs_f64(seconds).map_err(|_| {
-            PyValueError::new_err(format!("seconds: expected a time to wait, got {seconds}"))
-        })?;
+        let time = wait_time(seconds)?;
         Ok(py.detach(|| self.0.wait(time)))
     }
 
@@ -119,6 +122,10 @@ struct Config {
     shared_memory: bool,
     model_control: String,
     allow_model_upload: bool,
+    allow_log_settings: bool,
+    max_run_seconds: f64,
+    model_memory_limit: usize,
+    load_timeout_seconds: f64,
     gpu_memory_limit: usize,
     tf32: bool,
     server_name: String,
@@ -145,8 +152,15 @@ impl TryFrom<Config> for ServerConfig {
             busy_poll: Duration::from_micros(config.busy_poll_microseconds),
             unix_socket: config.listen.strip_prefix("unix:").map(PathBuf::from),
             shared_memory: config.shared_memory,
+            log_settings: config.allow_log_settings || config.model_control == "explicit",
             model_control: config.model_control == "explicit",
             allow_model_upload: config.allow_model_upload,
+            run_time: duration("max_run_seconds", config.max_run_seconds)?,
+            run_memory: match config.model_memory_limit {
+                0 => usize::MAX,
+                limit => limit,
+            },
+            load_time: duration("load_timeout_seconds", config.load_timeout_seconds)?,
             gpu: GpuOptions { memory_limit: config.gpu_memory_limit, tf32: config.tf32 },
             server_name: config.server_name,
             server_version: config.server_version,
@@ -238,7 +252,7 @@ impl TryFrom<QueuePolicy> for model::QueuePolicy {
     }
 }
 
-fn duration(name: &str, seconds: f64) -> Result<Duration, String> {
+pub(crate) fn duration(name: &str, seconds: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| format!("{name}: {error}"))
 }
 
@@ -306,6 +320,8 @@ impl Spec {
                 .collect::<Result<_, _>>()?,
             device_reason: self.device_reason,
             batching: self.batching.try_into()?,
+            // The server's own.
+            limits: Limits::default(),
             config: config::from_json(&self.config)?,
         })
     }

@@ -5,6 +5,7 @@ Every call releases the interpreter while it works. Errors are `NativeError` wit
 that says what was expected and what came, unless stated otherwise.
 """
 
+from pathlib import Path
 from typing import Literal, final
 
 DType = Literal[
@@ -15,6 +16,18 @@ Task = Literal["binary", "multiclass", "multilabel"]
 
 class NativeError(Exception):
     """The data plane refused or failed; the message is for people."""
+
+def print_output(text: str) -> None:
+    """Print lines to standard output, by a thread of its own: nobody waits for who reads it."""
+
+def print_error(text: str) -> None:
+    """Print lines to standard error, in the same way; what finds no room is dropped and counted.
+
+    A line has at most 4096 bytes; the rest of a longer one is left out.
+    """
+
+def finish_output(seconds: float) -> bool:
+    """Wait at most so long until all that was printed is written; whether it is."""
 
 def load_runtime(library: str) -> str:
     """Open ONNX Runtime's library at this absolute path, once a process; returns its version."""
@@ -29,6 +42,12 @@ def try_device(device: str) -> None:
     """Run a small network on a device, cpu or cuda:N, after `load_runtime`.
 
     The error has ONNX Runtime's own words. NVIDIA's libraries must have been loaded before.
+    """
+
+def read_file(path: str | Path, most_bytes: int) -> bytes:
+    """Read a regular file of at most so many bytes; the error does not name it.
+
+    Anything else, such as a folder, a device or a named pipe, is an error and not waited for.
     """
 
 def read_config(text: str) -> str:
@@ -55,17 +74,20 @@ class OpenedModel:
     outputs: list[TensorInfo]
     metadata: dict[str, str]  # the file's own key-value metadata
 
-def open_model(path: str) -> OpenedModel:
-    """Open an ONNX file.
+def open_model(path: str, most_bytes: int, seconds: float) -> OpenedModel:
+    """Open an ONNX file of less than 2 GiB, with weights of at most so many bytes beside it.
+
+    All of it is read now, once: what happens to the files later changes nothing. It is to be loaded
+    within so many seconds from now.
 
     A broken one, an unknown operator, an input or output that is no tensor of a known dtype are
     errors that name the file and the reason.
     """
 
-def open_content(name: str, content: bytes) -> OpenedModel:
+def open_content(name: str, content: bytes, seconds: float) -> OpenedModel:
     """Open the content of an ONNX file that lies nowhere; `name` is for messages.
 
-    All its weights must be inside.
+    All its weights must be inside. It is to be loaded within so many seconds from now.
     """
 
 @final
@@ -117,7 +139,9 @@ class Server:
         `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
         (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
         max_connections: int, handshake_seconds: float, max_metadata_bytes: int,
-        shared_memory: bool, model_control: str, allow_model_upload: bool,
+        shared_memory: bool, model_control: str, allow_model_upload: bool, allow_log_settings: bool,
+        max_run_seconds: float, model_memory_limit: int (bytes; 0: no limit),
+        load_timeout_seconds: float (of an engine that a lane lost),
         gpu_memory_limit: int (bytes of one engine's arena on a GPU; 0: no limit), tf32: bool,
         server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.
@@ -150,6 +174,9 @@ class Server:
 
     def fail(self, name: str, version: int, reason: str) -> None:
         """Mark a declared model as UNAVAILABLE, for this reason, unless it serves already."""
+
+    def forget(self, name: str, version: int) -> None:
+        """Drop a declared model that has never served, and all that is known of it."""
 
     def next_order(self) -> Order | None:
         """Wait for a client's next order; None where none will come any more."""

@@ -25,11 +25,24 @@ def main(argv: list[str]) -> int:
         SystemExit: with 2 where the command line or the environment is wrong, with 0 after
             `--help`.
     """
+    fill_closed()
     paths, config = read(argv, os.environ)
     # Only now: `--help` and mistakes need no native module.
+    from sigmax_server.say import print_without_waiting
     from sigmax_server.serve import serve
 
+    print_without_waiting()
     return serve(paths, config)
+
+
+def fill_closed() -> None:
+    """Put nothing in the place of each standard stream that is closed.
+
+    Otherwise a socket or a file gets its number, and whatever a library prints goes into it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Path], ServerConfig]:

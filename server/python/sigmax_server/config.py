@@ -7,15 +7,20 @@ so nothing further on has to.
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from sigmax_server import __version__
+from sigmax_server.address import bare
 from sigmax_server.machine import usable_cores, usable_memory
+from sigmax_server.text import shown
 
 if TYPE_CHECKING:
     from sigmax_server._native import DType, Task
+
+MOST_TENSORS = 1024  # inputs of a model, and outputs
+MOST_NAME = 1000  # characters of a tensor's or a class's name; answers repeat them
 
 
 class ConfigError(ValueError):
@@ -96,6 +101,7 @@ _COUNT = _whole("N", 1, 2**31 - 1)
 _MICROSECONDS = _whole("N", 0, 10**6)
 _BYTES = _whole("N", 2**20, 2**50)
 _TEXT = Kind("TEXT", "printable text", str, lambda value: value != "" and value.isprintable())
+_HOST = Kind("HOST", _TEXT.expected, bare, _TEXT.holds)
 _NUMBER = "(0|[1-9][0-9]{0,2})"
 _CUDA = re.compile(f"cuda(:{_NUMBER}(,{_NUMBER})*)?")
 
@@ -171,7 +177,9 @@ class ServerConfig:
 
     host: str = field(
         default="127.0.0.1",
-        metadata=_says(_TEXT, "address to listen on, for both ports"),
+        metadata=_says(
+            _HOST, "address to listen on, for both ports; `::` is every one of IPv6 and IPv4"
+        ),
     )
     grpc_port: int = field(
         default=8001,
@@ -262,6 +270,33 @@ class ServerConfig:
             "microseconds",
         ),
     )
+    max_run_seconds: float = field(
+        default=60.0,
+        metadata=_says(
+            _OVER_ZERO_SECONDS,
+            "longest run of a model; it is ended, and its requests are DEADLINE_EXCEEDED",
+            "seconds",
+        ),
+    )
+    model_memory_limit: int = field(
+        default_factory=lambda: usable_memory() // usable_cores() // 2,
+        metadata=_says(
+            _whole("N", 0, 2**50),
+            "most that one run of a model allocates for results outside GPUs; a run that needs "
+            "more is RESOURCE_EXHAUSTED; 0: no limit",
+            "bytes",
+            default="half of the usable memory, by machine and control group, divided by the "
+            "usable cores",
+        ),
+    )
+    load_timeout_seconds: float = field(
+        default=300.0,
+        metadata=_says(
+            _OVER_ZERO_SECONDS,
+            "longest that loading a model takes; one that takes longer is not served",
+            "seconds",
+        ),
+    )
     device: str = field(
         default="auto",
         metadata=_says(
@@ -306,6 +341,13 @@ class ServerConfig:
         default=False,
         metadata=_says(
             SWITCH, "with --model-control explicit: let clients send the files of models"
+        ),
+    )
+    allow_log_settings: bool = field(
+        default=False,
+        metadata=_says(
+            SWITCH,
+            "let clients change what is logged; they may anyway with --model-control explicit",
         ),
     )
     server_name: str = field(
@@ -484,10 +526,31 @@ class ModelSpec:
         )
         for threshold in self.thresholds:
             _expect(0 <= threshold <= 1, "thresholds in [0, 1]", threshold)
-        _expect(all(self.labels), "labels that are not empty", list(self.labels))
-        _expect(len(set(self.labels)) == len(self.labels), "labels that differ", list(self.labels))
+        for tensors in (self.inputs, self.outputs):
+            _expect(len(tensors) <= MOST_TENSORS, f"at most {MOST_TENSORS} tensors", len(tensors))
+            for tensor in tensors:
+                _expect(
+                    len(tensor.name) <= MOST_NAME,
+                    f"names of tensors of at most {MOST_NAME} characters",
+                    tensor.name,
+                )
+                _check_labels(tensor.labels)
+        _check_labels(self.labels)
+        first: dict[str, int] = {}
+        for index, label in enumerate(self.labels):
+            before = first.setdefault(label, index)
+            if not label or before != index:
+                places = f"{before} and {index}"
+                expected = f"differ, at {places}" if label else f"are not empty, at {index}"
+                _expect(False, f"labels that {expected}", label)
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    for index, label in enumerate(labels):
+        if len(label) > MOST_NAME:
+            _expect(False, f"labels of at most {MOST_NAME} characters, at {index}", label)
 
 
 def _expect(holds: bool, expected: str, came: object) -> None:
     if not holds:
-        raise ValueError(f"expected {expected}, got {came!r}")
+        raise ValueError(f"expected {expected}, got {shown(came)}")

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 
 from sigmax_server import model_config, repository
 from sigmax_server._native import Order, Server
@@ -13,10 +14,13 @@ from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError
 from sigmax_server.say import warn_of_unused
 from sigmax_server.table import Failed
+from sigmax_server.text import short, shown, why
+
+_MOST_NAME = 255  # characters: a folder's name has no more
 
 
 class Control:
-    """Carries out orders, one after the other, in a thread of its own.
+    """Carries out orders: loads and unloads one after the other, and lists meanwhile.
 
     Repositories are looked through at each order, so what was put there since is found.
     """
@@ -28,44 +32,64 @@ class Control:
         self._paths = paths
         self._config = config
         self._devices = devices
+        self._changes: SimpleQueue[Order] = SimpleQueue()
 
     def start(self) -> None:
         """Begin; it ends with the server."""
-        # A daemon: the end of the process does not wait for a model that is being loaded.
-        threading.Thread(target=self._run, name="control", daemon=True).start()
+        # Daemons: the end of the process does not wait for a model that is being loaded.
+        for work in (self._take, self._change):
+            threading.Thread(target=work, name="control", daemon=True).start()
 
-    def _run(self) -> None:
+    def _take(self) -> None:
         while order := self._server.next_order():
-            try:
+            if order.action == "index":
                 self._obey(order)
-            except Exception as error:  # the next order must find somebody
-                order.failed(f"{type(error).__name__}: {error}")
+            else:
+                self._changes.put(order)
+
+    def _change(self) -> None:
+        while True:
+            self._obey(self._changes.get())
 
     def _obey(self, order: Order) -> None:
-        if order.action == "load":
-            self._load(order)
-        elif order.action == "unload":
-            self._keep(order.model, ())
-            order.done([])
-        else:
-            order.done(sorted({found.name for found in self._scan()}))
+        try:
+            if order.action == "load":
+                self._load(order)
+            elif order.action == "unload":
+                self._keep(order.model, ())
+                order.done([])
+            else:
+                order.done(sorted({found.name for found in self._scan()}))
+        except Exception as error:  # the next order must find somebody
+            order.failed(why(error))
 
     def _load(self, order: Order) -> None:
         try:
             models = self._find(order)
         except (ContradictionError, RepositoryError) as error:
-            order.not_found(str(error))
+            order.not_found(why(error))
             return
         warn_of_unused(models)
+        known = self._server.versions(order.model)
         for found in models:
             self._server.declare(found.name, found.version)
         outcomes = [load(self._server, found, self._config, self._devices) for found in models]
         failures = [each for each in outcomes if isinstance(each, Failed)]
         if failures:
-            order.failed("; ".join(f"version {each.version}: {each.reason}" for each in failures))
+            if order.files:
+                self._forget(models, known)
+            order.failed(
+                short("; ".join(f"version {each.version}: {each.reason}" for each in failures))
+            )
             return
         self._keep(order.model, [found.version for found in models])
         order.done([])
+
+    def _forget(self, models: Sequence[Found], known: Sequence[int]) -> None:
+        """Drop what was tried with files of a request and never served: no repository has it."""
+        for found in models:
+            if found.version not in known:
+                self._server.forget(found.name, found.version)
 
     def _keep(self, model: str, versions: Sequence[int]) -> None:
         """Unload every other version of a model."""
@@ -74,6 +98,11 @@ class Control:
                 self._server.unload(model, version)
 
     def _find(self, order: Order) -> list[Found]:
+        if not order.model.isprintable() or len(order.model) > _MOST_NAME:
+            raise ContradictionError(
+                f"model name: expected at most {_MOST_NAME} printable characters, "
+                f"got {shown(order.model)}"
+            )
         text = order.config
         config = None if text is None else model_config.parse(text, order.model)
         if order.files:

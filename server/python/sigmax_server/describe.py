@@ -5,6 +5,7 @@ each other the model is refused, and the message names both.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,9 +15,12 @@ from sigmax_server.config import ModelSpec, TensorSpec
 from sigmax_server.device import Choice
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
 from sigmax_server.repository import Found
+from sigmax_server.text import cut, shown
 
 if TYPE_CHECKING:
     from sigmax_server._native import Task
+
+_MOST_TEXT = 16 * 2**20  # characters of one entry of the metadata
 
 
 def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) -> ModelSpec:
@@ -42,7 +46,14 @@ def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) 
         if key.startswith("sigmax.")
     }
     if stated and stated.get("format") != "1":
-        raise ContradictionError(f"sigmax.format: expected 1, got {stated.get('format', 'none')}")
+        raise ContradictionError(
+            f"sigmax.format: expected 1, got {cut(stated.get('format', 'none'))}"
+        )
+    for key, value in stated.items():
+        if len(value) > _MOST_TEXT:
+            raise ContradictionError(
+                f"sigmax.{key}: expected at most {_MOST_TEXT} characters, got {len(value)}"
+            )
     config = found.config
     most_rows = model_config.batch_size(config, opened, max_batch_size)
     inputs, outputs = model_config.tensors(config, opened, batched=most_rows > 0)
@@ -144,7 +155,7 @@ def _task(stated: Mapping[str, str]) -> "Task | None":
     task = stated.get("task")
     if task not in (None, "binary", "multiclass", "multilabel"):
         raise ContradictionError(
-            f"sigmax.task: expected binary, multiclass or multilabel, got {task!r}"
+            f"sigmax.task: expected binary, multiclass or multilabel, got {shown(task)}"
         )
     return cast("Task | None", task)
 
@@ -156,7 +167,8 @@ def _labels(
     own = _names(stated)
     if task and own and filed and own != filed:
         raise ContradictionError(
-            f"sigmax.labels: expected those of the label file, {list(filed)}, got {list(own)}"
+            f"sigmax.labels: expected those of the label file, {shown(list(filed))}, "
+            f"got {shown(list(own))}"
         )
     return own or (filed if task else ())
 
@@ -165,7 +177,7 @@ def _names(stated: Mapping[str, str]) -> tuple[str, ...]:
     value = _json(stated, "labels", "[]")
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ContradictionError(
-            f"sigmax.labels: expected a JSON list of strings, got {stated['labels']}"
+            f"sigmax.labels: expected a JSON list of strings, got {cut(stated['labels'])}"
         )
     return tuple(value)
 
@@ -174,22 +186,23 @@ def _numbers(stated: Mapping[str, str]) -> list[float]:
     value = _json(stated, "thresholds", "[]")
     if not isinstance(value, list) or not all(_is_number(number) for number in value):
         raise ContradictionError(
-            f"sigmax.thresholds: expected a JSON list of numbers, got {stated['thresholds']}"
+            f"sigmax.thresholds: expected a JSON list of numbers, got {cut(stated['thresholds'])}"
         )
-    return [float(number) for number in value]
+    return [_float(number) for number in value]
 
 
 def _meanings(stated: Mapping[str, str], inputs: Sequence[TensorSpec]) -> dict[str, str]:
     value = _json(stated, "inputs", "{}")
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise ContradictionError(
-            f"sigmax.inputs: expected a JSON object of strings, got {stated['inputs']}"
+            f"sigmax.inputs: expected a JSON object of strings, got {cut(stated['inputs'])}"
         )
     names = [tensor.name for tensor in inputs]
     for name in value:
         if name not in names:
             raise ContradictionError(
-                f"sigmax.inputs: expected the graph's inputs, {', '.join(names)}, got {name!r}"
+                f"sigmax.inputs: expected the graph's inputs, {cut(', '.join(names), 160)}, "
+                f"got {shown(name)}"
             )
     return value
 
@@ -197,17 +210,38 @@ def _meanings(stated: Mapping[str, str], inputs: Sequence[TensorSpec]) -> dict[s
 def _tolerance(stated: Mapping[str, str]) -> float:
     value = _json(stated, "tolerance", "1e-5")
     if not _is_number(value):
-        raise ContradictionError(f"sigmax.tolerance: expected a number, got {stated['tolerance']}")
-    return float(value)
+        raise ContradictionError(
+            f"sigmax.tolerance: expected a number, got {cut(stated['tolerance'])}"
+        )
+    return _float(value)
 
 
 def _json(stated: Mapping[str, str], key: str, default: str) -> Any:
+    text = stated.get(key, default)
     try:
-        return json.loads(stated.get(key, default))
+        value = json.loads(text)
+        # JSON can write half a character, which is no text.
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ContradictionError(
+            f"sigmax.{key}: expected text, got a lone surrogate in {shown(text)}"
+        ) from None
+    except RecursionError:
+        raise ContradictionError(
+            f"sigmax.{key}: expected JSON that is not nested so deep, got {shown(text)}"
+        ) from None
     except ValueError as error:
         raise ContradictionError(
-            f"sigmax.{key}: expected JSON, got {stated[key]!r} ({error})"
+            f"sigmax.{key}: expected JSON, got {shown(text)} ({error})"
         ) from None
+    return value
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _is_number(value: object) -> bool:

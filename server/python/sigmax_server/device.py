@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -226,20 +226,21 @@ class Devices:
         """
         if not groups:
             return self.choice
-        of_groups = [self._alternatives(group) for group in groups]
-        placements = tuple(tuple(chain(*each)) for each in product(*of_groups))
+        # Groups that do not say where they run all run at the same place.
+        choices = self.choice.placements if any(map(_is_open, groups)) else ((),)
+        placements = tuple(
+            tuple(chain(*(self._engines(group, choice) for group in groups))) for choice in choices
+        )
         kinds = ", ".join(group.kind for group in groups)
         return Choice(placements, f"instance_group: {kinds}")
 
-    def _alternatives(self, group: Group) -> tuple[tuple[Placement, ...], ...]:
+    def _engines(self, group: Group, choice: Sequence[Placement]) -> tuple[Placement, ...]:
+        """The engines of a group; this choice is for one that leaves it open."""
+        if _is_open(group):
+            return tuple(replace(one, count=group.count or one.count) for one in choice)
         if group.kind == "KIND_CPU":
-            return ((Placement("cpu", group.count),),)
-        if group.kind == "KIND_GPU":
-            return (_once(self._gpus(group), group.count or 1),)
-        return tuple(
-            tuple(replace(one, count=group.count or one.count) for one in placements)
-            for placements in self.choice.placements
-        )
+            return (Placement("cpu", group.count),)
+        return _once(self._gpus(group), group.count or 1)
 
     def _gpus(self, group: Group) -> Sequence[str]:
         """The GPUs of a group: its own, else those of `--device`, else all that work."""
@@ -258,6 +259,11 @@ class Devices:
 
 
 _CPU = (Placement("cpu", 0),)
+
+
+def _is_open(group: Group) -> bool:
+    """Whether a group leaves open what it runs on."""
+    return group.kind == "KIND_AUTO"
 
 
 def _once(devices: Sequence[str], count: int = 1) -> tuple[Placement, ...]:

@@ -13,6 +13,7 @@ from sigmax_server._native import NativeError, load_runtime, providers
 from sigmax_server.device import Choice, Cuda, Devices, Problem
 from sigmax_server.machine import core_quota, machine_memory, usable_cores, usable_memory
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
+from sigmax_server.text import plain
 
 # What is found out, by its name for people; a list where there may be several.
 Facts = dict[str, str | list[str]]
@@ -122,7 +123,7 @@ def _fact(name: str, said: str | list[str]) -> Iterator[str]:
     width = 22
     several = [said] if isinstance(said, str) else said
     for label, text in zip([name, *[""] * len(several)], several or ["none"], strict=False):
-        yield f"{label:{width}}{text}"
+        yield f"{label:{width}}{plain(text)}"
 
 
 if __name__ == "__main__":

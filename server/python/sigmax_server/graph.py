@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from sigmax_server.text import shown
+
 if TYPE_CHECKING:
     from sigmax_server._native import DType
 
@@ -49,4 +51,4 @@ class ContradictionError(Exception):
 
 def show(tensor: Tensor) -> str:
     """How messages name a tensor: `'x' FP32[-1, 3]`."""
-    return f"{tensor.name!r} {tensor.dtype}{list(tensor.dims)}"
+    return f"{shown(tensor.name)} {tensor.dtype}{shown(list(tensor.dims))}"

@@ -7,9 +7,11 @@ gRPC; one call whose answer is two bytes long needs none, only some frames of HT
 import os
 import socket
 import sys
-from typing import BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO
 
-from sigmax_server.config import ServerConfig
+from sigmax_server.address import address
+from sigmax_server.config import SETTINGS, ConfigError, ServerConfig
 
 TIMEOUT = 3.0  # seconds, of each step
 
@@ -30,14 +32,28 @@ def main() -> int:
     Returns:
         0 where it is ready, otherwise 1; one line says which.
     """
-    host = os.environ.get("SIGMAX_HOST") or ServerConfig.host
-    port = int(os.environ.get("SIGMAX_GRPC_PORT") or ServerConfig.grpc_port)
+    try:
+        host, port = _setting("host"), _setting("grpc_port")
+    except ConfigError as error:
+        return _end(str(error), False)
     try:
         status = check(host, port)
     except OSError as error:
         status = str(error)
-    print(f"{host}:{port}: {status}")
-    return 0 if status == "SERVING" else 1
+    return _end(f"{address(host, port)}: {status}", status == "SERVING")
+
+
+def _setting(name: str) -> Any:
+    [setting] = (each for each in SETTINGS if each.name == name)
+    text = os.environ.get(setting.variable)
+    return setting.parse(text) if text else getattr(ServerConfig, name)
+
+
+def _end(line: str, is_ready: bool) -> int:
+    # Whether anybody reads it changes nothing.
+    with suppress(OSError):
+        os.write(1, line.encode(errors="backslashreplace") + b"\n")
+    return int(not is_ready)
 
 
 def check(host: str, port: int) -> str:
@@ -47,7 +63,9 @@ def check(host: str, port: int) -> str:
         OSError: nobody listens there, or nobody who answers this call.
     """
     with socket.create_connection((host, port), TIMEOUT) as connection:
-        connection.sendall(_request(host))
+        # An address in numbers, which is an authority whatever the name is.
+        peer, port = connection.getpeername()[:2]
+        connection.sendall(_request(address(peer.partition("%")[0], port)))
         with connection.makefile("rb") as answer:
             message = _message(answer)
     if message not in _STATUSES:
@@ -55,12 +73,12 @@ def check(host: str, port: int) -> str:
     return _STATUSES[message]
 
 
-def _request(host: str) -> bytes:
+def _request(authority: str) -> bytes:
     fields = {
         ":method": "POST",
         ":scheme": "http",
         ":path": "/grpc.health.v1.Health/Check",
-        ":authority": host,
+        ":authority": authority,
         "content-type": "application/grpc",
         "te": "trailers",
     }

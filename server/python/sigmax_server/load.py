@@ -1,19 +1,21 @@
 """Loads what was found into a running server."""
 
 from sigmax_server import model_config
-from sigmax_server._native import NativeError, OpenedModel, Report, Server, open_content, open_model
+from sigmax_server._native import OpenedModel, Report, Server, open_content, open_model
 from sigmax_server.config import ModelSpec, ServerConfig
 from sigmax_server.describe import describe
-from sigmax_server.device import DeviceError, Devices
+from sigmax_server.device import Devices
 from sigmax_server.graph import ContradictionError
+from sigmax_server.machine import usable_memory
 from sigmax_server.repository import Found
 from sigmax_server.table import Failed, Served
+from sigmax_server.text import why
 
 
 def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -> Served | Failed:
     """Load a version of a model that has been declared, or say why it cannot be served."""
     try:
-        opened = _open(found)
+        opened = _open(found, config.load_timeout_seconds)
         choice = devices.place(model_config.groups(found.config))
         spec = describe(opened, found, config.max_batch_size, choice)
         if spec.max_batch_size > config.queue_rows:
@@ -22,8 +24,9 @@ def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -
                 f"got {spec.max_batch_size}"
             )
         report = server.load(opened, spec)
-    except (NativeError, ContradictionError, DeviceError) as error:
-        reason = " ".join(str(error).split())
+    # Whatever is wrong with one model costs that model alone.
+    except Exception as error:
+        reason = why(error)
         server.fail(found.name, found.version, reason)
         return Failed(found.name, found.version, reason)
     return Served(
@@ -51,12 +54,12 @@ def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:
     return (*timings, *([report.device_reason] if failed else []), *graphs)
 
 
-def _open(found: Found) -> OpenedModel:
-    if found.content is not None:
-        return open_content(str(found.file), found.content)
-    if found.file is None:
+def _open(found: Found, seconds: float) -> OpenedModel:
+    if found.problem or found.file is None:
         raise ContradictionError(found.problem)
-    return open_model(str(found.file))
+    if found.content is not None:
+        return open_content(str(found.file), found.content, seconds)
+    return open_model(str(found.file), usable_memory(), seconds)
 
 
 def _inputs(spec: ModelSpec) -> str:

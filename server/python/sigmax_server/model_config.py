@@ -9,12 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sigmax_server._native import NativeError, canonical_config, read_config
+from sigmax_server._native import NativeError, canonical_config, read_config, read_file
 from sigmax_server.config import Batching, QueuePolicy, TensorSpec
 from sigmax_server.device import Group
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
+from sigmax_server.text import cut, shown, why
 
 Config = Mapping[str, Any]
+
+MOST_BYTES = 2**20  # of a configuration's text
+MOST_ENGINES = 256  # of one model; each has a thread and, but for a GPU's, weights of its own
+MOST_PRIORITIES = 256
+MOST_ENTRIES = 1024  # of any other list
 
 _PLATFORM, _BACKEND = "onnxruntime_onnx", "onnxruntime"
 # These would change an answer, or whether there is one.
@@ -55,10 +61,10 @@ def read(file: Path, name: str) -> Config:
             names the file, and the place or the field.
     """
     try:
-        config: Config = json.loads(read_config(file.read_text(encoding="utf-8")))
+        config: Config = json.loads(read_config(read_file(file, MOST_BYTES).decode()))
         _check(config, name)
-    except (OSError, UnicodeDecodeError, NativeError, ContradictionError) as error:
-        raise ContradictionError(f"{file}: {error}") from None
+    except (UnicodeDecodeError, NativeError, ContradictionError) as error:
+        raise ContradictionError(f"{file}: {why(error)}") from None
     return config
 
 
@@ -68,10 +74,12 @@ def parse(text: str, name: str) -> Config:
     Raises:
         ContradictionError: as `read` does.
     """
+    if len(text) > MOST_BYTES:
+        _refuse(f"expected at most {MOST_BYTES} characters, got {len(text)}")
     try:
         config: Config = json.loads(canonical_config(text))
     except NativeError as error:
-        raise ContradictionError(f"model configuration: {error}") from None
+        raise ContradictionError(f"model configuration: {why(error)}") from None
     _check(config, name)
     return config
 
@@ -92,15 +100,49 @@ def _check(config: Config, name: str) -> None:
         for tensor in config.get(side, ()):
             for field in _REFUSED_OF_TENSORS:
                 if field in tensor:
-                    _refuse(f"{side} {tensor.get('name')!r}: {field} is not served")
+                    _refuse(f"{side} {shown(tensor.get('name'))}: {field} is not served")
     versions = config.get("version_policy", {}).get("specific", {}).get("versions", ())
     if any(version <= 0 for version in versions):
-        _refuse(f"version_policy: expected versions over 0, got {list(versions)}")
-    for group in config.get("instance_group", ()):
+        _refuse(f"version_policy: expected versions over 0, got {shown(list(versions))}")
+    groups = config.get("instance_group", ())
+    for group in groups:
         _check_group(group)
+    for field, entries in (
+        ("input", config.get("input", ())),
+        ("output", config.get("output", ())),
+        ("instance_group", groups),
+        ("version_policy.specific.versions", versions),
+        (
+            "dynamic_batching.preferred_batch_size",
+            config.get("dynamic_batching", {}).get("preferred_batch_size", ()),
+        ),
+    ):
+        if len(entries) > MOST_ENTRIES:
+            _refuse(f"{field}: expected at most {MOST_ENTRIES} entries, got {len(entries)}")
+    _check_engines(groups)
+    _check_priorities(config)
     file = config.get("default_model_filename", "")
     if file != Path(file).name:
-        _refuse(f"default_model_filename: expected the name of a file, got {file!r}")
+        _refuse(f"default_model_filename: expected the name of a file, got {shown(file)}")
+
+
+def _check_engines(groups: Sequence[Config]) -> None:
+    counts = [
+        max(group.get("count", 0), 1) * max(len(group.get("gpus", ())), 1) for group in groups
+    ]
+    if sum(counts) > MOST_ENGINES:
+        _refuse(
+            f"instance_group.count: expected at most {MOST_ENGINES} engines of a model, "
+            f"got {sum(counts)}"
+        )
+
+
+def _check_priorities(config: Config) -> None:
+    levels = config.get("dynamic_batching", {}).get("priority_levels", 0)
+    if levels > MOST_PRIORITIES:
+        _refuse(
+            f"dynamic_batching.priority_levels: expected at most {MOST_PRIORITIES}, got {levels}"
+        )
 
 
 def _check_group(group: Config) -> None:
@@ -112,7 +154,7 @@ def _check_group(group: Config) -> None:
     if gpus and kind != "KIND_GPU":
         _refuse(f"instance_group.gpus: expected them only where kind is KIND_GPU, got {kind}")
     if any(gpu < 0 for gpu in gpus) or len(set(gpus)) < len(gpus):
-        _refuse(f"instance_group.gpus: expected different numbers of 0 and more, got {gpus}")
+        _refuse(f"instance_group.gpus: expected different numbers of 0 and more, got {shown(gpus)}")
     for field in _REFUSED_OF_GROUPS:
         if group.get(field):
             _refuse(f"instance_group.{field} is not served")
@@ -237,7 +279,7 @@ def batching(config: Config, max_batch_size: int) -> Batching:
     if sizes and not 0 < sizes[0] <= sizes[-1] <= max_batch_size:
         _refuse(
             f"dynamic_batching.preferred_batch_size: expected sizes from 1 to max_batch_size, "
-            f"which is {max_batch_size}, got {sizes}"
+            f"which is {max_batch_size}, got {shown(sizes)}"
         )
     levels = stated.get("priority_levels", 0)
     default = stated.get("default_priority_level", 0)
@@ -249,7 +291,7 @@ def batching(config: Config, max_batch_size: int) -> Batching:
         if any(not 0 < level <= levels for level in given):
             _refuse(
                 f"dynamic_batching.{field}: expected levels from 1 to priority_levels, which is "
-                f"{levels}, got {given}"
+                f"{levels}, got {shown(given)}"
             )
     common = stated.get("default_queue_policy", {})
     return Batching(
@@ -280,15 +322,15 @@ def _side(
     for each in config.get(side, ()):
         name = each.get("name", "")
         if name in stated:
-            _refuse(f"{side} {name!r} is there twice")
+            _refuse(f"{side} {shown(name)} is there twice")
         if name not in known:
-            _refuse(f"{side} {name!r}: the graph's {side}s are {', '.join(known)}")
+            _refuse(f"{side} {shown(name)}: the graph's {side}s are {cut(', '.join(known), 160)}")
         stated[name] = each
     return tuple(_tensor(side, each, stated.get(each.name, {}), batched=batched) for each in graph)
 
 
 def _tensor(side: str, graph: Tensor, stated: Config, *, batched: bool) -> TensorSpec:
-    place = f"{side} {graph.name!r}"
+    place = f"{side} {shown(graph.name)}"
     if stated.get("data_type", _data_type(graph)) != _data_type(graph):
         _refuse(f"{place}: {stated['data_type']}, but the graph has {show(graph)}")
     optional = bool(stated.get("optional"))
@@ -309,7 +351,8 @@ def _dims(place: str, graph: Tensor, stated: Sequence[int], *, batched: bool) ->
     if len(stated) != len(own) or not all(agree):
         rest = "after the batch axis" if batched else "because max_batch_size is 0"
         _refuse(
-            f"{place}: expected dims {own} {rest}, got {list(stated)}; the graph has {show(graph)}"
+            f"{place}: expected dims {shown(own)} {rest}, got {shown(list(stated))}; "
+            f"the graph has {show(graph)}"
         )
     narrow = (max(one, other) for one, other in zip(own, stated, strict=True))
     return (*graph.dims[:1], *narrow) if batched else tuple(narrow)
@@ -331,7 +374,7 @@ def _data_type(tensor: Tensor) -> str:
 
 def _expect(config: Config, field: str, expected: Sequence[str]) -> None:
     if config.get(field, "") not in expected:
-        _refuse(f"{field}: expected {expected[-1]!r}, got {config[field]!r}")
+        _refuse(f"{field}: expected {shown(expected[-1])}, got {shown(config[field])}")
 
 
 def _refuse(problem: str) -> None:

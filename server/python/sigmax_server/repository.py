@@ -6,8 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sigmax_server import model_config
+from sigmax_server._native import NativeError, read_file
 from sigmax_server.graph import ContradictionError
 from sigmax_server.model_config import Config
+from sigmax_server.text import plain, shown, why
+
+MOST_LABEL_BYTES = 16 * 2**20  # of one label file
+MOST_VERSIONS = 1000  # of one model, side by side
 
 
 class RepositoryError(Exception):
@@ -47,7 +52,7 @@ def scan(paths: Iterable[Path], *, may_be_empty: bool = False) -> list[Found]:
     A repository holds `NAME/VERSION/model.onnx`. A version is a whole number over 0 without
     leading zeros; the newest one is served, or those that config.pbtxt asks for. Golden samples
     are the folders `test_data_set_*` beside a file called model.onnx, and `NAME_test_data_set_*`
-    beside any other NAME.onnx.
+    beside any other NAME.onnx. What cannot be read of a model is that model's problem alone.
 
     Args:
         paths: repository folders and .onnx files.
@@ -61,11 +66,9 @@ def scan(paths: Iterable[Path], *, may_be_empty: bool = False) -> list[Found]:
     sources: dict[str, Path] = {}
     for path in paths:
         for model in _models(path, may_be_empty=may_be_empty):
-            if not model.name.isprintable():
-                raise RepositoryError(f"expected a printable name, got {str(model.source)!a}")
             if sources.setdefault(model.name, model.source) != model.source:
                 raise RepositoryError(
-                    f"expected models of different names, got {model.name!r} twice: "
+                    f"expected models of different names, got {shown(model.name)} twice: "
                     f"{sources[model.name]} and {model.source}"
                 )
             models.append(model)
@@ -78,15 +81,13 @@ def _models(path: Path, *, may_be_empty: bool) -> list[Found]:
     if path.suffix != ".onnx":
         came = "another kind of file" if path.exists() else "nothing there"
         raise RepositoryError(f"{path}: expected a repository folder or an .onnx file, got {came}")
-    if not path.is_file():
-        return [Found(path.stem, 1, path, problem=f"there is no file {path}")]
-    return [Found(path.stem, 1, path, file=path, golden=_golden(path))]
+    return [_at(Found(plain(path.stem), 1, path), path)]
 
 
 def _repository(folder: Path, *, may_be_empty: bool) -> list[Found]:
     expected = f"{folder}: expected a repository, with models as NAME/VERSION/model.onnx, got"
     children = sorted(child for child in folder.iterdir() if _may_be_model(child))
-    if any(_is_version(child) and (child / "model.onnx").is_file() for child in children):
+    if any(_is_version(child) and _has_model(child) for child in children):
         raise RepositoryError(f"{expected} a single model; serve {folder.resolve().parent} instead")
     models = [model for child in children for model in _versions(child)]
     if not models and not may_be_empty:
@@ -103,27 +104,30 @@ def _may_be_model(path: Path) -> bool:
 
 def _versions(folder: Path) -> list[Found]:
     """The versions to serve in a model's folder; none where the folder is no model's at all."""
+    found = Found(plain(folder.name), _EXPECTED, folder)
     try:
-        versions = [int(child.name) for child in folder.iterdir() if _is_version(child)]
-    except OSError as error:
-        return [Found(folder.name, _EXPECTED, folder, problem=str(error))]
-    file = folder / "config.pbtxt"
-    strays = [*folder.glob("model.onnx"), *sorted(folder.glob("*/model.onnx"))]
-    if not versions and not strays and not file.is_file():
-        return []
-    found = Found(folder.name, max(versions, default=_EXPECTED), folder)
-    if not versions:
-        came = ", ".join(str(stray.relative_to(folder)) for stray in strays) or "none"
-        problem = (
-            f"expected a version in {folder}: a folder named by a whole number over 0 without "
-            f"leading zeros, such as 1, that holds model.onnx; got {came}"
-        )
-        return [replace(found, problem=problem)]
-    try:
-        config = model_config.read(file, folder.name) if file.is_file() else {}
+        versions = _numbers(folder)
+        file = folder / "config.pbtxt"
+        has_config = file in folder.iterdir()
+        strays = [*folder.glob("model.onnx"), *sorted(folder.glob("*/model.onnx"))]
+        if not versions and not strays and not has_config:
+            return []
+        found = replace(found, version=max(versions, default=_EXPECTED))
+        if not versions:
+            came = ", ".join(str(stray.relative_to(folder)) for stray in strays) or "none"
+            raise ContradictionError(
+                f"expected a version in {folder}: a folder named by a whole number over 0 without "
+                f"leading zeros, such as 1, that holds model.onnx; got {came}"
+            )
+        config = model_config.read(file, folder.name) if has_config else {}
         return _configured(found, config)
-    except ContradictionError as error:
-        return [replace(found, problem=str(error))]
+    # Whatever is wrong with one model costs that model alone.
+    except Exception as error:
+        return [replace(found, problem=why(error))]
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(child.name) for child in folder.iterdir() if _is_version(child)]
 
 
 def reconfigured(models: list[Found], config: Config) -> list[Found]:
@@ -133,9 +137,19 @@ def reconfigured(models: list[Found], config: Config) -> list[Found]:
         ContradictionError: the configuration names files that cannot be read.
     """
     first = models[0]
+    # Anew: a version that is not there must not be served from another one's file.
+    found = Found(first.name, first.version, first.source)
     if first.source.is_dir():
-        return _configured(first, config)
-    return [replace(first, config=config, labels={})]
+        return _configured(found, config)
+    name = config.get("default_model_filename") or first.source.name
+    file = first.source if name == first.source.name else first.source.parent / name
+    found = replace(found, version=1, config=config)
+    return [
+        _at(found, file)
+        if each == 1 and file == first.source
+        else replace(found, version=each, problem=f"there is no file {name} of version {each}")
+        for each in _policy(config, [1])
+    ]
 
 
 def uploaded(name: str, config: Config, files: Mapping[str, bytes]) -> list[Found]:
@@ -154,7 +168,7 @@ def uploaded(name: str, config: Config, files: Mapping[str, bytes]) -> list[Foun
     ]
     if not versions:
         raise ContradictionError(
-            f"expected a file such as 1/{file}, got {', '.join(sorted(files)) or 'none'}"
+            f"expected a file such as 1/{file}, got {shown(sorted(files)) if files else 'none'}"
         )
     source = Path(name)
     labels = _labels(config, lambda path: texts[path].decode())
@@ -168,49 +182,65 @@ def uploaded(name: str, config: Config, files: Mapping[str, bytes]) -> list[Foun
 
 
 def _configured(found: Found, config: Config) -> list[Found]:
-    versions = [int(child.name) for child in found.source.iterdir() if _is_version(child)]
-    labels = _labels(config, lambda path: _inside(found.source, path).read_text(encoding="utf-8"))
+    labels = _labels(config, lambda path: _text(found.source, path))
     found = replace(found, config=config, labels=labels)
-    return [_version(replace(found, version=each)) for each in _policy(config, versions)]
+    name = config.get("default_model_filename") or "model.onnx"
+    return [
+        _at(replace(found, version=each), found.source / str(each) / name)
+        for each in _policy(config, _numbers(found.source))
+    ]
 
 
-def _inside(folder: Path, file: str) -> Path:
+def _text(folder: Path, file: str) -> str:
     if not (folder / file).resolve().is_relative_to(folder.resolve()):
-        raise ContradictionError(f"label_filename: expected a file in {folder}, got {file!r}")
-    return folder / file
+        raise ContradictionError(f"label_filename: expected a file in {folder}, got {shown(file)}")
+    return read_file(folder / file, MOST_LABEL_BYTES).decode()
 
 
-def _version(found: Found) -> Found:
-    name = found.config.get("default_model_filename") or "model.onnx"
-    file = found.source / str(found.version) / name
-    if not file.is_file():
+def _at(found: Found, file: Path) -> Found:
+    """A model of this file, or why there is none."""
+    if not found.source.name.isprintable():
+        return replace(found, problem=f"expected a printable name, got {shown(str(found.source))}")
+    try:
+        file.lstat()
+        return replace(found, file=file, golden=_golden(file))
+    except FileNotFoundError:
         return replace(found, problem=f"there is no file {file}")
-    return replace(found, file=file, golden=_golden(file))
+    except (OSError, ValueError) as error:
+        return replace(found, problem=why(error))
 
 
 def _policy(config: Config, versions: list[int]) -> list[int]:
     """The versions that the version_policy asks for, whether they are there or not."""
     policy = config.get("version_policy", {})
     if "all" in policy:
-        return sorted(versions)
-    if "specific" in policy:
-        return sorted(set(policy["specific"].get("versions", ())))
-    count = policy.get("latest", {}).get("num_versions", 0)
-    return sorted(versions)[-max(count, 1) :]
+        asked = sorted(versions)
+    elif "specific" in policy:
+        asked = sorted(set(policy["specific"].get("versions", ())))
+    else:
+        count = policy.get("latest", {}).get("num_versions", 0)
+        asked = sorted(versions)[-max(count, 1) :]
+    if len(asked) > MOST_VERSIONS:
+        raise ContradictionError(
+            f"version_policy: expected at most {MOST_VERSIONS} versions, got {len(asked)}"
+        )
+    return asked
 
 
 def _labels(config: Config, read: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
     """The class names that the outputs of a configuration name files for, a line each."""
-    try:
-        return {
-            output.get("name", ""): tuple(read(output["label_filename"]).splitlines())
-            for output in config.get("output", ())
-            if output.get("label_filename")
-        }
-    except KeyError as error:
-        raise ContradictionError(f"label_filename: there is no file {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ContradictionError(f"label_filename: {error}") from None
+    labels = {}
+    for output in config.get("output", ()):
+        if file := output.get("label_filename"):
+            try:
+                labels[output.get("name", "")] = tuple(read(file).splitlines())
+            except KeyError:
+                problem = f"there is no file {shown(file)}"
+                raise ContradictionError(f"label_filename: {problem}") from None
+            except (OSError, ValueError, NativeError) as error:
+                problem = f"{shown(file)}: {why(error)}"
+                raise ContradictionError(f"label_filename: {problem}") from None
+    return labels
 
 
 # A model without any version is known to clients, as failed, under the version to be expected.
@@ -220,6 +250,13 @@ _EXPECTED = 1
 def _is_version(path: Path) -> bool:
     # Triton's versions are 64-bit numbers; it ignores other folders, such as "01" and "backup".
     return _is_number(path.name) and path.is_dir()
+
+
+def _has_model(folder: Path) -> bool:
+    try:
+        return (folder / "model.onnx").is_file()
+    except OSError:  # one that is closed to us; it is for whoever asks for it to say so
+        return False
 
 
 def _is_number(text: str) -> bool:

@@ -2,38 +2,45 @@
 
 import os
 import signal
-import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from sigmax_server._native import NativeError, Server, load_runtime
+from sigmax_server.address import is_loopback
 from sigmax_server.config import ServerConfig
 from sigmax_server.control import Control
 from sigmax_server.device import Choice, Cuda, DeviceError, Devices
 from sigmax_server.load import load
 from sigmax_server.repository import Found, RepositoryError, scan
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
-from sigmax_server.say import say, warn_of_unused
+from sigmax_server.say import finish, say, warn_of_unused
 from sigmax_server.table import Failed, Served, table
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+# A terminal that is closed begins the end, too, unless `nohup` was told that it shall not. It sends
+# its signal once or twice, so that one never counts as the second.
+_HANGUP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+_BEGINNING = (*_ENDING, *_HANGUP)
+_SLICE = 0.1  # seconds after which a signal is heard, while something else is waited for
 
 
 def serve(paths: Sequence[Path], config: ServerConfig) -> int:
-    """Serve the models under `paths` until SIGINT or SIGTERM, as the main job of a process.
+    """Serve the models under `paths` until a signal, as the main job of a process.
 
-    The first signal lets the server answer what it has accepted, the second ends it at once.
-    Both signals stay blocked to the end: one that comes late must not turn a clean end into a
-    traceback.
+    The first SIGINT, SIGTERM or SIGHUP lets the server answer what it has accepted, a second one,
+    SIGINT or SIGTERM, ends it at once. All of them stay blocked to the end: one that comes late
+    must not turn a clean end into a traceback.
 
     Returns:
         1 where the server could not start. Once it runs, this ends the process: with 0 after a
-        clean end, with 1 where it could not answer everything that it had accepted.
+        clean end, with 1 where it could not answer everything that it had accepted, or where a
+        model cannot be served and `exit_on_error` says that all must be.
     """
     # Before any thread starts: threads inherit the mask, so signals wait for `_wait` and `_stop`.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _BEGINNING)
     try:
         models = _chosen(scan(paths, may_be_empty=config.model_control == "explicit"), config)
         runtime = find_runtime()
@@ -55,11 +62,11 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
         for failure in failures:
             say(f"error: {failure.name} cannot be served: {failure.reason}")
         server.stop()
-        return 1
+        _end(1)
     if config.model_control == "explicit":
         Control(server, paths, config, devices).start()
-    print(_state(server, len(outcomes), len(failures)), flush=True)
-    signal.sigwait(_ENDING)
+    print(_state(server, len(outcomes), len(failures)))
+    signal.sigwait(_BEGINNING)
     return _stop(server, config.grace_seconds)
 
 
@@ -81,18 +88,31 @@ def _load_all(
     """Load every model; None where a signal came meanwhile."""
     for found in models:
         server.declare(found.name, found.version)
-    outcomes = []
-    for found in models:
-        if signal.sigpending() & set(_ENDING):
-            signal.sigwait(_ENDING)
+    outcomes: list[Served | Failed] = []
+    errors: list[BaseException] = []
+
+    def load_all() -> None:
+        try:
+            outcomes.extend(load(server, found, config, devices) for found in models)
+        except BaseException as error:
+            errors.append(error)
+
+    # Apart: a signal is heard whatever a load does.
+    loading = threading.Thread(target=load_all, name="load", daemon=True)
+    loading.start()
+    while loading.is_alive():
+        if signal.sigpending() & set(_BEGINNING):
+            signal.sigwait(_BEGINNING)
             return None
-        outcomes.append(load(server, found, config, devices))
+        loading.join(_SLICE)
+    if errors:
+        raise errors[0]
     server.finish_loading()
     return outcomes
 
 
 def _warn(models: Iterable[Found], config: ServerConfig, devices: Devices) -> None:
-    if not (config.host in ("localhost", "::1") or config.host.startswith("127.")):
+    if not is_loopback(config.host):
         say(
             f"warning: no transport security and no authentication yet: whoever reaches "
             f"{config.host} can ask these models"
@@ -137,7 +157,7 @@ def _stop(server: Server, grace: float) -> NoReturn:
     )
     deadline = time.monotonic() + grace
     # Waits in slices, to see a second signal soon.
-    while not server.wait(min(0.1, max(0.0, deadline - time.monotonic()))):
+    while not server.wait(min(_SLICE, max(0.0, deadline - time.monotonic()))):
         if signal.sigtimedwait(_ENDING, 0):
             say("ending at once, by a second signal")
             break
@@ -147,8 +167,14 @@ def _stop(server: Server, grace: float) -> NoReturn:
     lost = server.stop()
     if lost:
         say(f"error: {lost} accepted requests were not answered")
-    # Without the libraries' destructors: a thread may still be inside ONNX Runtime, with a model
-    # that is being loaded or a run that hangs.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1 if lost else 0)
+    _end(1 if lost else 0)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process without the libraries' destructors.
+
+    A thread may still be inside ONNX Runtime, with a model that is being loaded or a run that
+    hangs.
+    """
+    finish()
+    os._exit(code)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sigmax_server.text import plain
+
 
 @dataclass(frozen=True)
 class Served:
@@ -35,7 +37,7 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
     """Lay the outcomes out as lines of aligned columns, those that failed last, and notes."""
     served = [_cells(outcome) for outcome in outcomes if isinstance(outcome, Served)]
     failed = [
-        (outcome.name, str(outcome.version), f"not served: {outcome.reason}")
+        _plain(outcome.name, str(outcome.version), f"not served: {outcome.reason}")
         for outcome in outcomes
         if isinstance(outcome, Failed)
     ]
@@ -44,7 +46,7 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
     widths = [max(map(len, column)) for column in zip(*aligned, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)) for row in (_HEADER, *served, *failed))
     notes = (
-        f"{each.name}: {note}"
+        plain(f"{each.name}: {note}")
         for each in outcomes
         if isinstance(each, Served)
         for note in each.notes
@@ -52,8 +54,13 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
     return "\n".join([*(line.rstrip() for line in lines), *notes])
 
 
+def _plain(*cells: str) -> tuple[str, ...]:
+    """What comes from files makes no line that is not ours."""
+    return tuple(map(plain, cells))
+
+
 def _cells(model: Served) -> tuple[str, ...]:
-    return (
+    return _plain(
         model.name,
         str(model.version),
         model.inputs,

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::catalog::{State, newest_ready};
 use crate::error::Dialect;
 use crate::memory::Held;
+use crate::message::{Parcel, Unread};
 use crate::model::{self, TensorSpec};
 use crate::proto::sigmax::classifier_service_server::ClassifierService;
 use crate::proto::sigmax::classify_stream_response::Result as Outcome;
@@ -41,7 +42,7 @@ impl Classifier {
 impl ClassifierService for Classifier {
     async fn classify_stream(
         &self,
-        request: Request<Streaming<ClassifyStreamRequest>>,
+        request: Request<Streaming<Unread>>,
     ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
         let shard = self.shard.clone();
         let answer = move |one, held| Box::pin(answer_one(shard.clone(), one, held));
@@ -79,10 +80,13 @@ impl ClassifierService for Classifier {
 /// A request that fails is answered by its error, and the stream goes on.
 async fn answer_one(
     shard: Handle,
-    request: ClassifyStreamRequest,
-    held: Held,
+    request: Parcel,
+    mut held: Held,
 ) -> Answered<ClassifyStreamResponse> {
-    let ClassifyStreamRequest { id, request } = request;
+    let ClassifyStreamRequest { id, request } = match request.open(&mut held).await {
+        Ok(request) => request,
+        Err(error) => return (Err(error.status(Dialect::Sigmax)), held),
+    };
     let request = request.unwrap_or_default();
     let more = held.beside();
     let work = async move |shard: Rc<Shard>| {

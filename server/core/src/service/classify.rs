@@ -9,6 +9,7 @@ use crate::check::{Checked, Given, check};
 use crate::error::{Error, Result};
 use crate::job;
 use crate::memory::Held;
+use crate::message::{READ, beside};
 use crate::model::{ModelSpec, Task, TensorSpec};
 use crate::proto::sigmax::{self, ClassifyRequest, tensor::Data};
 use crate::served::{Served, Wish};
@@ -42,7 +43,7 @@ pub async fn answer(
     _: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (served, options, checked) = prepare(shard, request, trace)?;
+    let (served, options, checked) = prepare(shard, request, trace).await?;
     let answer = served.run(checked, wish(call)).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, PREFIX)
@@ -56,19 +57,18 @@ pub async fn answer_one(
     _: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (served, options, checked) = prepare(shard, request, trace)?;
+    let (served, options, checked) = prepare(shard, request, trace).await?;
     let answer = served.run(checked, wish(call)).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, 0)
 }
 
 fn wish(call: Call) -> Wish {
-    Wish { arrived: Some(call.arrived), deadline: call.deadline, ..Default::default() }
+    Wish { ready: Some(call.ready), deadline: call.deadline, ..Default::default() }
 }
 
-/// Finds the model and holds the request against it. Apart from the answers, so that these do not
-/// carry the request along while they wait.
-fn prepare(
+/// Finds the model and holds the request against it.
+async fn prepare(
     shard: &Shard,
     request: ClassifyRequest,
     trace: &Trace,
@@ -76,10 +76,32 @@ fn prepare(
     let served = shard.find(&request.model_name, &request.model_version, trace)?;
     let spec = &served.model.spec;
     let options = options(spec, &request)?;
-    let given = request.inputs.into_iter().map(given).collect();
-    let checked =
-        check(spec, given, |input, data| elements(spec, input, data).map(job::Data::Here))?;
+    let inputs = request.inputs;
+    let checked = if inputs.iter().map(work).sum::<usize>() <= READ {
+        checked(spec, inputs)?
+    } else {
+        let model = served.model.clone();
+        Box::pin(beside(move || checked(&model.spec, inputs))).await?
+    };
     Ok((served, options, checked))
+}
+
+fn checked(spec: &ModelSpec, inputs: Vec<sigmax::Tensor>) -> Result<Checked> {
+    let given = inputs.into_iter().map(given).collect();
+    check(spec, given, |input, data| elements(spec, input, data).map(job::Data::Here))
+}
+
+/// What is read of an input one by one, in bytes of memory; of a raw one much less is.
+fn work(tensor: &sigmax::Tensor) -> usize {
+    match &tensor.data {
+        None => 0,
+        Some(Data::Raw(bytes)) => bytes.len() / 8,
+        Some(Data::Values(values)) => {
+            let wide = values.doubles.len() + values.ints.len() + values.uints.len();
+            let text = values.strings.iter().map(|text| size_of::<Bytes>() + text.len());
+            values.bools.len() + 4 * values.floats.len() + 8 * wide + text.sum::<usize>()
+        }
+    }
 }
 
 /// The request's options, where the model is one that classifies.

@@ -54,6 +54,15 @@ pub fn bytes(
     Ok(bytes.freeze())
 }
 
+/// Of all elements, in bytes of memory.
+pub fn size(contents: &InferTensorContents) -> usize {
+    let c = contents;
+    let narrow = c.int_contents.len() + c.uint_contents.len() + c.fp32_contents.len();
+    let wide = c.int64_contents.len() + c.uint64_contents.len() + c.fp64_contents.len();
+    let text = c.bytes_contents.iter().map(|text| size_of::<Bytes>() + text.len());
+    c.bool_contents.len() + 4 * narrow + 8 * wide + text.sum::<usize>()
+}
+
 /// The first bytes of each value.
 fn low<const N: usize>(values: impl ExactSizeIterator<Item = [u8; N]>, size: usize) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(values.len() * size);

@@ -13,6 +13,7 @@ use crate::check::{Checked, Given, check, names, unique};
 use crate::error::{Error, Result};
 use crate::job::{Answer, Data};
 use crate::memory::Held;
+use crate::message::{READ, beside};
 use crate::model::{ModelSpec, TensorSpec};
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::proto::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -20,8 +21,8 @@ use crate::proto::inference::{InferParameter, ModelInferRequest, ModelInferRespo
 use crate::regions::{Regions, Slice};
 use crate::served::{Served, Wish};
 use crate::service::parameters::{bad, wish, wrong_type};
-use crate::service::{classification, contents, shared_memory};
-use crate::shard::{Shard, Trace};
+use crate::service::{classification, contents, fits, shared_memory};
+use crate::shard::{Shard, Shared, Trace};
 use crate::tensor::{DType, Tensor};
 use crate::unary::{Call, PREFIX};
 
@@ -80,7 +81,7 @@ pub async fn answer(
     held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked, wish) = prepare(shard, request, call, held, trace)?;
+    let (pending, checked, wish) = prepare(shard, request, call, held, trace).await?;
     let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &[0; PREFIX])
 }
@@ -93,7 +94,7 @@ pub async fn answer_one(
     held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked, wish) = prepare(shard, request, call, held, trace)?;
+    let (pending, checked, wish) = prepare(shard, request, call, held, trace).await?;
     let result = pending.served.run(checked, wish).await;
     pending.finish(result, trace, &LAST)
 }
@@ -104,7 +105,7 @@ pub fn empty(id: String) -> Bytes {
 }
 
 /// Finds the model and holds the request against it.
-fn prepare(
+async fn prepare(
     shard: &Shard,
     mut request: ModelInferRequest,
     call: Call,
@@ -116,18 +117,53 @@ fn prepare(
         Ok(served) => served,
         Err(error) => return Err(error.of_request(id)),
     };
-    match checked(shard, &served.model.spec, request, held) {
+    let result = if work(&request) <= READ {
+        checked(&shard.shared, &served.model.spec, request, held)
+    } else {
+        Box::pin(checked_beside(shard, &served, request, held)).await
+    };
+    match result {
         Ok((outputs, checked, wish)) => {
-            let wish = Wish { arrived: Some(call.arrived), deadline: call.deadline, ..wish };
+            let is_raw = |output: &Wanted| matches!(output.delivery, Delivery::Raw);
+            let wish = Wish {
+                ready: Some(call.ready),
+                deadline: call.deadline,
+                all_outputs: outputs.len() == served.model.spec.outputs.len()
+                    && outputs.iter().all(is_raw),
+                ..wish
+            };
             Ok((Pending { served, outputs, id }, checked, wish))
         }
         Err(error) => Err(error.of_request(id)),
     }
 }
 
+/// What is read of a request one by one, in bytes of memory; of raw ones much less is.
+fn work(request: &ModelInferRequest) -> usize {
+    let raw = request.raw_input_contents.iter().map(Bytes::len);
+    let typed = request.inputs.iter().filter_map(|input| input.contents.as_ref());
+    let shared = request.inputs.iter().filter(|input| !input.parameters.is_empty());
+    let shared = shared.map(|input| shared_memory::size(&input.parameters));
+    let read = raw.chain(shared).map(|size| size / 8).chain(typed.map(contents::size));
+    read.fold(0, usize::saturating_add)
+}
+
+async fn checked_beside(
+    shard: &Shard,
+    served: &Served,
+    request: ModelInferRequest,
+    held: &mut Held,
+) -> Result<(Vec<Wanted>, Checked, Wish)> {
+    let (shared, model, mut more) = (shard.shared.clone(), served.model.clone(), held.beside());
+    let work = move || Ok((checked(&shared, &model.spec, request, &mut more)?, more));
+    let (checked, more) = beside(work).await?;
+    held.join(more);
+    Ok(checked)
+}
+
 /// In the order that Triton checks.
 fn checked(
-    shard: &Shard,
+    shared: &Shared,
     spec: &ModelSpec,
     request: ModelInferRequest,
     held: &mut Held,
@@ -137,10 +173,10 @@ fn checked(
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
     unique(request.outputs.iter().map(|output| &*output.name))
         .map_err(|output| Error::DuplicateOutput { output: output.to_owned() })?;
-    let regions = &shard.shared.regions;
+    let regions = &shared.regions;
     let given = given(spec, regions, request.inputs, request.raw_input_contents)?;
     let outputs = wanted(spec, regions, request.outputs)?;
-    hold_shared(&given, shard.shared.message_limit, held)?;
+    hold_shared(&given, shared.message_limit, held)?;
     let checked = check(spec, given, |_, data| Ok(data))?;
     Ok((outputs, checked, wish))
 }
@@ -264,6 +300,7 @@ fn encode(
     head: &[u8],
 ) -> Result<BytesMut> {
     let mut size = head.len() + 128 + id.len();
+    let mut held = 0;
     for Wanted { index, delivery } in outputs {
         let tensor = &mut tensors[*index];
         match delivery {
@@ -278,7 +315,9 @@ fn encode(
             }
         }
         size += 64 + tensor.data.len();
+        held += tensor.data.len();
     }
+    fits(held, spec)?;
     let mut reply = BytesMut::with_capacity(size);
     reply.put_slice(head);
     put_text(MODEL_NAME, &spec.name, &mut reply);

@@ -1,4 +1,4 @@
-//! LogSettings: what is logged, read and changed.
+//! LogSettings: what is logged, read, and changed where clients may.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,12 @@ use crate::proto::inference::{LogSettingsRequest, LogSettingsResponse};
 const FORMAT: &str = "ISO8601";
 
 /// Changes all that the request names, or nothing; then tells everything.
-pub fn answer(request: LogSettingsRequest) -> Result<LogSettingsResponse> {
+pub fn answer(request: LogSettingsRequest, may_change: bool) -> Result<LogSettingsResponse> {
+    if !may_change && !request.settings.is_empty() {
+        let detail = "log settings cannot be changed. Start the server with \
+                      '--allow-log-settings' or '--model-control explicit' to enable.";
+        return Err(Error::Unimplemented { detail: detail.into() });
+    }
     let mut levels = Levels::current();
     for (setting, value) in &request.settings {
         change(&mut levels, setting, value)?;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic::service::Routes;
 
+use crate::error::{Error, Result};
+use crate::model::ModelSpec;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use crate::proto::sigmax::classifier_service_server::ClassifierServiceServer;
@@ -58,6 +60,14 @@ pub fn routes(shared: &Arc<Shared>, handle: &Handle) -> Routes {
     routes.add_service(reflection().build_v1().expect("descriptors parse"));
     routes.add_service(reflection().build_v1alpha().expect("descriptors parse"));
     routes.routes()
+}
+
+/// Whether an answer with tensors of so many bytes may be made.
+pub fn fits(found: usize, spec: &ModelSpec) -> Result<()> {
+    match spec.limits.answer {
+        limit if found > limit => Err(Error::ReplyTooLarge { found, limit }),
+        _ => Ok(()),
+    }
 }
 
 /// The wire's name of a dtype.

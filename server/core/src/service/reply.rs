@@ -14,7 +14,7 @@ use crate::metrics::nanoseconds;
 use crate::model::{ModelSpec, Task};
 use crate::proto::sigmax::{self, Timings};
 use crate::service::classify::Options;
-use crate::service::wire_dtype;
+use crate::service::{fits, wire_dtype};
 use crate::tensor::{DType, Tensor};
 use crate::unary::Call;
 
@@ -24,6 +24,8 @@ const MODEL_VERSION: u32 = 2;
 const ROWS: u32 = 3;
 const PROBABILITIES: u32 = 4;
 const TIMINGS: u32 = 5;
+/// The least bytes of a class in an answer.
+const LEAST_CLASS: usize = 9;
 const CLASSES: u32 = 1;
 const DECISION: u32 = 2;
 const INDEX: u32 = 1;
@@ -41,8 +43,10 @@ pub fn encode(
     let output = &answer.outputs[0];
     let classes = classes(spec, output)?;
     let rows = output.shape[0];
-    let mut reply =
-        BytesMut::with_capacity(head + 128 + rows * (classes.min(options.top) + 1) * 24);
+    let shown = rows.saturating_mul(classes.min(options.top));
+    let tensor = if options.return_probabilities { output.data.len() } else { 0 };
+    fits(shown.saturating_mul(LEAST_CLASS).saturating_add(tensor), spec)?;
+    let mut reply = BytesMut::with_capacity(head + 128 + (shown + rows) * 24);
     reply.put_bytes(0, head);
     string::encode(MODEL_NAME, &spec.name, &mut reply);
     string::encode(MODEL_VERSION, &spec.version.to_string(), &mut reply);

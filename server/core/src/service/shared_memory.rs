@@ -45,6 +45,12 @@ pub fn slice(
     regions.slice(region, offset.unwrap_or(0), size).map(Some)
 }
 
+/// What a tensor's parameters say of its size in shared memory.
+pub fn size(parameters: &BTreeMap<String, InferParameter>) -> usize {
+    let size = number(parameters, BYTE_SIZE).ok().flatten().unwrap_or(0);
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 fn number(parameters: &BTreeMap<String, InferParameter>, key: &str) -> Result<Option<u64>> {
     match parameters.get(key).map(|parameter| parameter.parameter_choice.as_ref()) {
         None => Ok(None),

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::body::{Load, MESSAGE};
 use crate::error::{Dialect, Error};
 use crate::memory::Held;
+use crate::message::{Parcel, Unread};
 
 /// Requests of one stream that are run, or whose answers wait to be taken, at once; the next is read
 /// when an answer is taken.
@@ -24,13 +25,12 @@ pub type Answered<A> = (Result<A, Status>, Held);
 
 /// Starts to answer a stream. `running` is empty still and says in which order answers leave.
 /// `answer` gives back what the request holds.
-pub fn start<Q, A, F, R>(
-    request: Request<Streaming<Q>>,
+pub fn start<A, F, R>(
+    request: Request<Streaming<Unread>>,
     running: R,
-    answer: impl Fn(Q, Held) -> F + Send + 'static,
+    answer: impl Fn(Parcel, Held) -> F + Send + 'static,
 ) -> Result<Response<BoxStream<A>>, Status>
 where
-    Q: Message + 'static,
     A: Message + 'static,
     F: Future<Output = Answered<A>> + Send + 'static,
     R: Stream<Item = Answered<A>> + Extend<F> + Unpin + Send + 'static,
@@ -72,15 +72,14 @@ impl<A> Stream for Answers<A> {
 
 /// Runs the requests side by side, until the client has half-closed and all are answered, an answer
 /// is an error, or the client is gone.
-async fn run<Q, A, F, R>(
-    mut requests: Streaming<Q>,
+async fn run<A, F, R>(
+    mut requests: Streaming<Unread>,
     load: Arc<Load>,
     open: Arc<Open>,
     mut running: R,
     answers: mpsc::Sender<Answered<A>>,
-    answer: impl Fn(Q, Held) -> F,
+    answer: impl Fn(Parcel, Held) -> F,
 ) where
-    Q: Message,
     A: Message,
     R: Stream<Item = Answered<A>> + Extend<F> + Unpin,
 {
@@ -96,7 +95,7 @@ async fn run<Q, A, F, R>(
             request = requests.message(), if end.is_none() && more => {
                 match request {
                     Ok(Some(request)) => {
-                        running.extend([answer(request, load.take())]);
+                        running.extend([answer(Parcel::unpacked(request), load.take())]);
                         at_once += 1;
                         open.count.fetch_add(1, Relaxed);
                     }

@@ -35,6 +35,9 @@ const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encodin
 pub struct Call {
     /// When its headers came.
     pub arrived: Instant,
+    /// Since when only the server was waited for: `arrived`, and later by the time for which the
+    /// client kept the rest of its message back.
+    pub ready: Instant,
     /// By the header `grpc-timeout`.
     pub deadline: Option<Instant>,
     /// By the header `grpc-encoding`.
@@ -44,7 +47,8 @@ pub struct Call {
 impl Call {
     /// One of a stream.
     pub fn now() -> Self {
-        Self { arrived: Instant::now(), deadline: None, encoding: Encoding::Identity }
+        let now = Instant::now();
+        Self { arrived: now, ready: now, deadline: None, encoding: Encoding::Identity }
     }
 }
 
@@ -76,7 +80,7 @@ pub fn head<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> 
     let encoding = encoding(headers)?;
     let timeout = timeout(headers)?;
     let deadline = timeout.and_then(|timeout| arrived.checked_add(timeout));
-    Ok(Call { arrived, deadline, encoding })
+    Ok(Call { arrived, ready: arrived, deadline, encoding })
 }
 
 /// How much metadata there is, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
@@ -138,7 +142,7 @@ where
 }
 
 async fn work<B, M, H>(
-    call: Call,
+    mut call: Call,
     body: B,
     limit: usize,
     held: &mut Held,
@@ -150,13 +154,14 @@ where
     H: AsyncFnOnce(M, Call, &mut Held) -> Result<BytesMut>,
 {
     let read = read(body, call.encoding, limit, held);
-    let parcel = match call.deadline {
+    let (parcel, kept_back) = match call.deadline {
         // Makes a timer only where the message is not there yet.
         Some(deadline) => tokio::time::timeout_at(deadline.into(), read)
             .await
             .unwrap_or(Err(Error::DeadlineExceeded))?,
         None => read.await?,
     };
+    call.ready += kept_back;
     held.go_on();
     let message = parcel.open(held).await?;
     handle(message, call, held).await
@@ -198,20 +203,29 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
     }))
 }
 
-/// Reads the call's one message. Its memory grows with the bytes that came, never with the length
-/// announced.
-async fn read<B>(mut body: B, encoding: Encoding, limit: usize, held: &mut Held) -> Result<Parcel>
+/// Reads the call's one message, and tells for how long it had to wait for the rest of it. Its memory
+/// grows with the bytes that came, never with the length announced.
+async fn read<B>(
+    mut body: B,
+    encoding: Encoding,
+    limit: usize,
+    held: &mut Held,
+) -> Result<(Parcel, Duration)>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let mut received = Received::default();
     let mut whole = None;
+    let mut kept_back = Duration::ZERO;
     loop {
         let frame = match body.frame().now_or_never() {
             Some(frame) => frame,
             None => {
                 held.wait();
-                body.frame().await
+                let since = Instant::now();
+                let frame = body.frame().await;
+                kept_back += since.elapsed();
+                frame
             }
         };
         let Some(frame) = frame else { break };
@@ -235,7 +249,9 @@ where
         }
     }
     match whole {
-        Some(whole) if received.remaining() == whole => Parcel::new(received, encoding, limit),
+        Some(whole) if received.remaining() == whole => {
+            Ok((Parcel::new(received, encoding, limit)?, kept_back))
+        }
         Some(whole) => Err(Error::Malformed {
             detail: format!(
                 "expected a message of {} bytes, got {} before the end of the stream",

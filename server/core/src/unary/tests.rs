@@ -1,16 +1,18 @@
 //! One test for each rule of the framing.
 
+use std::cell::Cell;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use http_body_util::StreamBody;
 use tonic::{Code, Status};
 
-use super::{PREFIX, answer};
+use super::{Call, PREFIX, answer};
 use crate::error::{Dialect, Error};
 use crate::memory::{Held, Memory};
 use crate::respond::ReplyBody;
@@ -29,14 +31,9 @@ async fn call(headers: &[(&'static str, &str)], frames: Vec<Bytes>) -> Response<
 async fn call_with(
     memory: std::sync::Arc<Memory>,
     headers: &[(&'static str, &str)],
-    frames: impl stream::Stream<Item = Bytes> + Unpin,
+    frames: impl Stream<Item = Bytes> + Unpin,
 ) -> Response<ReplyBody> {
-    use stream::StreamExt;
-    let frames = frames.map(|frame| Ok::<_, Infallible>(Frame::data(frame)));
-    let mut request = Request::post("/echo").body(StreamBody::new(frames)).expect("valid");
-    for (name, value) in headers {
-        request.headers_mut().append(*name, value.parse().expect("valid"));
-    }
+    let request = request(headers, frames);
     let held = memory.account().hold();
     let echo = async |mut message: super::Received, _, _: &mut Held| {
         if message.remaining() == 5 && message.chunk() == b"panic" {
@@ -48,6 +45,18 @@ async fn call_with(
     };
     let head = super::head(&request, Instant::now());
     answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, echo).await.0
+}
+
+fn request(
+    headers: &[(&'static str, &str)],
+    frames: impl Stream<Item = Bytes> + Unpin,
+) -> Request<impl Body<Data = Bytes> + Unpin> {
+    let frames = frames.map(|frame| Ok::<_, Infallible>(Frame::data(frame)));
+    let mut request = Request::post("/echo").body(StreamBody::new(frames)).expect("valid");
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().expect("valid"));
+    }
+    request
 }
 
 const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
@@ -200,6 +209,34 @@ async fn a_deadline_ends_a_body_that_does_not_come() {
     let headers = with(("grpc-timeout", "5m"));
     let response = call_with(memory(LIMIT), &headers, stream::pending()).await;
     assert_eq!(reply(response).await.1.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn the_time_for_which_a_client_keeps_its_message_back_is_not_the_servers() {
+    const PAUSE: Duration = Duration::from_millis(1);
+    let whole = framed(b"some bytes");
+    assert_eq!(kept_back(stream::iter([whole.clone()])).await, Duration::ZERO);
+    let late = stream::iter([whole.slice(..7), whole.slice(7..)]).then(async |part| {
+        tokio::task::yield_now().await;
+        let since = Instant::now();
+        while since.elapsed() < PAUSE {}
+        part
+    });
+    assert!(kept_back(pin!(late)).await >= 2 * PAUSE);
+}
+
+/// The time for which a client is found to have kept back a message that comes in these frames.
+async fn kept_back(frames: impl Stream<Item = Bytes> + Unpin) -> Duration {
+    let found = Cell::default();
+    let handle = async |_: super::Received, call: Call, _: &mut Held| {
+        found.set(call.ready - call.arrived);
+        Ok(BytesMut::zeroed(PREFIX))
+    };
+    let request = request(&GRPC, frames);
+    let held = memory(LIMIT).account().hold();
+    let head = super::head(&request, Instant::now());
+    answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, handle).await;
+    found.get()
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ use tonic::Status;
 pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 pub const CLASSIFY: &str = "/sigmax.v1.ClassifierService/Classify";
 
+/// More than anything here takes, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A network that the server runs in a lane, because a run takes a while.
 pub fn heavy() -> Fake {
     Fake::new(2).with_cost(Duration::from_millis(2), Duration::ZERO)
@@ -67,7 +70,7 @@ pub fn load(
         ..Default::default()
     };
     server.declare("fake", 1);
-    server.load(Box::new(fake.clone()), spec, vec![])
+    server.load(Box::new(fake.clone()), spec, vec![], Instant::now() + Duration::from_secs(600))
 }
 
 /// One connection.
@@ -78,6 +81,7 @@ impl Client {
     pub async fn connect(server: &Server) -> Self {
         let stream =
             tokio::net::TcpStream::connect(server.grpc_address()).await.expect("it listens");
+        stream.set_nodelay(true).expect("a socket");
         let (sender, connection) =
             handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("it speaks HTTP/2");
         tokio::spawn(connection);
@@ -182,26 +186,36 @@ fn row_bytes(row: [f32; 2]) -> Bytes {
 
 /// Reads the server's metrics until so many rows wait.
 pub async fn until_queued(server: &Server, rows: usize) {
-    let line = format!("sigmax_queued_rows{{model=\"fake\",version=\"1\"}} {rows}");
-    until_metrics(server, &line).await;
+    until_metrics(server, &queued(rows)).await;
+}
+
+/// The metric that says that so many rows wait.
+pub fn queued(rows: usize) -> String {
+    format!("sigmax_queued_rows{{model=\"fake\",version=\"1\"}} {rows}")
 }
 
 /// Reads the server's metrics until they have this line.
 pub async fn until_metrics(server: &Server, line: &str) {
-    let patience = Instant::now() + Duration::from_secs(20);
-    loop {
-        let metrics = get(server.http_address(), "/metrics");
-        if metrics.lines().any(|each| each == line) {
-            return;
-        }
+    let patience = Instant::now() + PATIENCE;
+    while let Err(metrics) = have_metrics(server, line).await {
         assert!(Instant::now() < patience, "expected {line} in {metrics}");
-        tokio::task::yield_now().await;
     }
+}
+
+/// Whether the server's metrics have this line; all of them where they have not. Read on a thread of
+/// its own: the client's tasks go on.
+pub async fn have_metrics(server: &Server, line: &str) -> Result<(), String> {
+    let address = server.http_address();
+    let metrics = tokio::task::spawn_blocking(move || get(address, "/metrics"));
+    let metrics = metrics.await.expect("no panic");
+    metrics.lines().any(|each| each == line).then_some(()).ok_or(metrics)
 }
 
 pub fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("sent");
+    // In one piece: the kernel keeps small ones back until the first has been acknowledged.
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
     text

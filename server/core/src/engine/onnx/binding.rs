@@ -14,7 +14,7 @@ use ort::{AsPointer, sys};
 
 use super::session::Options;
 use super::{run_error, value};
-use crate::engine::EngineError;
+use crate::engine::{Bounds, EngineError};
 use crate::tensor::DType;
 
 /// A tensor in memory that somebody else keeps.
@@ -69,12 +69,18 @@ impl Binding {
     /// Runs the session that the binding was made for. With a device's synchronisation switched off
     /// in the options, the run is only begun.
     #[allow(unsafe_code)]
-    pub fn run(&self, session: &mut Session, options: &Options) -> Result<(), EngineError> {
+    pub fn run(
+        &self,
+        session: &mut Session,
+        options: &Options,
+        bounds: &Bounds,
+    ) -> Result<(), EngineError> {
         let session = session.ptr().cast_mut();
+        let (run, binding) = (options.run.ptr(), self.pointer.as_ptr());
         // SAFETY: all three are alive, and nobody else runs the session now.
-        unsafe {
-            check((ort::api().RunWithBinding)(session, options.0.ptr(), self.pointer.as_ptr()))
-        }
+        options.bounded(bounds, || unsafe {
+            check((ort::api().RunWithBinding)(session, run, binding))
+        })
     }
 }
 

@@ -10,13 +10,14 @@
 use std::fmt::Display;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::binding::{self, Binding};
 use super::memory::{Memory, Pair};
 use super::session::{File, Options, Place, Plain};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Bounds, Engine, EngineError};
 use crate::model::TensorSpec;
 use crate::tensor::{DType, Tensor, TensorView, byte_size};
 
@@ -52,6 +53,8 @@ struct Parts {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     place: Place,
+    /// When it is to be ready.
+    until: Instant,
     graphs: String,
 }
 
@@ -94,20 +97,21 @@ impl Bucketed {
         outputs: &[TensorSpec],
         memory: Box<dyn Memory>,
         place: Place,
+        until: Instant,
     ) -> Result<Self, EngineError> {
         let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut place = place;
         let mut graphs = String::from("off: its rows are not known to be independent");
-        let mut plain = open(&file, inputs, &*memory, place);
+        let mut plain = open(&file, inputs, &*memory, place, until);
         if let (Err(error), true) = (&plain, place.graphs) {
             // Control flow, or operators that the device does not have.
             graphs = off(error);
             place.graphs = false;
-            plain = open(&file, inputs, &*memory, place);
+            plain = open(&file, inputs, &*memory, place, until);
         }
         let (plain, ready) = (plain?, None);
         let (inputs, outputs) = (inputs.to_vec(), outputs.to_vec());
-        Ok(Self(Some(Parts { ready, plain, memory, file, inputs, outputs, place, graphs })))
+        Ok(Self(Some(Parts { ready, plain, memory, file, inputs, outputs, place, until, graphs })))
     }
 
     fn parts(&mut self) -> &mut Parts {
@@ -140,6 +144,10 @@ impl Engine for Bucketed {
             }
             came => came,
         }
+    }
+
+    fn bound(&mut self, bounds: Bounds) {
+        self.parts().plain.bound(bounds);
     }
 
     fn prepare(&mut self, most_rows: usize) -> Result<(), EngineError> {
@@ -203,14 +211,16 @@ impl Parts {
     /// The same with a session that captures nothing, for this reason. What a failed capture has left
     /// goes first, and the stream that it may have spoilt.
     fn without_graphs(self, graphs: String) -> Result<Self, EngineError> {
-        let Self { ready, plain, memory, file, inputs, outputs, place, .. } = self;
+        let Self { ready, plain, memory, file, inputs, outputs, place, until, .. } = self;
+        let bounds = plain.bounds;
         give_up((ready, plain), &*memory);
         let spoilt = memory;
         let memory = spoilt.anew()?;
         drop(spoilt);
         let place = Place { graphs: false, ..place };
-        let plain = open(&file, &inputs, &*memory, place)?;
-        Ok(Self { ready: None, plain, memory, file, inputs, outputs, place, graphs })
+        let mut plain = open(&file, &inputs, &*memory, place, until)?;
+        plain.bound(bounds);
+        Ok(Self { ready: None, plain, memory, file, inputs, outputs, place, until, graphs })
     }
 
     /// 1, 2, 4, ... rows and the most, as far as their memory is reasonable.
@@ -262,7 +272,7 @@ impl Parts {
         let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
         for size in ready.sizes.iter().rev() {
             for _ in 0..2 {
-                size.binding.run(&mut self.plain.session, &size.options)?;
+                size.binding.run(&mut self.plain.session, &size.options, &self.plain.bounds)?;
                 self.memory.wait()?;
             }
         }
@@ -275,7 +285,8 @@ impl Parts {
             // Numbers begin with 1; 0 is the library's own.
             size.options = Options::of_graph(number + 1)?;
             let _alone = CAPTURE.write().unwrap_or_else(PoisonError::into_inner);
-            let captured = size.binding.run(&mut self.plain.session, &size.options);
+            let captured =
+                size.binding.run(&mut self.plain.session, &size.options, &self.plain.bounds);
             if let Err(error) = captured.and_then(|()| self.memory.wait()) {
                 // ONNX Runtime leaves it open where it fails beside the operators, and then nothing
                 // can be freed.
@@ -325,7 +336,7 @@ impl Ready {
             buffer.pair.upload(bytes)?;
         }
         self.used = beyond;
-        size.binding.run(&mut plain.session, &size.options)?;
+        size.binding.run(&mut plain.session, &size.options, &plain.bounds)?;
         for buffer in &mut self.outputs {
             buffer.pair.download(rows * buffer.row_bytes)?;
         }
@@ -354,11 +365,12 @@ fn open(
     inputs: &[TensorSpec],
     memory: &dyn Memory,
     place: Place,
+    until: Instant,
 ) -> Result<Plain, EngineError> {
     let place = Place { stream: memory.stream(), ..place };
-    let session = file.session(place).map_err(|error| with_room(error, memory, place, 0))?;
+    let session = file.session(place, until).map_err(|error| with_room(error, memory, place, 0))?;
     warn_of_others(&session, file);
-    Ok(Plain::new(session, inputs, Some(Options::eager(true)?)))
+    Ok(Plain::new(session, inputs, Options::eager(true)?))
 }
 
 /// Why a tensor cannot lie in fixed memory, if so.
@@ -440,7 +452,7 @@ fn fault(reason: &dyn Display) -> EngineError {
 
 /// Whether an engine is of no use after this: the device has failed, or has no room for it.
 fn is_final(error: &EngineError) -> bool {
-    matches!(error, EngineError::Device(_)) || is_of_memory(error)
+    matches!(error, EngineError::Device(_) | EngineError::Ended) || is_of_memory(error)
 }
 
 fn is_of_memory(error: &EngineError) -> bool {

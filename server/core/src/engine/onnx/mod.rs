@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -15,18 +16,28 @@ use ort::value::{Outlet, ValueType};
 
 use self::buckets::Bucketed;
 use self::memory::Memory;
-use self::session::{File, Place, Plain};
+use self::said::brief;
+use self::session::{File, Options, Place, Plain};
 use super::device::{Device, GpuOptions};
 use super::{Engine, EngineError, Source, weights};
+use crate::engine_thread;
+use crate::file;
 use crate::golden;
 use crate::model::TensorSpec;
 use crate::tensor::{DType, Tensor};
+use crate::watchdog;
 
 mod binding;
 mod buckets;
+mod content;
 mod cuda;
+mod division;
+mod extent;
 mod graph;
+mod heap;
 mod memory;
+mod outside;
+mod said;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -34,6 +45,9 @@ mod value;
 
 /// The library can be opened once a process, and takes one environment: so this is global.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+/// The longest that the trial of a device takes: CUDA has much to load the first time.
+const TRIAL: Duration = Duration::from_secs(300);
 
 struct Runtime {
     library: PathBuf,
@@ -66,6 +80,8 @@ pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
         .with_telemetry(false)
         .build()
         .map_err(|error| fault(&error))?;
+    heap::register(&environment)?;
+    division::mend();
     // `ort` asks for every message, and each run has some: the runtime would format them all.
     // Errors come back as results, so its own messages are for those who look for faults.
     let debug = tracing::enabled!(tracing::Level::DEBUG);
@@ -108,12 +124,13 @@ pub fn providers() -> Result<Vec<String>, EngineError> {
 /// Runs a small network on a device: first as it comes, then as models are run there. The error has
 /// the words of ONNX Runtime, or of CUDA.
 pub fn try_device(device: Device) -> Result<(), EngineError> {
-    let opened = OnnxFile::of_content(&device.to_string(), graph::trial())?;
+    let until = watchdog::from_now(TRIAL);
+    let opened = OnnxFile::of_content(&device.to_string(), graph::trial(), until)?;
     buckets::undisturbed(|| {
-        let session = opened.file.session(Place { device, ..Place::default() })?;
-        try_engine(&mut Plain::new(session, &opened.inputs, None))
+        let session = opened.file.session(Place { device, ..Place::default() }, until)?;
+        try_engine(&mut Plain::new(session, &opened.inputs, Options::plain()?))
     })?;
-    let mut engine = opened.engine(device, GpuOptions::default())?;
+    let mut engine = opened.engine(device, GpuOptions::default(), until)?;
     engine.prepare(2)?;
     try_engine(&mut *engine)
 }
@@ -132,6 +149,9 @@ fn try_engine(engine: &mut dyn Engine) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// The most bytes of an ONNX file, which is one message of protobuf's.
+const MOST_BYTES: u64 = i32::MAX as u64;
+
 /// An ONNX file, read once: every session is made from the same bytes.
 #[derive(Debug)]
 pub struct OnnxFile {
@@ -139,38 +159,56 @@ pub struct OnnxFile {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     metadata: BTreeMap<String, String>,
+    is_open: bool,
     /// The session that opening has made, until an engine takes it.
     first: Mutex<Option<Session>>,
 }
 
 impl OnnxFile {
-    /// Opens a file, after [`load_runtime`].
+    /// Opens a file, after [`load_runtime`]. It is read once, and so are weights in files beside it,
+    /// of at most so many bytes together: whatever happens to the files, engines stay what they are.
+    /// What takes longer than until then is given up.
     ///
     /// A file that cannot be read, is no valid model, needs an unknown operator, or has an input or
     /// output that is no tensor of a [`DType`], is a fault that names the file and the reason.
-    pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let file = File { path: path.into(), bytes: Vec::new() };
-        match fs::read(path) {
-            Ok(bytes) => Self::of_file(File { bytes, ..file }),
-            Err(error) => Err(file.fault(&error)),
-        }
+    pub fn open(path: &Path, most_bytes: u64, until: Instant) -> Result<Self, EngineError> {
+        let file = File { path: path.into(), ..File::default() };
+        Self::in_time(path, until, move || {
+            let read = || {
+                let bytes = file::read(&file.path, MOST_BYTES)?;
+                content::check(&bytes)?;
+                outside::gather(bytes, &file.path, most_bytes)
+            };
+            match read() {
+                Ok((bytes, weights)) => Self::of_file(File { bytes, weights, ..file }, until),
+                Err(error) => Err(file.fault(&error)),
+            }
+        })
     }
 
     /// Opens the content of a file that lies nowhere; `name` is for messages.
-    pub fn of_content(name: &str, bytes: Vec<u8>) -> Result<Self, EngineError> {
-        let inside = weights::are_inside(&bytes);
-        let file = File { path: name.into(), bytes };
-        match inside {
-            Ok(true) => Self::of_file(file),
-            Ok(false) => {
-                Err(file.fault(&"expected all weights inside the model, got external data"))
-            }
+    pub fn of_content(name: &str, bytes: Vec<u8>, until: Instant) -> Result<Self, EngineError> {
+        let file = File { path: name.into(), bytes, ..File::default() };
+        let refuse = |_, _| Err("expected all weights inside the model, got external data".into());
+        let checked = content::check(&file.bytes);
+        match checked.and_then(|()| weights::put_inside(&file.bytes, refuse)) {
+            Ok(_) => Self::in_time(Path::new(name), until, move || Self::of_file(file, until)),
             Err(error) => Err(file.fault(&error)),
         }
     }
 
-    fn of_file(file: File) -> Result<Self, EngineError> {
-        let session = file.session(Place::default())?;
+    /// Opens a file on a thread of its own: not everything that takes too long can be ended.
+    fn in_time(
+        path: &Path,
+        until: Instant,
+        open: impl FnOnce() -> Result<Self, EngineError> + Send + 'static,
+    ) -> Result<Self, EngineError> {
+        let late = |reason| EngineError::Fault(format!("{}: {reason}", path.display()));
+        engine_thread::apart(until, open).map_err(late).flatten()
+    }
+
+    fn of_file(file: File, until: Instant) -> Result<Self, EngineError> {
+        let session = file.session(Place::default(), until)?;
         let named = |reason: String| file.fault(&reason);
         let mut inputs = specs("input", session.inputs()).map_err(named)?;
         for initializer in session.overridable_initializers() {
@@ -182,6 +220,7 @@ impl OnnxFile {
             inputs,
             outputs: specs("output", session.outputs()).map_err(named)?,
             metadata: metadata(&session).map_err(named)?,
+            is_open: extent::is_open(&file.bytes),
             file: file.into(),
             first: Mutex::new(Some(session)),
         })
@@ -197,8 +236,13 @@ impl OnnxFile {
         &self.file.path
     }
 
-    fn bucketed(&self, memory: Box<dyn Memory>, place: Place) -> Result<Bucketed, EngineError> {
-        Bucketed::new(self.file.clone(), &self.inputs, &self.outputs, memory, place)
+    fn bucketed(
+        &self,
+        memory: Box<dyn Memory>,
+        place: Place,
+        until: Instant,
+    ) -> Result<Bucketed, EngineError> {
+        Bucketed::new(self.file.clone(), &self.inputs, &self.outputs, memory, place, until)
     }
 
     /// The file's own key-value metadata.
@@ -216,20 +260,29 @@ impl Source for OnnxFile {
         &self.outputs
     }
 
-    fn engine(&self, device: Device, gpu: GpuOptions) -> Result<Box<dyn Engine>, EngineError> {
+    fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    fn engine(
+        &self,
+        device: Device,
+        gpu: GpuOptions,
+        until: Instant,
+    ) -> Result<Box<dyn Engine>, EngineError> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Device::Cuda(number) = device {
             // It would hold all weights for nothing.
             drop(first);
             let memory = buckets::undisturbed(|| cuda::Runtime::open()?.memory(number))?;
             let place = Place { device, gpu, graphs: true, ..Place::default() };
-            return Ok(Box::new(self.bucketed(Box::new(memory), place)?));
+            return Ok(Box::new(self.bucketed(Box::new(memory), place, until)?));
         }
         let session = match first {
             Some(session) => session,
-            None => self.file.session(Place::default())?,
+            None => self.file.session(Place::default(), until)?,
         };
-        Ok(Box::new(Plain::new(session, &self.inputs, None)))
+        Ok(Box::new(Plain::new(session, &self.inputs, Options::plain()?)))
     }
 }
 
@@ -264,22 +317,6 @@ fn metadata(session: &Session) -> Result<BTreeMap<String, String>, String> {
             None => Err(format!("metadata '{key}': expected UTF-8 text")),
         })
         .collect()
-}
-
-/// What ONNX Runtime says, but not where in its sources: of "Exception during initialization:
-/// /onnxruntime_src/... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ; GPU=0 ; hostname=... ;
-/// file=... ; line=250 ; expr=cudnnCreate(&handle);" the beginning, the failure, and what was called.
-fn brief(message: &str) -> String {
-    let message = message.trim_end();
-    let found = message.split_once(" failure ").and_then(|(before, after)| {
-        let (problem, place) = after.split_once(" ; GPU=")?;
-        let (_, call) = place.rsplit_once("expr=")?;
-        let library = before.rsplit(' ').next()?;
-        let context = before.split("/onnxruntime_src").next()?.trim_end_matches(library);
-        let call = call.trim_end_matches([';', ' ']);
-        Some(format!("{context}{library} failure {problem}, from {call}"))
-    });
-    found.unwrap_or_else(|| message.to_owned())
 }
 
 /// What a kernel says of values that it does not take is the caller's; what CUDA and its libraries

@@ -3,26 +3,34 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{self, ArenaExtendStrategy};
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{RunOptions, Session};
 
-use super::value::{borrowed, copied};
-use super::{brief, environment, run_error};
+use super::outside::{self, Weights};
+use super::said::brief;
+use super::value::{borrowed, copied, size};
+use super::{environment, heap, run_error};
 use crate::engine::device::{Device, GpuOptions};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Bounds, Engine, EngineError};
+use crate::engine_thread::LATE;
 use crate::model::TensorSpec;
 use crate::tensor::{Tensor, TensorView};
+use crate::watchdog::{Stop, Watch};
 
 /// What every session of a model is made from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct File {
     /// Where it lies, or what it is called.
     pub path: PathBuf,
     /// All of it but for weights in files beside it.
     pub bytes: Vec<u8>,
+    /// Those.
+    pub weights: Weights,
 }
 
 /// Where a session is to run, and how.
@@ -38,11 +46,10 @@ pub(super) struct Place {
 
 impl File {
     /// A session on one thread: the shards and lanes are the parallelism, so it needs none of its own.
-    pub fn session(&self, place: Place) -> Result<Session, EngineError> {
+    /// To make it is given up at this time, as soon as the library looks whether it is to.
+    pub fn session(&self, place: Place, until: Instant) -> Result<Session, EngineError> {
         let environment = environment()?;
-        let open = || {
-            // Where weights that are not in the file itself are looked for.
-            let folder = self.path.parent().map(|folder| folder.to_string_lossy());
+        let build = || {
             let builder = Session::builder(&environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
                 .with_deterministic_compute(true)?
@@ -52,13 +59,18 @@ impl File {
                 .with_inter_op_spinning(false)?
                 // Patterns are kept for every shape ever seen, and cost a tenth where batch sizes vary.
                 .with_memory_pattern(false)?
-                .with_config_entry(
-                    "session.model_external_initializers_file_folder_path",
-                    folder.unwrap_or_default(),
-                )?;
-            place.apply(builder)?.commit_from_memory(&self.bytes)
+                .with_config_entry("session.use_env_allocators", "1")?;
+            let builder = outside::give(builder, &self.weights, place.device == Device::Cpu)?;
+            place.apply(builder)
         };
-        open().map_err(|error: ort::Error| self.fault(&brief(error.message())))
+        let fault = |error: ort::Error| self.fault(&brief(error.message()));
+        let mut builder = build().map_err(fault)?;
+        let watch = Watch::new(builder.canceler());
+        match watch.run(until, || builder.commit_from_memory(&self.bytes)) {
+            (Ok(session), _) => Ok(session),
+            (Err(_), true) => Err(self.fault(&LATE)),
+            (Err(error), false) => Err(fault(error)),
+        }
     }
 
     /// An error that names the file.
@@ -93,8 +105,29 @@ impl Place {
     }
 }
 
-/// How a run goes.
-pub(super) struct Options(pub RunOptions);
+impl Stop for LoadCanceler {
+    fn stop(&self) {
+        let _ = self.cancel();
+    }
+
+    fn reset(&self) {}
+}
+
+impl Stop for Arc<RunOptions> {
+    fn stop(&self) {
+        let _ = self.terminate();
+    }
+
+    fn reset(&self) {
+        let _ = self.unterminate();
+    }
+}
+
+/// How a run goes, and what ends it.
+pub(super) struct Options {
+    pub run: Arc<RunOptions>,
+    watch: Arc<Watch>,
+}
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,6 +136,34 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
+    /// Of a run on the CPU.
+    pub fn plain() -> Result<Self, EngineError> {
+        RunOptions::new().map(Self::of).map_err(|error| run_error(&error))
+    }
+
+    /// Does a run by these options, within bounds.
+    pub fn bounded<T>(
+        &self,
+        bounds: &Bounds,
+        run: impl FnOnce() -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let watched = || self.watch.run(bounds.end(), run);
+        match heap::within(bounds.memory, watched) {
+            ((Ok(came), _), _) => Ok(came),
+            ((Err(_), _), Some(needed)) => {
+                Err(EngineError::Memory { needed, limit: bounds.memory })
+            }
+            ((Err(error @ EngineError::Device(_)), _), None) => Err(error),
+            ((Err(_), true), None) => Err(EngineError::Ended),
+            ((Err(error), false), None) => Err(error),
+        }
+    }
+
+    fn of(options: RunOptions) -> Self {
+        let run = Arc::new(options);
+        Self { watch: Watch::new(run.clone()), run }
+    }
+
     /// Of a run that captures nothing and replays nothing. Without synchronisation it is only begun:
     /// the library would wait for the whole GPU, and not for its own stream alone.
     pub fn eager(synchronise: bool) -> Result<Self, EngineError> {
@@ -121,7 +182,7 @@ impl Options {
             if !synchronise {
                 options.disable_device_sync()?;
             }
-            Ok(Self(options))
+            Ok(Self::of(options))
         };
         make().map_err(|error: ort::Error| run_error(&error))
     }
@@ -133,14 +194,15 @@ pub(super) struct Plain {
     pub session: Session,
     /// Each with whether the graph takes it as a scalar, whatever axes of size 1 clients send.
     inputs: Vec<(String, bool)>,
-    /// Of every run; none: the library's own.
-    options: Option<Options>,
+    options: Options,
+    pub bounds: Bounds,
 }
 
 impl Plain {
-    pub fn new(session: Session, inputs: &[TensorSpec], options: Option<Options>) -> Self {
+    pub fn new(session: Session, inputs: &[TensorSpec], options: Options) -> Self {
         let named = |input: &TensorSpec| (input.name.clone(), input.dims.is_empty());
-        Self { session, inputs: inputs.iter().map(named).collect(), options }
+        let (inputs, bounds) = (inputs.iter().map(named).collect(), Bounds::default());
+        Self { session, inputs, options, bounds }
     }
 }
 
@@ -155,11 +217,19 @@ impl Engine for Plain {
                 values.push((Cow::Borrowed(&**name), borrowed(&view)?));
             }
         }
-        let outputs = match &self.options {
-            None => self.session.run(values),
-            Some(options) => self.session.run_with_options(values, &options.0),
-        };
-        let outputs = outputs.map_err(|error| run_error(&error))?;
+        let Self { session, options, bounds, .. } = self;
+        let outputs = options.bounded(bounds, || {
+            session.run_with_options(values, &options.run).map_err(|error| run_error(&error))
+        })?;
+        let sizes = (0..outputs.len()).map(|index| size(&outputs[index]));
+        let (found, limit) = (sizes.fold(0, usize::saturating_add), bounds.outputs);
+        if found > limit {
+            return Err(EngineError::TooLarge { found, limit });
+        }
         (0..outputs.len()).map(|index| copied(&outputs[index])).collect()
+    }
+
+    fn bound(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
     }
 }

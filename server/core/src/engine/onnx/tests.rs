@@ -9,6 +9,7 @@ use ort::memory::MemoryInfo;
 use super::graph::{FP32, Graph, INT64, Node, STRING, Value, Weights};
 use super::memory::{Memory, Pair};
 use super::*;
+use crate::engine::Bounds;
 use crate::strings;
 use crate::tensor::TensorView;
 
@@ -97,17 +98,22 @@ impl Pair for HostPair {
 
 fn open(graph: Graph) -> OnnxFile {
     load();
-    OnnxFile::of_content("small", graph.file()).expect("it opens")
+    OnnxFile::of_content("small", graph.file(), later()).expect("it opens")
+}
+
+/// When nothing is loaded any more.
+fn later() -> Instant {
+    watchdog::from_now(Duration::MAX)
 }
 
 fn plain(file: &OnnxFile) -> Box<dyn Engine> {
-    file.engine(Device::Cpu, GpuOptions::default()).expect("an engine")
+    file.engine(Device::Cpu, GpuOptions::default(), later()).expect("an engine")
 }
 
 /// An engine in the host's memory; its runs have the numbers of graphs, which the CPU ignores.
 fn bucketed(file: &OnnxFile) -> Bucketed {
     let place = Place { graphs: true, ..Place::default() };
-    file.bucketed(Box::new(Host), place).expect("an engine")
+    file.bucketed(Box::new(Host), place, later()).expect("an engine")
 }
 
 /// Numbers in [-1, 1), the same ones for the same seed.
@@ -231,7 +237,7 @@ fn a_network_answers_bit_for_bit_in_every_size() {
     }
     // tests/test_fixed_sizes.py names real networks.
     for path in std::env::var("SIGMAX_NETWORKS").iter().flat_map(|paths| paths.split(':')) {
-        let file = OnnxFile::open(Path::new(path)).expect("it opens");
+        let file = OnnxFile::open(Path::new(path), u64::MAX, later()).expect("it opens");
         let sizes = sizes_in_which_it_answers_as_a_plain_engine(&file);
         println!("{path}: {sizes:?}");
     }
@@ -439,7 +445,8 @@ impl Memory for InHost {
 fn an_engine_runs_in_cudas_memory_and_gives_it_back() {
     let cuda = FakeCuda::build("gives_back");
     let file = open(perceptron());
-    let mut engine = file.bucketed(Box::new(cuda.memory()), Place::default()).expect("an engine");
+    let mut engine =
+        file.bucketed(Box::new(cuda.memory()), Place::default(), later()).expect("an engine");
     engine.prepare(8).expect("it fits");
     assert_eq!(cuda.call("fake_device", 0), 3);
     let mut plain = plain(&file);
@@ -461,7 +468,8 @@ fn an_engine_runs_in_cudas_memory_and_gives_it_back() {
 fn a_cuda_error_is_the_devices_and_its_text_is_told() {
     let cuda = FakeCuda::build("device_error");
     let file = open(perceptron());
-    let mut engine = file.bucketed(Box::new(cuda.memory()), Place::default()).expect("an engine");
+    let mut engine =
+        file.bucketed(Box::new(cuda.memory()), Place::default(), later()).expect("an engine");
     engine.prepare(8).expect("it fits");
     cuda.call("fake_fail", 700);
     let input = floats(&[1, 10], &numbers(1, 10));
@@ -474,7 +482,8 @@ fn a_cuda_error_is_the_devices_and_its_text_is_told() {
 fn what_a_lost_gpu_holds_is_left_there() {
     let cuda = FakeCuda::build("lost");
     let file = open(perceptron());
-    let mut engine = file.bucketed(Box::new(cuda.memory()), Place::default()).expect("an engine");
+    let mut engine =
+        file.bucketed(Box::new(cuda.memory()), Place::default(), later()).expect("an engine");
     engine.prepare(8).expect("it fits");
     cuda.call("fake_lose", 700);
     let input = floats(&[1, 10], &numbers(1, 10));
@@ -490,7 +499,7 @@ fn what_cannot_be_captured_is_run_without_graphs_on_another_stream() {
     let cuda = FakeCuda::build("no_capture");
     let file = open(perceptron());
     let place = Place { graphs: true, ..Place::default() };
-    let mut engine = file.bucketed(Box::new(cuda.memory()), place).expect("an engine");
+    let mut engine = file.bucketed(Box::new(cuda.memory()), place, later()).expect("an engine");
     cuda.call("fake_fail", 900);
     engine.prepare(8).expect("it fits");
     assert_eq!(engine.graphs(), "off: cuda:3: cudaMalloc: CUDA error 900: the fake's error");
@@ -504,7 +513,8 @@ fn what_cannot_be_captured_is_run_without_graphs_on_another_stream() {
 fn a_model_without_room_is_refused_with_figures() {
     let cuda = FakeCuda::build("no_room");
     let file = open(perceptron());
-    let mut engine = file.bucketed(Box::new(cuda.memory()), Place::default()).expect("an engine");
+    let mut engine =
+        file.bucketed(Box::new(cuda.memory()), Place::default(), later()).expect("an engine");
     cuda.call("fake_fail", 2);
     let error = engine.prepare(1 << 20).expect_err("no room");
     let text = error.to_string();
@@ -516,4 +526,46 @@ fn a_model_without_room_is_refused_with_figures() {
     );
     drop(engine);
     assert_eq!(cuda.call("fake_alive", 0), 0);
+}
+
+/// As many ones as it is asked for, by one INT64.
+fn expands() -> Graph {
+    Graph {
+        nodes: vec![Node::new("Expand", &["one", "n"], "y")],
+        initializers: vec![Weights::new("one", &[1], vec![1.0])],
+        inputs: vec![Value::new("n", INT64, &[1])],
+        outputs: vec![Value::new("y", FP32, &[-1])],
+        ..Default::default()
+    }
+}
+
+fn ask(engine: &mut dyn Engine, count: i64) -> Result<usize, EngineError> {
+    let data = golden::aligned(bytemuck::bytes_of(&count));
+    let input = Tensor { dtype: DType::Int64, shape: vec![1], data };
+    engine.run(&[Some(input.view())]).map(|outputs| outputs[0].shape[0])
+}
+
+#[test]
+fn a_run_that_takes_too_much_memory_fails_alone() {
+    let mut engine = plain(&open(expands()));
+    engine.bound(Bounds { memory: 1 << 20, ..Bounds::default() });
+    for _ in 0..3 {
+        let error = ask(&mut *engine, 1 << 40).expect_err("4 TiB");
+        assert!(
+            matches!(error, EngineError::Memory { needed, limit: 0x10_0000 } if needed >= 4 << 40),
+            "{error:?}"
+        );
+        assert_eq!(ask(&mut *engine, 1000), Ok(1000));
+    }
+    engine.bound(Bounds::default());
+    assert_eq!(ask(&mut *engine, 1 << 20), Ok(1 << 20), "the limit was the run's");
+}
+
+#[test]
+fn outputs_are_measured_before_they_are_copied() {
+    let mut engine = plain(&open(expands()));
+    engine.bound(Bounds { outputs: 4000, ..Bounds::default() });
+    assert_eq!(ask(&mut *engine, 1000), Ok(1000));
+    let error = EngineError::TooLarge { found: 4004, limit: 4000 };
+    assert_eq!(ask(&mut *engine, 1001), Err(error));
 }

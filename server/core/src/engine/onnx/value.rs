@@ -12,7 +12,7 @@ use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
 use super::run_error;
 use crate::engine::EngineError;
 use crate::strings;
-use crate::tensor::{DType, Tensor, TensorView};
+use crate::tensor::{DType, Tensor, TensorView, byte_size};
 
 /// Which elements stand for which.
 const ELEMENTS: [(TensorElementType, DType); 14] = [
@@ -112,15 +112,10 @@ fn string_tensor(view: &TensorView<'_>) -> ort::Result<ort::value::Tensor<String
 /// The strings of a value, as a BYTES tensor holds them.
 #[allow(unsafe_code)]
 fn strings_of(value: &DynValue, count: usize) -> ort::Result<BytesMut> {
-    let mut size = 0;
-    // SAFETY: the value is a string tensor, and the size is written to memory of ours.
-    unsafe {
-        let status = (ort::api().GetStringTensorDataLength)(value.ptr(), &mut size);
-        ort::Error::result_from_status(status)?;
-    }
+    let size = strings_size(value)?;
     let mut text = vec![0u8; size];
     let mut starts = vec![0; count];
-    // SAFETY: as above; both buffers are as long as is said.
+    // SAFETY: the value is a string tensor; both buffers are as long as is said.
     unsafe {
         let status = (ort::api().GetStringTensorContent)(
             value.ptr(),
@@ -142,6 +137,31 @@ fn strings_of(value: &DynValue, count: usize) -> ort::Result<BytesMut> {
 fn elements<T: CheckedBitPattern>(data: &[u8]) -> Result<&[T], checked::CheckedCastError> {
     // Nothing may lie at any address.
     if data.is_empty() { Ok(&[]) } else { checked::try_cast_slice(data) }
+}
+
+/// The bytes that a copy of a value's elements takes; nothing where that cannot be told.
+pub(super) fn size(value: &DynValue) -> usize {
+    let ValueType::Tensor { ty, shape, .. } = value.dtype() else { return 0 };
+    let shape: Vec<_> = shape.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();
+    match dtype(*ty) {
+        None => 0,
+        Some(DType::Bytes) => strings_size(value).unwrap_or(0).saturating_add(
+            shape.iter().fold(size_of::<u32>(), |size, &dim| size.saturating_mul(dim)),
+        ),
+        Some(dtype) => byte_size(dtype, &shape).unwrap_or(usize::MAX),
+    }
+}
+
+/// The bytes of a value's strings, one after the other.
+#[allow(unsafe_code)]
+fn strings_size(value: &DynValue) -> ort::Result<usize> {
+    let mut size = 0;
+    // SAFETY: the value is a string tensor, and the size is written to memory of ours.
+    unsafe {
+        let status = (ort::api().GetStringTensorDataLength)(value.ptr(), &mut size);
+        ort::Error::result_from_status(status)?;
+    }
+    Ok(size)
 }
 
 pub(super) fn copied(value: &DynValue) -> Result<Tensor, EngineError> {

@@ -1,8 +1,14 @@
-//! What is logged, which LogSettings changes while the server runs.
+//! What is logged, which LogSettings changes while the server runs, and how it is written.
+
+mod output;
+mod repeats;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::Level;
+
+pub use output::{Output, STDERR, STDOUT};
+pub use repeats::{SPAN, is_one_too_many, tell_repeats};
 
 /// Which messages are logged, by Triton's names for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

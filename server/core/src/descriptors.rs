@@ -1,0 +1,74 @@
+//! How many files the process may have open, and who gets how many of them.
+
+use std::fs;
+
+/// For what opens files beside connections: models that are loaded, drivers of GPUs.
+const OTHERS: usize = 64;
+
+/// Of an event loop.
+const OF_A_LOOP: usize = 4;
+
+/// What the limit of open files leaves to connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// To those of gRPC.
+    pub grpc: usize,
+    /// To those of the HTTP port.
+    pub http: usize,
+}
+
+impl Shares {
+    /// As many as are wanted, or as fit beside what is open and what the event loops open; what
+    /// does not fit is said.
+    pub fn new(shards: usize, grpc: usize, http: usize) -> Self {
+        let limit = raise();
+        // Where nobody can tell what is open, the limit is hoped to suffice.
+        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) + shards * OF_A_LOOP;
+        let shares = Self::of(limit.saturating_sub(open), grpc, http);
+        if shares.grpc < grpc {
+            tracing::warn!(
+                "--max-connections, which is {grpc}, is lowered to {}: the process may have \
+                 {limit} files open (ulimit -n), needs {open} at once, and some for models and HTTP",
+                shares.grpc
+            );
+        }
+        shares
+    }
+
+    /// Of so many descriptors. Where there are few, gRPC gets half of them and at least one.
+    fn of(free: usize, grpc: usize, http: usize) -> Self {
+        let http = http.min(free / 4).max(1);
+        let others = OTHERS.min(free / 4);
+        Self { grpc: grpc.min(free.saturating_sub(http + others)).max(1), http }
+    }
+}
+
+/// Raises the limit of open files as far as it goes; what it is then.
+#[allow(unsafe_code)]
+fn raise() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid pointer, and keep nothing of it.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return usize::MAX;
+        }
+        let most = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const most) == 0 {
+            limit = most;
+        }
+    }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_gets_a_share() {
+        assert_eq!(Shares::of(1_000_000, 4096, 32), Shares { grpc: 4096, http: 32 });
+        assert_eq!(Shares::of(1000, 4096, 32), Shares { grpc: 904, http: 32 });
+        assert_eq!(Shares::of(40, 4096, 32), Shares { grpc: 20, http: 10 });
+        assert_eq!(Shares::of(0, 4096, 32), Shares { grpc: 1, http: 1 });
+    }
+}

@@ -1,0 +1,195 @@
+//! Weights that lie in files beside a model: read once, and what every session is given.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+use ort::session::builder::SessionBuilder;
+use ort::value::{DynValue, PrimitiveTensorElementType, Tensor};
+
+use crate::engine::weights::{Outside, Place, put_inside};
+use crate::file::{self, Regular};
+use crate::golden;
+use crate::tensor::DType;
+
+/// The least bytes of a tensor that are worth sharing. ONNX Runtime wants to see smaller ones in the
+/// model, such as axes and shapes.
+const LEAST_SHARED: u64 = 1024;
+
+/// The weights of a model's graph that are not in its file, each by its name.
+pub(super) type Weights = Vec<(String, Arc<DynValue>)>;
+
+/// What of a model lies in its folder, as far as it has been asked for.
+struct Folder {
+    path: PathBuf,
+    open: BTreeMap<String, Regular>,
+    /// How many bytes may still be read.
+    left: u64,
+}
+
+/// Reads everything that lies outside a model, from the folder that it lies in, and no more than so
+/// many bytes. The largest part, weights of the graph itself, is kept once for all sessions; all else
+/// is put into the model.
+pub(super) fn gather(
+    model: Vec<u8>,
+    path: &Path,
+    most_bytes: u64,
+) -> Result<(Vec<u8>, Weights), String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut folder = Folder {
+        path: parent.unwrap_or(Path::new(".")).into(),
+        open: BTreeMap::new(),
+        left: most_bytes,
+    };
+    let mut weights = Weights::new();
+    let rewritten = put_inside(&model, |outside, may_stay| {
+        let size = size(&outside)?;
+        let is_large = may_stay && size.is_some_and(|size| size >= LEAST_SHARED);
+        let value = if is_large { folder.value(&outside)? } else { None };
+        Ok(match value {
+            Some(value) => {
+                weights.push((outside.name, value));
+                Place::Beside
+            }
+            None => Place::Inside(folder.bytes(&outside, size)?),
+        })
+    })?;
+    folder.check_unchanged()?;
+    Ok((rewritten.unwrap_or(model), weights))
+}
+
+/// Gives a session its weights; those on the CPU it shares with all others.
+pub(super) fn give(
+    mut builder: SessionBuilder,
+    weights: &Weights,
+    on_cpu: bool,
+) -> ort::Result<SessionBuilder> {
+    for (name, value) in weights {
+        builder = builder.with_external_initializer(name, value.clone())?;
+        // Otherwise every session has a copy of its own.
+        if on_cpu {
+            builder = builder.with_initializer(name, value.clone())?;
+        }
+    }
+    Ok(builder)
+}
+
+/// How many bytes a tensor has by its type and sizes; nothing where that type is not known.
+fn size(outside: &Outside) -> Result<Option<u64>, String> {
+    let Outside { data_type, dims, length, .. } = outside;
+    let dtype = golden::dtype(*data_type).filter(|dtype| *dtype != DType::Bytes);
+    let Some(dtype) = dtype else { return Ok(None) };
+    let bytes = dims.iter().try_fold(dtype.size() as u64, |product, &dim| {
+        u64::try_from(dim).ok().and_then(|dim| product.checked_mul(dim))
+    });
+    let bytes = bytes.ok_or_else(|| format!("expected sizes of a tensor, got {dims:?}"))?;
+    match length {
+        Some(length) if *length != bytes => {
+            Err(format!("expected {bytes} bytes for its sizes {dims:?}, got {length}"))
+        }
+        _ => Ok(Some(bytes)),
+    }
+}
+
+impl Folder {
+    /// The tensor as a value; nothing where its type has none.
+    fn value(&mut self, outside: &Outside) -> Result<Option<Arc<DynValue>>, String> {
+        match golden::dtype(outside.data_type) {
+            Some(DType::Uint8) => self.typed::<u8>(outside),
+            Some(DType::Uint16) => self.typed::<u16>(outside),
+            Some(DType::Uint32) => self.typed::<u32>(outside),
+            Some(DType::Uint64) => self.typed::<u64>(outside),
+            Some(DType::Int8) => self.typed::<i8>(outside),
+            Some(DType::Int16) => self.typed::<i16>(outside),
+            Some(DType::Int32) => self.typed::<i32>(outside),
+            Some(DType::Int64) => self.typed::<i64>(outside),
+            Some(DType::Fp16) => self.typed::<f16>(outside),
+            Some(DType::Bf16) => self.typed::<bf16>(outside),
+            Some(DType::Fp32) => self.typed::<f32>(outside),
+            Some(DType::Fp64) => self.typed::<f64>(outside),
+            Some(DType::Bool | DType::Bytes) | None => Ok(None),
+        }
+    }
+
+    fn typed<T: Pod + PrimitiveTensorElementType + Debug>(
+        &mut self,
+        outside: &Outside,
+    ) -> Result<Option<Arc<DynValue>>, String> {
+        let Some(bytes) = size(outside)? else { return Ok(None) };
+        self.take(outside, bytes)?;
+        let elements = bytemuck::allocation::try_zeroed_vec::<T>(bytes as usize / size_of::<T>());
+        let mut elements =
+            elements.map_err(|()| format!("there is no memory for {bytes} bytes"))?;
+        self.fill(outside, bytemuck::cast_slice_mut(&mut elements))?;
+        let value = Tensor::from_array((outside.dims.clone(), elements));
+        Ok(Some(Arc::new(value.map_err(|error| error.to_string())?.into_dyn())))
+    }
+
+    /// The tensor as it lies there; of a size that may not be known.
+    fn bytes(&mut self, outside: &Outside, size: Option<u64>) -> Result<Vec<u8>, String> {
+        let rest = self.open(&outside.file)?.size().saturating_sub(outside.offset);
+        let length = size.or(outside.length).unwrap_or(rest);
+        self.take(outside, length)?;
+        let bytes = bytemuck::allocation::try_zeroed_vec::<u8>(length as usize);
+        let mut bytes = bytes.map_err(|()| format!("there is no memory for {length} bytes"))?;
+        self.fill(outside, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// An error where so many bytes are not there, or are more than may be read.
+    fn take(&mut self, outside: &Outside, bytes: u64) -> Result<(), String> {
+        let Outside { file, offset, .. } = outside;
+        let size = self.open(file)?.size();
+        if offset.checked_add(bytes).is_none_or(|end| end > size) {
+            return Err(format!(
+                "expected {bytes} bytes from {offset} on in {file}, which has {size}"
+            ));
+        }
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            format!("with its {bytes} bytes the model's weights are more than memory can hold")
+        })?;
+        Ok(())
+    }
+
+    fn fill(&mut self, outside: &Outside, buffer: &mut [u8]) -> Result<(), String> {
+        let Outside { file, offset, .. } = outside;
+        self.open(file)?.read_at(buffer, *offset).map_err(|error| format!("{file}: {error}"))
+    }
+
+    /// A file within the folder.
+    fn open(&mut self, name: &str) -> Result<&Regular, String> {
+        if !self.open.contains_key(name) {
+            let named = |error: String| format!("{name}: {error}");
+            let path = self.inside(name).map_err(named)?;
+            let regular = Regular::open(&path).map_err(named)?;
+            self.open.insert(name.into(), regular);
+        }
+        Ok(&self.open[name])
+    }
+
+    /// Where a file really lies, which is within the folder.
+    fn inside(&self, name: &str) -> Result<PathBuf, String> {
+        let outside = || format!("expected a file in the model's folder, {}", self.path.display());
+        let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if name.is_empty() || !Path::new(name).components().all(is_plain) {
+            return Err(outside());
+        }
+        let real = |path: &Path| fs::canonicalize(path).map_err(|error| file::words(&error));
+        let path = real(&self.path.join(name))?;
+        if !path.starts_with(real(&self.path)?) {
+            return Err(outside());
+        }
+        Ok(path)
+    }
+
+    fn check_unchanged(&self) -> Result<(), String> {
+        for (name, regular) in &self.open {
+            regular.check_unchanged().map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(())
+    }
+}

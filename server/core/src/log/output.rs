@@ -1,0 +1,296 @@
+//! What is printed, on its way out. Who prints never waits, whoever does or does not read it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::repeats::{SPAN, tell_repeats};
+
+/// Bytes of the log that wait to be written.
+const LOG_BYTES: usize = 1 << 20;
+/// The longest line of the log, in bytes; the rest of a longer one is left out.
+const LINE_BYTES: usize = 4096;
+/// How long to wait for a file that takes nothing now.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Standard output. It has no bounds: the start prints its table there, and that is all.
+pub static STDOUT: Output = Output::new(
+    "stdout",
+    || Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+    usize::MAX,
+    usize::MAX,
+);
+/// Standard error: the log.
+pub static STDERR: Output = Output::new(
+    "stderr",
+    || Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
+    LOG_BYTES,
+    LINE_BYTES,
+);
+
+/// Where lines are printed, by a thread of its own.
+#[derive(Debug)]
+pub struct Output {
+    /// Its thread's.
+    name: &'static str,
+    open: fn() -> io::Result<File>,
+    /// The most bytes that wait.
+    room: usize,
+    /// The longest line, in bytes.
+    longest: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: VecDeque<Printed>,
+    /// Of the lines that wait.
+    bytes: usize,
+    /// All lines that were dropped.
+    dropped: u64,
+    has_thread: bool,
+    is_writing: bool,
+}
+
+#[derive(Debug)]
+enum Printed {
+    Line(String),
+    /// So many lines found no room here.
+    Gap(u64),
+}
+
+impl Printed {
+    fn lines(&self) -> u64 {
+        match self {
+            Self::Line(_) => 1,
+            Self::Gap(lines) => *lines,
+        }
+    }
+}
+
+impl Output {
+    const fn new(
+        name: &'static str,
+        open: fn() -> io::Result<File>,
+        room: usize,
+        longest: usize,
+    ) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            dropped: 0,
+            has_thread: false,
+            is_writing: false,
+        };
+        Self { name, open, room, longest, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Prints lines.
+    pub fn print(&'static self, text: &str) {
+        text.lines().for_each(|line| self.line(line));
+    }
+
+    /// Prints one line, whatever there is in it.
+    pub fn line(&'static self, text: &str) {
+        let line = shown(text, self.longest);
+        let mut state = self.lock();
+        if state.bytes.saturating_add(line.len()) <= self.room {
+            state.bytes += line.len();
+            state.waiting.push_back(Printed::Line(line));
+        } else {
+            state.drop_one();
+        }
+        if !state.has_thread {
+            let thread = thread::Builder::new().name(self.name.into());
+            // Without a thread, lines wait for the next line to start it.
+            state.has_thread = thread.spawn(|| self.run()).is_ok();
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits at most so long for everything to be written; whether it is.
+    pub fn finish(&self, time: Duration) -> bool {
+        let is_busy = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
+        let waited = self.changed.wait_timeout_while(self.lock(), time, is_busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Lines that were dropped so far, because they found no room or could not be written.
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut file = None;
+        // Lines that the reader has not been told of yet.
+        let mut lost = 0;
+        loop {
+            let printed = self.next();
+            file = file.or_else(|| (self.open)().ok());
+            let is_written = file.as_ref().is_some_and(|file| put(file, &printed, lost).is_ok());
+            lost = if is_written { 0 } else { lost + printed.lines() };
+            let mut state = self.lock();
+            state.is_writing = false;
+            if let (Printed::Line(_), false) = (&printed, is_written) {
+                state.dropped += 1;
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for what is to be written next.
+    fn next(&self) -> Printed {
+        loop {
+            let waits = |state: &mut State| state.waiting.is_empty();
+            let waited = self.changed.wait_timeout_while(self.lock(), SPAN, waits);
+            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if let Some(printed) = state.waiting.pop_front() {
+                if let Printed::Line(line) = &printed {
+                    state.bytes -= line.len();
+                }
+                state.is_writing = true;
+                return printed;
+            }
+            drop(state);
+            tell_repeats(Instant::now());
+        }
+    }
+}
+
+impl State {
+    fn drop_one(&mut self) {
+        self.dropped += 1;
+        match self.waiting.back_mut() {
+            Some(Printed::Gap(lines)) => *lines += 1,
+            _ => self.waiting.push_back(Printed::Gap(1)),
+        }
+    }
+}
+
+/// Writes it, and before it how many lines were lost.
+fn put(file: &File, printed: &Printed, lost: u64) -> io::Result<()> {
+    let (line, lost) = match printed {
+        Printed::Line(line) => (line.as_str(), lost),
+        Printed::Gap(lines) => ("", lost + lines),
+    };
+    if lost > 0 {
+        let gap = format!("warning: {lost} lines of the log were dropped here: nobody took them\n");
+        write_all(file, gap.as_bytes())?;
+    }
+    write_all(file, line.as_bytes())
+}
+
+fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Another process has set the same file not to block.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(BUSY_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A line that cannot steer a terminal, nor look like another line, nor be endless.
+fn shown(text: &str, longest: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(longest) + 1);
+    for char in text.chars() {
+        if line.len() >= longest {
+            line.push_str(&format!(" ... ({} bytes)", text.len()));
+            break;
+        }
+        match steers(char) {
+            true => line.extend(char.escape_default()),
+            false => line.push(char),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// Control characters; what ends lines elsewhere, and what turns the direction of text.
+fn steers(char: char) -> bool {
+    let is_hidden =
+        matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    is_hidden || (char.is_control() && char != '\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read};
+    use std::os::fd::OwnedFd;
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_line_cannot_steer_a_terminal() {
+        assert_eq!(
+            shown("a\tb\nready: \u{1b}[2J\u{202e}", 99),
+            "a\tb\\nready: \\u{1b}[2J\\u{202e}\n"
+        );
+        assert_eq!(shown("fläche", 99), "fläche\n");
+    }
+
+    #[test]
+    fn a_long_line_is_cut() {
+        assert_eq!(shown("abcdef", 4), "abcd ... (6 bytes)\n");
+        assert_eq!(shown("abcd", 4), "abcd\n");
+    }
+
+    #[test]
+    fn what_nobody_reads_is_dropped_and_counted() {
+        static READER: OnceLock<PipeReader> = OnceLock::new();
+        static OUTPUT: Output = Output::new("test", open, 100_000, 1000);
+        fn open() -> io::Result<File> {
+            let (reader, writer) = io::pipe()?;
+            READER.set(reader).expect("it is opened once");
+            Ok(File::from(OwnedFd::from(writer)))
+        }
+        // More than a pipe and the room for lines hold.
+        let line = "x".repeat(999);
+        (0..1000).for_each(|_| OUTPUT.line(&line));
+        let dropped = OUTPUT.dropped();
+        assert!(dropped > 0);
+        assert!(!OUTPUT.finish(Duration::ZERO));
+        let told = |text: &str| -> u64 {
+            let gaps = text.lines().filter_map(|line| line.strip_prefix("warning: "));
+            gaps.map(|gap| gap.split(' ').next().expect("a word").parse::<u64>().expect("a number"))
+                .sum()
+        };
+        let mut text = String::new();
+        while told(&text) + (text.matches(&line).count() as u64) < 1000 {
+            // Its thread has opened the pipe, or will.
+            let Some(mut reader) = READER.get() else { continue };
+            let mut bytes = [0; 65_536];
+            let count = reader.read(&mut bytes).expect("it is read");
+            text += str::from_utf8(bytes.get(..count).expect("it fits")).expect("it is text");
+        }
+        assert_eq!(told(&text), dropped);
+        assert!(OUTPUT.finish(PATIENCE));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        static OUTPUT: Output =
+            Output::new("test", || File::options().write(true).open("/dev/full"), 100_000, 1000);
+        OUTPUT.print("a\nb");
+        assert!(OUTPUT.finish(PATIENCE));
+        assert_eq!(OUTPUT.dropped(), 2);
+    }
+}

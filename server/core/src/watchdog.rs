@@ -1,0 +1,239 @@
+//! Ends what takes too long: one thread looks after every run and every load of the process.
+//!
+//! To look after a run costs it two atomic writes. The thread sleeps until the first run of all that
+//! are under way is to be ended, and is woken only for one that is to be ended before that.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+/// Work that another thread can end.
+pub trait Stop: Send + Sync {
+    /// Has it end soon.
+    fn stop(&self);
+
+    /// Lets it be begun again.
+    fn reset(&self);
+}
+
+/// Nothing is done.
+const IDLE: u64 = u64::MAX;
+/// The watchdog is about to end it ...
+const STOPPING: u64 = u64::MAX - 1;
+/// ... and has.
+const STOPPED: u64 = u64::MAX - 2;
+/// What is under this is a time.
+const TIMES: u64 = u64::MAX - 3;
+/// Nothing is ended after less than this: the thread need not be woken more often.
+const GRAIN: Duration = Duration::from_millis(10);
+/// What is as good as for ever.
+const LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Times are nanoseconds since this.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// All there are; some may be gone.
+static WATCHES: Mutex<Vec<Weak<Watch>>> = Mutex::new(Vec::new());
+/// When the thread wakes by itself.
+static WAKES: AtomicU64 = AtomicU64::new(IDLE);
+static THREAD: OnceLock<Thread> = OnceLock::new();
+
+/// This long from now.
+pub fn from_now(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now + LONG)
+}
+
+/// Starts the thread, if there is none yet.
+pub fn start() -> io::Result<()> {
+    // Held, so that no other is started meanwhile.
+    let _watches = watches();
+    if THREAD.get().is_none() {
+        let started = thread::Builder::new().name("watchdog".into()).spawn(look)?;
+        let _ = THREAD.set(started.thread().clone());
+    }
+    Ok(())
+}
+
+/// One kind of work that is looked after, which is done by one thread at a time.
+pub struct Watch {
+    /// When it is to be ended, or one of the states above.
+    until: AtomicU64,
+    work: Box<dyn Stop>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Has this work looked after whenever it is done.
+    pub fn new(work: impl Stop + 'static) -> Arc<Self> {
+        let watch = Arc::new(Self { until: AtomicU64::new(IDLE), work: Box::new(work) });
+        let mut watches = watches();
+        if watches.len() == watches.capacity() {
+            watches.retain(|each| each.strong_count() > 0);
+        }
+        watches.push(Arc::downgrade(&watch));
+        watch
+    }
+
+    /// Does the work, which is ended at this time where it still goes on; whether it has been.
+    pub fn run<T>(&self, until: Instant, work: impl FnOnce() -> T) -> (T, bool) {
+        let until = nanoseconds(until.max(Instant::now() + GRAIN));
+        self.until.store(until, SeqCst);
+        // Either the thread sees the time in its last look before it sleeps, or this sees when it
+        // wakes.
+        if until < WAKES.load(SeqCst)
+            && let Some(thread) = THREAD.get()
+        {
+            thread.unpark();
+        }
+        let ending = Ending { watch: self, until };
+        let came = work();
+        (came, ending.finish())
+    }
+
+    /// Ends the work, if it is to end by now; otherwise when it is to.
+    fn look(&self, now: u64) -> u64 {
+        let until = self.until.load(SeqCst);
+        if until > now || self.until.compare_exchange(until, STOPPING, SeqCst, SeqCst).is_err() {
+            return if until < TIMES { until } else { IDLE };
+        }
+        self.work.stop();
+        self.until.store(STOPPED, SeqCst);
+        IDLE
+    }
+}
+
+/// The end of a piece of work, by a panic too.
+struct Ending<'a> {
+    watch: &'a Watch,
+    until: u64,
+}
+
+impl Ending<'_> {
+    /// Nobody will stop it any more; whether somebody has.
+    fn finish(&self) -> bool {
+        let watch = self.watch;
+        while let Err(state) = watch.until.compare_exchange(self.until, IDLE, SeqCst, SeqCst) {
+            match state {
+                STOPPED => {
+                    watch.work.reset();
+                    watch.until.store(IDLE, SeqCst);
+                    return true;
+                }
+                STOPPING => thread::yield_now(),
+                _ => return false,
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// The thread's life.
+fn look() {
+    loop {
+        let next = first(nanoseconds(Instant::now()));
+        WAKES.store(next, SeqCst);
+        let now = Instant::now();
+        if first(nanoseconds(now)) < next {
+            continue;
+        }
+        match next {
+            IDLE => thread::park(),
+            next => thread::park_timeout(
+                Duration::from_nanos(next).saturating_sub(now.duration_since(*BEGINNING)),
+            ),
+        }
+    }
+}
+
+/// Ends what is to end by now, and says when the next is to.
+fn first(now: u64) -> u64 {
+    let watches = watches();
+    let looks = watches.iter().filter_map(Weak::upgrade).map(|watch| watch.look(now));
+    looks.min().unwrap_or(IDLE)
+}
+
+fn watches() -> MutexGuard<'static, Vec<Weak<Watch>>> {
+    WATCHES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn nanoseconds(time: Instant) -> u64 {
+    let since = time.saturating_duration_since(*BEGINNING).as_nanos();
+    u64::try_from(since).map_or(TIMES - 1, |since| since.min(TIMES - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// Waits until it is stopped.
+    #[derive(Clone, Default)]
+    struct Wait(Arc<AtomicBool>);
+
+    impl Stop for Wait {
+        fn stop(&self) {
+            self.0.store(true, SeqCst);
+        }
+
+        fn reset(&self) {
+            self.0.store(false, SeqCst);
+        }
+    }
+
+    impl Wait {
+        fn until_stopped(&self) {
+            while !self.0.load(SeqCst) {
+                thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_on_for_too_long_is_ended_and_can_be_done_again() {
+        start().expect("a thread");
+        let work = Wait::default();
+        let watch = Watch::new(work.clone());
+        for _ in 0..3 {
+            let until = from_now(Duration::from_millis(1));
+            assert!(watch.run(until, || work.until_stopped()).1);
+            assert_eq!(watch.run(from_now(Duration::MAX), || 5), (5, false));
+        }
+    }
+
+    #[test]
+    fn what_is_to_end_first_is_ended_first() {
+        start().expect("a thread");
+        let (slow, quick) = (Wait::default(), Wait::default());
+        let (of_slow, of_quick) = (Watch::new(slow.clone()), Watch::new(quick.clone()));
+        let ended = of_slow.run(from_now(Duration::from_secs(3600)), || {
+            // The thread sleeps for an hour by now, or soon.
+            of_quick.run(from_now(Duration::ZERO), || quick.until_stopped()).1
+        });
+        assert_eq!(ended, (true, false));
+    }
+
+    #[test]
+    fn what_panics_is_looked_after_no_more() {
+        start().expect("a thread");
+        let watch = Watch::new(Wait::default());
+        let panics = || watch.run(from_now(LONG), || panic!("as it should"));
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics));
+        assert!(panic.is_err());
+        assert_eq!(watch.until.load(SeqCst), IDLE);
+    }
+}

@@ -1,0 +1,123 @@
+"""However many clients come, and however few files may be open, operators get their answers."""
+
+import re
+import resource
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import sigmax
+from support import files
+from support.server import Server
+
+Limited = Callable[..., Server]
+"""Starts a server that may have so many files open: soft and hard limit, arguments."""
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Limited]:
+    files.save(files.softmax(), tmp_path / "models", "softmax")
+    with ExitStack() as running:
+
+        def start(soft: int, hard: int, *arguments: str) -> Server:
+            limit = f"ulimit -S -n {soft}; ulimit -H -n {hard}"
+            server = Server(tmp_path / "log", tmp_path / "models", *arguments, before=limit)
+            return running.enter_context(server)
+
+        yield start
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], socket.socket]]:
+    """Opens connections, which stay open."""
+    with ExitStack() as opened:
+
+        def start(address: str) -> socket.socket:
+            host, port = address.rsplit(":", 1)
+            return opened.enter_context(socket.create_connection((host, int(port)), timeout=60))
+
+        yield start
+
+
+def descriptors(server: Server) -> list[int]:
+    return [int(link.name) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+
+
+def is_well(server: Server) -> None:
+    assert server.get("/healthz") == (200, "alive\n")
+    assert server.get("/readyz") == (200, "ready\n")
+    with sigmax.Client(server.grpc, timeout=60) as client:
+        assert client.classify("softmax", [0.0] * 5)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"])
+def test_http_clients_that_wait_leave_room_for_others(
+    limited: Limited, connect: Callable[[str], socket.socket], sent: bytes
+) -> None:
+    server = limited(256, 256)
+    before = len(descriptors(server))
+    for _ in range(280):
+        connect(server.http).sendall(sent)
+    is_well(server)
+    assert len(descriptors(server)) <= before + 2
+    assert server.stop() == 0
+
+
+def test_a_connection_has_one_request(server: Server) -> None:
+    host, port = server.http.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            text = answer.read()  # to its end: the server closes it
+    assert text.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"connection: close\r\n" in text
+
+
+def test_the_limit_of_open_files_is_raised(
+    limited: Limited, connect: Callable[[str], socket.socket]
+) -> None:
+    server = limited(64, 1024)
+    for _ in range(200):
+        connect(server.grpc)
+    is_well(server)
+    assert server.metric("sigmax_connections_refused_total") == 0
+    assert server.metric("sigmax_connections_evicted_total") == 0
+    assert server.metric("sigmax_connections_total") >= 200
+    assert "is lowered to" in server.log()  # 4096 do not fit 1024
+
+
+def test_what_does_not_fit_is_said_once_with_figures(
+    limited: Limited, connect: Callable[[str], socket.socket]
+) -> None:
+    server = limited(64, 64, "--shards=1")
+    pattern = (
+        r"--max-connections, which is 4096, is lowered to (\d+): the process may have 64 files"
+    )
+    [most] = map(int, re.findall(pattern, server.log()))
+    assert 1 < most < 64
+    for _ in range(200):
+        connect(server.grpc)
+    assert server.get("/healthz") == (200, "alive\n")
+    assert server.get("/readyz") == (200, "ready\n")
+    assert server.metric("sigmax_connections_evicted_total") >= 1
+    assert server.stop() == 0
+    assert len(server.log().splitlines()) < 40
+
+
+def test_a_probe_gets_in_where_no_descriptor_is_left(
+    limited: Limited, connect: Callable[[str], socket.socket]
+) -> None:
+    """Whatever took them: here the limit is lowered while the server runs."""
+    server = limited(1024, 1024)
+    full = max(descriptors(server)) + 1
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (full, full))
+    for _ in range(full):
+        connect(server.grpc)
+    for _ in range(5):
+        assert server.get("/healthz") == (200, "alive\n")
+    silent = [connect(server.http) for _ in range(40)]
+    assert server.get("/healthz") == (200, "alive\n")
+    assert silent[0].recv(1) == b""  # it made room
+    assert "Too many open files" in server.log()

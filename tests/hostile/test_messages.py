@@ -1,0 +1,181 @@
+"""Messages that are small on the wire and large once they are unpacked or decoded."""
+
+import gzip
+import zlib
+from contextlib import ExitStack
+
+import pytest
+from hyperframe.frame import SettingsFrame
+from support.attack import MODEL, Target, attacked, scaled
+from support.raw import CLASSIFY, INFER, STREAM_INFER, Answer, Raw, block, data, framed, headers
+
+pytestmark = pytest.mark.slow
+
+CLASSIFY_STREAM = "/sigmax.v1.ClassifierService/ClassifyStream"
+LOG_SETTINGS = "/inference.GRPCInferenceService/LogSettings"
+LOAD = "/inference.GRPCInferenceService/RepositoryModelLoad"
+UNLOAD = "/inference.GRPCInferenceService/RepositoryModelUnload"
+READY = "/inference.GRPCInferenceService/ModelReady"
+
+EXHAUSTED = "8"
+PARTS = 16_384
+MEBIBYTE = 2**20
+
+
+def varint(number: int) -> bytes:
+    low, high = number & 127, number >> 7
+    return bytes([low | 128]) + varint(high) if high else bytes([low])
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of bytes, text or a message."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def entries(number: int, count: int) -> bytes:
+    """So many entries of a map, each with a key of its own."""
+    return b"".join(field(number, field(1, b"%07d" % at)) for at in range(count))
+
+
+def contents(number: int, content: bytes) -> bytes:
+    """A ModelInferRequest with these typed contents in its only input."""
+    tensor = field(1, b"x") + field(2, b"FP32") + field(5, field(number, content))
+    return field(1, MODEL.encode()) + field(5, tensor)
+
+
+def settle(raw: Raw) -> None:
+    """Take the server's settings: only then may more be sent ahead."""
+    raw.ping()
+    raw.send(SettingsFrame(0, flags=["ACK"]))
+
+
+def upload(raw: Raw, path: str, message: bytes, encoding: str = "identity") -> int:
+    """Send a whole call, as fast as the server takes it; the number of its stream."""
+    packers = {"gzip": gzip.compress, "deflate": zlib.compress}
+    packer = packers.get(encoding)
+    content = framed(packer(message), 1) if packer else framed(message)
+    settle(raw)
+    stream = raw.next()
+    raw.send(headers(stream, block(path, ("grpc-encoding", encoding))))
+    size = 60_000  # less than the least that the server lets be sent ahead
+    for at in range(0, len(content), size):
+        if raw.upload(stream, content[at : at + size], 1) == 0:
+            break
+        if raw.answers.get(stream, Answer({})).ended:
+            return stream
+    raw.send(*data(stream, b""))
+    return stream
+
+
+# Of each call the field that repeats a message, in a wire form that takes two bytes each.
+EMPTY = {
+    CLASSIFY: b"\x1a\x00",
+    INFER: b"\x2a\x00",
+    STREAM_INFER: b"\x2a\x00",
+    LOG_SETTINGS: b"\x0a\x00",
+    LOAD: b"\x1a\x00",
+    UNLOAD: b"\x1a\x00",
+}
+
+
+@pytest.mark.parametrize("path", EMPTY, ids=lambda path: path.rpartition("/")[2])
+def test_millions_of_empty_parts(target: Target, path: str) -> None:
+    """20 MB in 19 kB of gzip."""
+    server = target("--model-control=explicit", "--load-model=*")
+    with attacked(server, growth=128 * MEBIBYTE) as good, Raw(server.grpc) as raw:
+        answer = raw.answer(upload(raw, path, EMPTY[path] * 10_000_000, "gzip"))
+        assert answer.status == EXHAUSTED
+        assert "got%2010000000" in answer.headers["grpc-message"].replace(" ", "%20")
+        good.goes_on()
+
+
+def test_millions_of_empty_parts_within_a_message(target: Target) -> None:
+    """In ClassifyStream the inputs are those of an embedded request."""
+    server = target()
+    with attacked(server, growth=128 * MEBIBYTE) as good, Raw(server.grpc) as raw:
+        message = field(2, EMPTY[CLASSIFY] * 10_000_000)
+        answer = raw.answer(upload(raw, CLASSIFY_STREAM, message, "gzip"))
+        assert answer.status == EXHAUSTED
+        good.goes_on()
+
+
+@pytest.mark.parametrize("path", [CLASSIFY, INFER])
+def test_a_message_of_the_greatest_size_that_is_all_parts(target: Target, path: str) -> None:
+    server = target()
+    with attacked(server, growth=192 * MEBIBYTE) as good, Raw(server.grpc) as raw:
+        answer = raw.answer(upload(raw, path, EMPTY[path] * 30_000_000))
+        assert answer.status == EXHAUSTED
+        good.goes_on()
+
+
+@pytest.mark.parametrize(("path", "number"), [(INFER, 4), (LOG_SETTINGS, 1), (LOAD, 3)])
+def test_maps_of_many_entries(target: Target, path: str, number: int) -> None:
+    server = target("--model-control=explicit", "--load-model=*")
+    with attacked(server, growth=128 * MEBIBYTE) as good, Raw(server.grpc) as raw:
+        answer = raw.answer(upload(raw, path, entries(number, scaled(200_000)), "gzip"))
+        assert answer.status == EXHAUSTED
+        good.goes_on()
+
+
+@pytest.mark.parametrize(
+    ("number", "content"),
+    [
+        (3, b"\x01" * 60_000_000),  # numbers of one byte that become eight
+        (8, b""),  # the field is repeated instead: strings of no bytes
+    ],
+    ids=["numbers", "strings"],
+)
+def test_elements_that_grow(target: Target, number: int, content: bytes) -> None:
+    """A connection may hold 96 MiB; decoded they would be 960 and more."""
+    server = target(f"--memory-budget={192 * MEBIBYTE}")
+    message = contents(number, content)
+    if not content:
+        tensor = field(1, b"x") + field(5, field(number, b"") * 30_000_000)
+        message = field(1, MODEL.encode()) + field(5, tensor)
+    with attacked(server, may_be_refused=True, growth=192 * MEBIBYTE) as good:
+        with Raw(server.grpc) as raw:
+            answer = raw.answer(upload(raw, INFER, message))
+            assert answer.status == EXHAUSTED
+            assert "bytes" in answer.headers["grpc-message"]
+        good.goes_on()
+
+
+@pytest.mark.parametrize("path", [CLASSIFY, INFER, STREAM_INFER, READY])
+def test_many_large_messages_to_unpack_at_once(target: Target, path: str) -> None:
+    """40 of 60 MB in 60 kB each."""
+    server = target()
+    zeros = field(1, MODEL.encode()) + field(15, bytes(60_000_000))
+    packed = framed(gzip.compress(zeros, 1), 1)
+    with attacked(server, may_be_refused=True, growth=512 * MEBIBYTE) as good, ExitStack() as all:
+        calls = []
+        for _ in range(40):
+            raw = all.enter_context(Raw(server.grpc))
+            settle(raw)
+            stream = raw.next()
+            raw.send(headers(stream, block(path, ("grpc-encoding", "gzip"))))
+            raw.upload(stream, packed[: len(packed) // 2], 1)
+            raw.upload(stream, packed[len(packed) // 2 :], 1)
+            calls.append((raw, stream))
+        for raw, stream in calls:
+            raw.send(*data(stream, b""))
+        good.goes_on()
+        for raw, stream in calls:
+            assert raw.answer(stream).ended
+
+
+def test_bombs(target: Target) -> None:
+    """A gibibyte in a mebibyte, and members of gzip one after the other."""
+    server = target()
+    zeros = gzip.compress(bytes(64 * MEBIBYTE))
+    for packed in (gzip.compress(bytes(1024 * MEBIBYTE)), zeros * 20, zlib.compress(bytes(2**28))):
+        assert len(packed) < 2 * MEBIBYTE
+    with attacked(server, growth=192 * MEBIBYTE) as good, Raw(server.grpc) as raw:
+        settle(raw)
+        for path in (INFER, STREAM_INFER, READY):
+            stream = raw.next()
+            raw.send(headers(stream, block(path, ("grpc-encoding", "gzip"))))
+            for part in [framed(zeros * 20, 1)[at : at + 60_000] for at in range(0, 10**7, 60_000)]:
+                raw.upload(stream, part, 1)
+            raw.send(*data(stream, b""))
+            assert raw.answer(stream).status == EXHAUSTED
+        good.goes_on()
