@@ -2,11 +2,12 @@
 
     python tests/busy.py COMMAND...
 
-Four processes spin beside it, and every few seconds one of its processes, or all of them, are stopped
-and go on again. What it prints and its exit code are the command's own. A test that fails here and
-not elsewhere depends on how fast the machine is.
+Four processes spin beside it, and every few seconds one of its processes, or all of them, are
+stopped and go on again. What it prints and its exit code are the command's own. A test that fails
+here and not elsewhere depends on how fast the machine is.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -66,10 +67,8 @@ def members(session: int) -> list[int]:
 
 def send(processes: list[int], number: signal.Signals) -> None:
     for each in processes:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(each, number)
-        except ProcessLookupError:
-            pass
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, message: B
     let Ok(connection) = handshake.await else { return };
     let begin = |request, reply| answer(request, reply, message.clone()).boxed_local();
     // A client that goes away is no failure.
-    let _ = calls::run(connection, pending(), begin, |_| ()).await;
+    let _ = calls::run(connection, pending(), begin).await;
 }
 
 async fn answer(request: Request<RecvStream>, mut reply: SendResponse<Bytes>, message: Bytes) {

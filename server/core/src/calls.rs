@@ -27,19 +27,16 @@ const A_TURN: usize = 24;
 pub enum End {
     /// No more calls; those that have been begun are answered.
     Drained,
-    /// At once: it has no calls. The client is told which it may send again elsewhere.
+    /// At once: it has no work. The client is told which it may send again elsewhere.
     Evicted,
 }
 
 /// Runs a connection and its calls to the connection's end. What its calls hold is dropped with it.
-///
-/// `begin` makes a call's future; `idle` hears when the connection has no calls any more, and before
-/// it has one again.
+/// `begin` makes a call's future.
 pub async fn run<S>(
     mut connection: Connection<S, Bytes>,
     end: impl Future<Output = End>,
     mut begin: impl FnMut(Request<RecvStream>, SendResponse<Bytes>) -> LocalBoxFuture<'static, ()>,
-    mut idle: impl FnMut(bool),
 ) -> Result<(), h2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -66,9 +63,6 @@ where
             while room > 0 {
                 match connection.poll_accept(context) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        if running.is_empty() {
-                            idle(false);
-                        }
                         running.push(begin(request, respond));
                         room -= 1;
                     }
@@ -93,9 +87,6 @@ where
             }
             if !ended {
                 return Poll::Pending;
-            }
-            if running.is_empty() {
-                idle(true);
             }
             // The connection writes at once what the calls have answered.
         }

@@ -56,7 +56,11 @@ where
     let ends = async {
         tokio::select! {
             () = until(shard.life.clone(), |life| life != Life::Serving) => End::Drained,
-            () = open.evicted() => End::Evicted,
+            // What has been sent meanwhile is answered.
+            () = open.evicted() => match open.account().has_work() {
+                true => End::Drained,
+                false => End::Evicted,
+            },
         }
     };
     let mut ends = Box::pin(ends);
@@ -68,14 +72,12 @@ where
         // It has no calls yet.
         _ = &mut ends => return Ok(()),
     };
-    let account = shard.shared.memory.account();
-    let begin = |request, reply| shard.begin(&account, &open, request, reply);
-    let idle = |is_idle: bool| open.set_busy(!is_idle);
+    let begin = |request, reply| shard.begin(&open, request, reply);
     tokio::select! {
         biased;
-        result = calls::run(connection, ends, begin, idle) => Ok(result?),
+        result = calls::run(connection, ends, begin) => Ok(result?),
         error = ungreeted(&shard, &seen, greeted_by) => Err(error),
-        error = stalled(&shard, &account, &seen) => Err(error),
+        error = stalled(&shard, open.account(), &seen) => Err(error),
     }
 }
 

@@ -114,8 +114,8 @@ async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>
 
 impl Control {
     fn place(&self, socket: Socket) {
-        let Shared { metrics, connections, .. } = &*self.shared;
-        let open = match connections.open() {
+        let Shared { metrics, connections, memory, .. } = &*self.shared;
+        let open = match connections.open(memory.account()) {
             Place::Free(open) => open,
             Place::OfIdle(open) => {
                 metrics.connections_evicted.fetch_add(1, Relaxed);
@@ -124,7 +124,7 @@ impl Control {
             Place::None => {
                 metrics.connections_refused.fetch_add(1, Relaxed);
                 let limit = connections.limit();
-                tracing::warn!("a connection is refused: {limit} are open and have calls");
+                tracing::warn!("a connection is refused: {limit} are open and have work");
                 return;
             }
         };
