@@ -1,75 +1,96 @@
-"""Clients without manners: they give calls up, vanish in the middle of them, and come back."""
+"""Clients that reset their calls, vanish in the middle of them, and come back."""
 
-import contextlib
-import random
+import itertools
 import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import h2.config
 import h2.connection
+import h2.errors
 
 from bench.questions import Question
-from bench.servers import Server
 
-CALLS = 100  # of one connection
-WINDOW = 65_535  # bytes that may be sent before the server says more (RFC 9113, section 6.9.2)
-PAUSE = 0.05  # seconds between two connections
+CALLS = 20
+"""Of each client, at once."""
+PAUSE = 0.02
+"""Seconds between two clients."""
+PATIENCE = 10.0
+"""Seconds that a client waits for the server."""
 
 
-@contextlib.contextmanager
-def beside(server: Server, question: Question) -> Iterator[None]:
-    """Have such clients come and go, one after the other, until this ends.
+class Rude(threading.Thread):
+    """Sends one such client after another, until it is stopped.
 
-    Raises:
-        RuntimeError: the server has taken no more of them.
+    Attributes:
+        count: How many there were.
     """
-    end, failure = threading.Event(), list[Exception]()
 
-    def come_and_go() -> None:
-        try:
-            while not end.wait(PAUSE):
-                visit(server.address, question)
-        except Exception as error:  # the main thread tells it
-            failure.append(error)
+    def __init__(self, address: str, question: Question) -> None:
+        super().__init__(daemon=True)
+        self._address, self._question = address, question
+        self._over = threading.Event()
+        self.count = 0
 
-    thread = threading.Thread(target=come_and_go)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-    if failure:
-        raise RuntimeError("clients without manners were kept out") from failure[0]
+    def run(self) -> None:
+        """Send them."""
+        kinds = itertools.cycle(
+            (self._resets, self._vanishes_half_sent, self._reads_one, self._dies)
+        )
+        while not self._over.wait(PAUSE):
+            host, _, port = self._address.rpartition(":")
+            with socket.create_connection((host, int(port)), PATIENCE) as client:
+                http2 = h2.connection.H2Connection(h2.config.H2Configuration())
+                http2.initiate_connection()
+                next(kinds)(client, http2)
+            self.count += 1
 
+    def stop(self) -> None:
+        """Let the last client end."""
+        self._over.set()
+        self.join()
 
-def visit(address: str, question: Question) -> None:
-    """Begin many calls; reset some, half send others, and go without a word."""
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=60) as stream:
-        client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-        client.initiate_connection()
-        head = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", question.path),
-            (":authority", address),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-        ]
+    def _ask(self, http2: h2.connection.H2Connection, part: float = 1.0) -> list[int]:
+        streams = []
+        body = self._question.request
         for _ in range(CALLS):
-            call = client.get_next_available_stream_id()
-            client.send_headers(call, head)
-            size = min(len(question.request), WINDOW // CALLS)
-            part = question.request[: random.choice((size, size // 2))]
-            client.send_data(call, part, end_stream=len(part) == len(question.request))
-            if random.random() < 0.5:
-                client.reset_stream(call)
-        with contextlib.suppress(ConnectionError):
-            stream.sendall(client.data_to_send())
-            if random.random() < 0.5:
-                stream.recv(4096)
-        if random.random() < 0.5:  # the system resets the connection then
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream = http2.get_next_available_stream_id()
+            head = [(":method", "POST"), (":scheme", "http"), (":authority", "rude")]
+            head += [(":path", self._question.path), ("te", "trailers")]
+            http2.send_headers(stream, [*head, ("content-type", "application/grpc")])
+            http2.send_data(stream, body[: int(len(body) * part)], end_stream=part == 1)
+            streams.append(stream)
+        return streams
+
+    def _resets(self, client: socket.socket, http2: h2.connection.H2Connection) -> None:
+        for stream in self._ask(http2):
+            http2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+        client.sendall(http2.data_to_send())
+
+    def _vanishes_half_sent(self, client: socket.socket, http2: h2.connection.H2Connection) -> None:
+        self._ask(http2, 0.5)
+        client.sendall(http2.data_to_send())
+
+    def _reads_one(self, client: socket.socket, http2: h2.connection.H2Connection) -> None:
+        self._ask(http2)
+        client.sendall(http2.data_to_send())
+        client.recv(1)
+
+    def _dies(self, client: socket.socket, http2: h2.connection.H2Connection) -> None:
+        """Its system resets the connection."""
+        self._ask(http2)
+        client.sendall(http2.data_to_send())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@contextmanager
+def beside(address: str, question: Question) -> Iterator[Rude]:
+    """Such clients, one after the other, until the end of the block."""
+    rude = Rude(address, question)
+    rude.start()
+    try:
+        yield rude
+    finally:
+        rude.stop()

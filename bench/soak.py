@@ -2,9 +2,9 @@
 
     python -m bench.soak SECONDS [--times-may-vary]
 
-Every answer is compared with ONNX Runtime's own, bit for bit. Beside those who are answered come
-clients that reset their calls, vanish, and come back. Memory, open files and times are
-sampled a hundred times. After the first tenth, which is the warm-up, the second tenth and the
+Every answer is compared with ONNX Runtime's own, bit for bit. Among the good clients are others
+that reset their calls, vanish in the middle of them, and come back. Memory, open files and times
+are sampled a hundred times. After the first tenth, which is the warm-up, the second tenth and the
 last must agree. Exits with 1 where they do not.
 """
 
@@ -94,24 +94,24 @@ def soak(seconds: float) -> list[Sample]:
     models = {name: Model(name) for name, _, _ in MIX}
     repositories = [model.repository for model in models.values()]
     samples: list[Sample] = []
-    with (
-        servers.sigmax(repositories, server_core) as server,
-        rude.beside(server, questions.model_infer(server, models["light"], 1)),
-    ):
+    with servers.sigmax(repositories, server_core) as server:
         loads = [
             Load(questions.model_infer(server, models[name], rows), connections=4, rate=rate)
             for name, rows, rate in MIX
         ]
         idle = server.open_files()
-        count = min(SAMPLES, round(seconds))
+        count, gone = min(SAMPLES, round(seconds)), 0
         for number in range(count):
-            outcomes = load.send(server, loads, load_core, seconds / count)
+            with rude.beside(server.address, loads[0].question) as others:
+                outcomes = load.send(server, loads, load_core, seconds / count)
+            gone += others.count
             answers = sum(outcome.clean().right for outcome in outcomes)
             answers += sum(classified(server, model, number) for model in models.values())
             assert outcomes[0].times is not None
             mib = server.resident_bytes() / 2**20
             samples.append(Sample(answers, mib, files_at_rest(server, idle), outcomes[0].times.p99))
             print(f"{(number + 1) * seconds / count:7,.0f} s   {samples[-1]}", flush=True)
+        print(f"{gone:,} other clients have reset their calls or vanished")
     return samples
 
 
@@ -129,16 +129,11 @@ def classified(server: Server, model: Model, seed: int) -> int:
 
 
 def files_at_rest(server: Server, idle: int) -> int:
-    """The fewest files it holds once it has seen that its clients have gone, within five seconds.
-
-    Those without manners come and go all the time.
-    """
+    """The files it holds once it has seen that its clients have gone, within five seconds."""
     patience = time.monotonic() + 5
-    fewest = server.open_files()
-    while fewest > idle and time.monotonic() < patience:
+    while server.open_files() > idle and time.monotonic() < patience:
         time.sleep(0.01)
-        fewest = min(fewest, server.open_files())
-    return fewest
+    return server.open_files()
 
 
 def grown(
