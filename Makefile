@@ -23,7 +23,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup build proto lint type test test-fast test-gpu fuzz hostile demo bench bench-gpu \
+.PHONY: help setup build proto lint type test test-fast test-busy test-gpu fuzz hostile demo bench bench-gpu \
 	bench-compare soak perf-analyzer docker docker-gpu clean tools engine gpu
 
 help: ## Show this list.
@@ -63,6 +63,11 @@ test: build ## Run every test.
 test-fast: build ## Run the quick tests, in less than a minute.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --lib
 	$(BIN)/pytest -q -m "not slow and not hostile" client/python/tests server/tests tests
+
+test-busy: build ## Run every test on a busy machine whose processes stop now and then.
+	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --no-run
+	$(BIN)/python tests/busy.py $(CARGO) test $(MANIFEST) --quiet -p sigmax-core
+	$(BIN)/python tests/busy.py $(BIN)/pytest -q
 
 test-gpu: gpu ## Run the tests of GPUs on this machine's own, in build/gpu with onnxruntime-gpu.
 	$(GPU)/bin/pytest -q -rs tests/gpu

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from sigmax_server.runtime import find_runtime
+
+# The machine may be busy with other things; how long one example takes says nothing.
+settings.register_profile("sigmax", deadline=None)
+settings.load_profile("sigmax")
 
 # As much of libcuda.so.1 as is asked; GPUS, VERSION and CODE, which cuInit returns, come with it.
 DRIVER = """

@@ -48,7 +48,7 @@ def gated(tmp_path: Path, serve: Serve) -> Callable[..., Server]:
 
 def test_a_higher_priority_overtakes(gated: Callable[..., Server]) -> None:
     server = gated(4, "priority_levels: 2 default_priority_level: 2")
-    first, second, third = [send(server, ROW) for _ in range(3)]
+    first, second, third = [send(server, ROW, timeout=None) for _ in range(3)]
     server.until_queued(3, "m")
     urgent = send(server, Tensor.of("x", np.zeros((2, 5))), parameters=URGENT)
     assert codes([urgent, first, second]) == OK

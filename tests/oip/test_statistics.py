@@ -102,11 +102,12 @@ def test_what_is_cancelled_is_no_success(serve: Serve, tmp_path: Path) -> None:
     for call in gone:
         call.cancel()
     server.until(4, "sigmax_refused_total", model="m", reason="cancelled")
-    others = [send(request, timeout=60) for _ in range(5)]
-    assert {call.result().model_name for call in (first, *others)} == {"m"}
+    # Enough by itself to open the gate.
+    infer(server, "m", Tensor.of("x", np.zeros((6, 1))))
+    assert first.result().model_name == "m"
     found = statistics(server, "m")
-    assert found.inference_stats.success.count == found.inference_count == 6
-    assert found.inference_stats.queue.count == 6
+    assert found.inference_count == 1 + 6
+    assert found.inference_stats.success.count == found.inference_stats.queue.count == 2
 
 
 def test_no_name_is_every_model(server: Server) -> None:

@@ -231,6 +231,6 @@ class Blocking:
 @pytest.fixture(params=[sigmax.Client, Blocking], ids=["threads", "asyncio"])
 def client(request: pytest.FixtureRequest, peer: Peer) -> Iterator[Any]:
     """Each client in turn, of the peer."""
-    made = request.param(peer.address, timeout=5.0)
+    made = request.param(peer.address, timeout=60.0)
     yield made
     made.close()

@@ -144,27 +144,31 @@ def test_an_overloaded_server_is_asked_again_when_it_says(client: Any, peer: Any
     start = time.monotonic()
     client.models()
     assert time.monotonic() - start >= 0.2
-    peer.failures.append(peer.failure(CODE.RESOURCE_EXHAUSTED, peer.retry_info(60)))
+    peer.failures.append(peer.failure(CODE.RESOURCE_EXHAUSTED, peer.retry_info(600)))
     with pytest.raises(sigmax.Overloaded) as caught:
-        client.models()  # a minute is beyond the deadline: told at once
-    assert caught.value.retry_after == 60
+        client.models()  # ten minutes are beyond the deadline: told at once
+    assert caught.value.retry_after == 600
     assert len(peer.calls) == 3
 
 
 def test_every_call_has_a_deadline(client: Any, peer: Any) -> None:
     client.models()
-    client.models(timeout=60)
+    client.models(timeout=600)
     client.models(timeout=math.inf)
     first, second, third = peer.timeouts
-    assert 0 < first <= 5.1
-    assert 5 < second <= 61  # gRPC rounds up
+    assert 0 < first <= 61  # gRPC rounds up
+    assert 61 < second <= 601
     assert third is None or third > 1e6
 
 
 def test_a_deadline_that_passes(client: Any, peer: Any) -> None:
     peer.delay = 60.0
-    with pytest.raises(sigmax.DeadlineExceeded, match="Deadline Exceeded"):
-        client.models(timeout=0.5)
+    timeout = 0.25
+    while not peer.calls:  # it may pass before anything is sent
+        timeout *= 2
+        with pytest.raises(sigmax.DeadlineExceeded) as caught:
+            client.models(timeout=timeout)
+    assert "Deadline Exceeded" in str(caught.value)
     with pytest.raises(sigmax.DeadlineExceeded, match="the timeout of 0 s has passed"):
         client.models(timeout=0)
     assert len(peer.calls) == 1
@@ -230,16 +234,19 @@ class FailsWhenRead:
 def test_waiting_for_a_server_that_comes_and_goes(client: Any, peer: Any) -> None:
     peer.health.clear()
     peer.health.extend([["NOT_SERVING", "UNKNOWN"], ["SERVICE_UNKNOWN", "SERVING"]])
-    client.wait_until_ready(5.0, model="animal")
+    client.wait_until_ready(60.0, model="animal")
     assert [request.service for request in peer.calls] == ["animal", "animal"]
 
 
 def test_waiting_ends(client: Any, peer: Any) -> None:
     peer.health[0] = ["NOT_SERVING"]
-    with pytest.raises(
-        sigmax.DeadlineExceeded, match=r"model 'animal' .* 0.3 s; last seen: NOT_SERVING"
-    ):
-        client.wait_until_ready(0.3, model="animal")
+    timeout, said = 0.2, "no answer"
+    while "no answer" in said:  # it may pass before there is one
+        timeout *= 2
+        with pytest.raises(sigmax.DeadlineExceeded) as caught:
+            client.wait_until_ready(timeout, model="animal")
+        said = str(caught.value)
+    assert said == f"model 'animal' was not ready within {timeout:g} s; last seen: NOT_SERVING"
 
 
 def test_waiting_for_a_server_that_is_not_running_yet(peer: Any) -> None:
@@ -253,7 +260,7 @@ def test_waiting_for_a_server_that_is_not_running_yet(peer: Any) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(peer, server)
         server.add_insecure_port(address)
         server.start()
-        waiter.join(30)
+        waiter.join(60)
         ready = not waiter.is_alive()
         server.stop(None).wait()
     assert ready
