@@ -2,8 +2,9 @@
 
     python -m bench.soak SECONDS [--times-may-vary]
 
-Every answer is compared with ONNX Runtime's own, bit for bit. Memory, open files and times are
-sampled a hundred times. After the first tenth, which is the warm-up, the second tenth and the
+Every answer is compared with ONNX Runtime's own, bit for bit. Among the good clients are others
+that reset their calls, vanish in the middle of them, and come back. Memory, open files and times
+are sampled a hundred times. After the first tenth, which is the warm-up, the second tenth and the
 last must agree. Exits with 1 where they do not.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import sigmax
 
-from bench import load, options, questions, servers
+from bench import load, options, questions, rude, servers
 from bench.load import Load
 from bench.questions import Model
 from bench.servers import Server
@@ -99,15 +100,18 @@ def soak(seconds: float) -> list[Sample]:
             for name, rows, rate in MIX
         ]
         idle = server.open_files()
-        count = min(SAMPLES, round(seconds))
+        count, gone = min(SAMPLES, round(seconds)), 0
         for number in range(count):
-            outcomes = load.send(server, loads, load_core, seconds / count)
+            with rude.beside(server.address, loads[0].question) as others:
+                outcomes = load.send(server, loads, load_core, seconds / count)
+            gone += others.count
             answers = sum(outcome.clean().right for outcome in outcomes)
             answers += sum(classified(server, model, number) for model in models.values())
             assert outcomes[0].times is not None
             mib = server.resident_bytes() / 2**20
             samples.append(Sample(answers, mib, files_at_rest(server, idle), outcomes[0].times.p99))
             print(f"{(number + 1) * seconds / count:7,.0f} s   {samples[-1]}", flush=True)
+        print(f"{gone:,} other clients have reset their calls or vanished")
     return samples
 
 

@@ -1,14 +1,15 @@
 """Connections that never get as far as a call."""
 
+import socket
+import struct
 from contextlib import ExitStack
 
 import pytest
 from hyperframe.frame import SettingsFrame
 from support.attack import Target, attacked, scaled
-from support.raw import PREFACE, Raw
+from support.raw import INFER, PREFACE, STREAM_INFER, WATCH, Raw, block, data, framed, headers
 
 pytestmark = pytest.mark.slow
-MENDING = pytest.mark.xfail(strict=True, reason="known, and not mended yet")
 
 BEGUN = PREFACE + SettingsFrame(0).serialize()
 BEGINNINGS = {
@@ -20,7 +21,6 @@ BEGINNINGS = {
 }
 
 
-@MENDING
 @pytest.mark.parametrize("begin", BEGINNINGS)
 def test_who_says_nothing_keeps_nobody_out(target: Target, begin: str) -> None:
     """The good client gets in again and again, though these came first and fill every place."""
@@ -31,6 +31,41 @@ def test_who_says_nothing_keeps_nobody_out(target: Target, begin: str) -> None:
         for _ in range(3):
             good.goes_on()
     assert len(server.log().splitlines()) < 20, "each refused connection is told of"
+
+
+def test_who_says_nothing_is_sent_away(target: Target) -> None:
+    server = target("--handshake-seconds=0.5")
+    with attacked(server) as good, ExitStack() as clients:
+        raws = [
+            clients.enter_context(Raw(server.grpc, begin))
+            for begin in (b"", PREFACE[:12], PREFACE)
+            for _ in range(scaled(10))
+        ]
+        assert all(raw.until_closed() for raw in raws)
+        good.goes_on()
+
+
+@pytest.mark.parametrize("path", [INFER, STREAM_INFER, WATCH])
+def test_a_call_on_every_connection_keeps_nobody_out(target: Target, path: str) -> None:
+    """It is begun and never goes on, so that no connection is idle."""
+    server = target("--max-connections=64", "--stall-seconds=1")
+    with attacked(server, may_be_refused=True) as good, ExitStack() as clients:
+        for _ in range(scaled(200)):
+            raw = clients.enter_context(Raw(server.grpc))
+            raw.send(headers(1, block(path)), *(data(1, framed(b"")) if path == WATCH else []))
+        for _ in range(3):
+            good.goes_on()
+
+
+def test_connections_that_come_and_go(target: Target) -> None:
+    server = target("--max-connections=64")
+    with attacked(server) as good:
+        for number in range(scaled(500)):
+            raw = Raw(server.grpc, BEGUN if number % 2 else b"")
+            if number % 3:  # the client's system resets the connection then
+                raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.close()
+        good.goes_on()
 
 
 def test_other_protocols_are_sent_away(target: Target) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -51,7 +52,7 @@ def settle(raw: Raw) -> None:
 
 def upload(raw: Raw, path: str, message: bytes, encoding: str = "identity") -> int:
     """Send a whole call, as fast as the server takes it; the number of its stream."""
-    packers = {"gzip": gzip.compress, "deflate": zlib.compress}
+    packers: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
     packer = packers.get(encoding)
     content = framed(packer(message), 1) if packer else framed(message)
     settle(raw)
@@ -146,10 +147,13 @@ def test_many_large_messages_to_unpack_at_once(target: Target, path: str) -> Non
     server = target()
     zeros = field(1, MODEL.encode()) + field(15, bytes(60_000_000))
     packed = framed(gzip.compress(zeros, 1), 1)
-    with attacked(server, may_be_refused=True, growth=512 * MEBIBYTE) as good, ExitStack() as all:
+    with (
+        attacked(server, may_be_refused=True, growth=512 * MEBIBYTE) as good,
+        ExitStack() as clients,
+    ):
         calls = []
         for _ in range(40):
-            raw = all.enter_context(Raw(server.grpc))
+            raw = clients.enter_context(Raw(server.grpc))
             settle(raw)
             stream = raw.next()
             raw.send(headers(stream, block(path, ("grpc-encoding", "gzip"))))

@@ -1,6 +1,7 @@
 """Calls that are begun and given up at once, by the client or because it provokes the server."""
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from hyperframe.frame import (
@@ -11,10 +12,13 @@ from hyperframe.frame import (
     RstStreamFrame,
     WindowUpdateFrame,
 )
+from support import files
 from support.attack import MODEL, Target, attacked, scaled
 from support.raw import (
     CLASSIFY,
     INFER,
+    STREAM_INFER,
+    WATCH,
     Raw,
     block,
     data,
@@ -25,7 +29,6 @@ from support.raw import (
 from support.wire import Tensor, classify_request, infer_request
 
 pytestmark = pytest.mark.slow
-MENDING = pytest.mark.xfail(strict=True, reason="known, and not mended yet")
 
 ROW = Tensor.of("x", [[0.0] * 5])
 ASKED = framed(infer_request(MODEL, ROW).SerializeToString())
@@ -46,11 +49,11 @@ def asked(stream: int, head: bytes, body: bytes) -> bytes:
     return begun(stream, head) + frame(DataFrame, END_STREAM, stream, body)
 
 
-@MENDING
-def test_rapid_reset(target: Target) -> None:
+@pytest.mark.parametrize("path", [INFER, STREAM_INFER, WATCH, "/no/Such"])
+def test_rapid_reset(target: Target, path: str) -> None:
     """CVE-2023-44487, at the pace that the server sets: it has read all before more comes."""
     server = target()
-    head = block(INFER)
+    head = block(path)
     with attacked(server) as good:
         for _ in range(3):
             with Raw(server.grpc) as raw:
@@ -62,7 +65,6 @@ def test_rapid_reset(target: Target) -> None:
                 good.goes_on()
 
 
-@MENDING
 def test_rapid_reset_of_whole_requests(target: Target) -> None:
     server = target()
     head = block(INFER)
@@ -75,7 +77,6 @@ def test_rapid_reset_of_whole_requests(target: Target) -> None:
         good.goes_on()
 
 
-@MENDING
 def test_many_requests_of_clients_that_leave(target: Target) -> None:
     """Each sends 900 at once, reads the first bytes of the answers, and is gone."""
     server = target()
@@ -90,7 +91,6 @@ def test_many_requests_of_clients_that_leave(target: Target) -> None:
         good.goes_on()
 
 
-@MENDING
 def test_clients_that_leave_all_at_once(target: Target) -> None:
     """They have many requests under way, and have read nothing."""
     server = target()
@@ -102,6 +102,28 @@ def test_clients_that_leave_all_at_once(target: Target) -> None:
                     streams = [raw.next() for _ in range(900)]
                     raw.send(b"".join(asked(it, head, CLASSIFIED) for it in streams))
         good.goes_on()
+
+
+def test_clients_that_leave_while_a_heavy_model_has_their_requests(
+    target: Target, tmp_path: Path
+) -> None:
+    """What is not begun is not run: the end does not wait for it."""
+    files.save(files.slow(), tmp_path / "heavy", "slow")
+    server = target(tmp_path / "heavy", "--max-batch-size=1")
+    body = framed(infer_request("slow", Tensor.of("x", [[0.0]])).SerializeToString())
+    head = block(INFER)
+    with attacked(server) as good:
+        for leaves_at_once in (True, False):
+            with Raw(server.grpc) as raw:
+                streams = [raw.next() for _ in range(1000)]
+                raw.send(b"".join(asked(it, head, body) for it in streams))
+                assert raw.ping()
+                if not leaves_at_once:
+                    raw.send(b"".join(given_up(it) for it in streams))
+                    assert raw.ping()
+        good.goes_on()
+        server.until(0, "sigmax_queued_rows")
+        assert server.metric("sigmax_batch_rows_count", model="slow") < 200
 
 
 def provoked(kind: str, stream: int) -> list[Frame]:

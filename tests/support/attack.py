@@ -49,6 +49,8 @@ SLOWEST = 10.0
 """Seconds: an answer that takes longer says that the server stood still, not that it is busy."""
 SLACK = 12 * 2**20
 """Bytes that an allocator may keep besides a tenth."""
+GROWTH = 256 * 2**20
+"""Bytes that an attack may make a server of the default limits take."""
 CEILING = 2 * 2**30
 """Bytes at which a server is killed, before it harms the machine."""
 PATIENCE = 60.0
@@ -210,6 +212,7 @@ def attacked(
     *,
     may_be_refused: bool = False,
     slowest: float = SLOWEST,
+    growth: int = GROWTH,
     slack: int = SLACK,
     ceiling: int = CEILING,
 ) -> Iterator[Beside]:
@@ -220,6 +223,7 @@ def attacked(
         may_be_refused: Whether a good question may be refused with a code that says to try again;
             the time of its answer counts from the first try.
         slowest: Seconds that a good answer may take.
+        growth: Bytes of memory that may be taken meanwhile.
         slack: Bytes of memory that may be kept besides a tenth.
         ceiling: Bytes at which the server is killed.
     """
@@ -249,6 +253,10 @@ def attacked(
         )
         aftermath(server, damage, slack)
         guard.stop()
+        grown = damage.peak - before.memory
+        damage.expect(
+            grown <= growth, f"it took {grown >> 20} MiB, at most {growth >> 20} expected"
+        )
         damage.expect(not guard.killed, f"it took over {ceiling >> 20} MiB of memory")
         report(damage)
     assert not damage.faults, "\n".join([str(damage), *damage.faults[:20], server.log()[-2000:]])

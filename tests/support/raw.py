@@ -37,13 +37,16 @@ def framed(message: bytes, flag: int = 0) -> bytes:
 
 
 def block(path: str, *more: tuple[str, str], authority: str = "x") -> bytes:
-    """The headers of a call, packed without the dynamic table: the same bytes every time."""
+    """The headers of a call, packed without the dynamic table: the same bytes every time.
+
+    Texts are as they are, as gRPC's C core sends them.
+    """
     packer = Encoder()
     packer.header_table_size = 0
     head = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", authority)]
     rest = [("te", "trailers"), ("content-type", "application/grpc"), *more]
     # The encoder begins with the new size of its table, which only a first block may.
-    return packer.encode(head + rest)
+    return packer.encode(head + rest, huffman=False)
 
 
 def headers(stream: int, packed: bytes, *flags: str) -> HeadersFrame:

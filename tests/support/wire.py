@@ -123,10 +123,15 @@ def until_refused(send: Callable[[], Any]) -> list[Any]:
     """Send requests faster than they are answered until one is refused; the calls of all."""
     refused = threading.Event()
     calls: list[Any] = []
+
+    def told(call: Any) -> None:
+        if call.exception():
+            refused.set()
+
     while not refused.is_set():
         assert len(calls) < 100_000, "all of them were taken"
         calls.append(send())
-        calls[-1].add_done_callback(lambda call: call.exception() and refused.set())
+        calls[-1].add_done_callback(told)
     return calls
 
 

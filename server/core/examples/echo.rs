@@ -56,12 +56,12 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, message: B
         .initial_window_size(1 << 20)
         .initial_connection_window_size(8 << 20)
         .max_frame_size(1 << 20)
-        .max_concurrent_streams(1024)
+        .max_concurrent_streams(calls::CALLS as u32)
         .handshake(stream);
     let Ok(connection) = handshake.await else { return };
     let begin = |request, reply| answer(request, reply, message.clone()).boxed_local();
     // A client that goes away is no failure.
-    let _ = calls::run(connection, pending(), begin, |_| ()).await;
+    let _ = calls::run(connection, pending(), begin).await;
 }
 
 async fn answer(request: Request<RecvStream>, mut reply: SendResponse<Bytes>, message: Bytes) {

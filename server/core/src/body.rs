@@ -144,6 +144,7 @@ impl<B> RequestBody<B> {
         let parcel = Parcel::new(self.received.split_to(size), self.encoding, self.limit)?;
         let mut held = self.held.split(size);
         held.resize(size + MESSAGE);
+        held.work();
         match parcel.open_here(self.shape, &mut held, Ok) {
             Ok(message) => self.hand_over(message?, held),
             Err(parcel) => {

@@ -3,6 +3,7 @@
 //! A task of its own for each call costs an aligned allocation and a turn of the scheduler; a unary
 //! call is too short for that.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -19,32 +20,32 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 /// Calls that a connection begins in one turn of the loop. The answers of those leave while the
 /// next are worked on: else a client with one connection and the server would wait for each other
-/// in turn. Calls that are not begun yet stay in `h2`, which bounds them.
+/// in turn.
 const A_TURN: usize = 24;
+/// Calls that a connection may have open.
+pub const CALLS: usize = 1024;
 
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// No more calls; those that have been begun are answered.
     Drained,
-    /// At once: it has no calls. The client is told which it may send again elsewhere.
+    /// At once: it has no work. The client is told which it may send again elsewhere.
     Evicted,
 }
 
 /// Runs a connection and its calls to the connection's end. What its calls hold is dropped with it.
-///
-/// `begin` makes a call's future; `idle` hears when the connection has no calls any more, and before
-/// it has one again.
+/// `begin` makes a call's future.
 pub async fn run<S>(
     mut connection: Connection<S, Bytes>,
     end: impl Future<Output = End>,
     mut begin: impl FnMut(Request<RecvStream>, SendResponse<Bytes>) -> LocalBoxFuture<'static, ()>,
-    mut idle: impl FnMut(bool),
 ) -> Result<(), h2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut end = pin!(end.fuse());
+    let mut waiting = VecDeque::new();
     let mut running = FuturesUnordered::new();
     let mut next_turn: Option<JoinHandle<()>> = None;
     poll_fn(|context| {
@@ -63,29 +64,26 @@ where
         }
         let mut room = if next_turn.is_none() { A_TURN } else { 0 };
         loop {
-            while room > 0 {
+            // All at once, because a call that waits in `h2` keeps its metadata there.
+            loop {
                 match connection.poll_accept(context) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        if running.is_empty() {
-                            idle(false);
-                        }
-                        running.push(begin(request, respond));
-                        room -= 1;
+                        waiting.push_back(begin(request, respond));
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Pending => break,
                 }
             }
-            if room == 0 {
-                if let Poll::Ready(result) = connection.poll_closed(context) {
-                    return Poll::Ready(result);
-                }
-                if next_turn.is_none() {
-                    // In a task, because this one is woken for other reasons, too.
-                    let turn = next_turn.insert(spawn_local(yield_now()));
-                    let _ = turn.poll_unpin(context);
-                }
+            // Where more wait than may be open, the others have been reset: a call that begins sees
+            // it, and ends.
+            let begun = if waiting.len() > CALLS { waiting.len() } else { waiting.len().min(room) };
+            room = room.saturating_sub(begun);
+            running.extend(waiting.drain(..begun));
+            if !waiting.is_empty() && next_turn.is_none() {
+                // In a task, because this one is woken for other reasons, too.
+                let turn = next_turn.insert(spawn_local(yield_now()));
+                let _ = turn.poll_unpin(context);
             }
             let mut ended = false;
             while let Poll::Ready(Some(())) = running.poll_next_unpin(context) {
@@ -93,9 +91,6 @@ where
             }
             if !ended {
                 return Poll::Pending;
-            }
-            if running.is_empty() {
-                idle(true);
             }
             // The connection writes at once what the calls have answered.
         }

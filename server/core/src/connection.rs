@@ -10,7 +10,7 @@ use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::calls::{self, End};
+use crate::calls::{self, CALLS, End};
 use crate::connections::Open;
 use crate::memory::Account;
 use crate::shard::{Life, Shard, until};
@@ -22,8 +22,6 @@ const FRAME_BYTES: u32 = 1 << 20;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// What a client may send ahead on a connection.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-/// Calls at once on a connection.
-const STREAMS: u32 = 1024;
 /// A call's metadata up to this size costs the call alone, and not its connection. What is over the
 /// server's own limit is refused with its reason.
 const METADATA_BYTES: u32 = 1 << 20;
@@ -56,7 +54,11 @@ where
     let ends = async {
         tokio::select! {
             () = until(shard.life.clone(), |life| life != Life::Serving) => End::Drained,
-            () = open.evicted() => End::Evicted,
+            // What has been sent meanwhile is answered.
+            () = open.evicted() => match open.account().has_work() {
+                true => End::Drained,
+                false => End::Evicted,
+            },
         }
     };
     let mut ends = Box::pin(ends);
@@ -68,14 +70,12 @@ where
         // It has no calls yet.
         _ = &mut ends => return Ok(()),
     };
-    let account = shard.shared.memory.account();
-    let begin = |request, reply| shard.begin(&account, &open, request, reply);
-    let idle = |is_idle: bool| open.set_busy(!is_idle);
+    let begin = |request, reply| shard.begin(&open, request, reply);
     tokio::select! {
         biased;
-        result = calls::run(connection, ends, begin, idle) => Ok(result?),
+        result = calls::run(connection, ends, begin) => Ok(result?),
         error = ungreeted(&shard, &seen, greeted_by) => Err(error),
-        error = stalled(&shard, &account, &seen) => Err(error),
+        error = stalled(&shard, open.account(), &seen) => Err(error),
     }
 }
 
@@ -87,10 +87,10 @@ where
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(CALLS as u32)
         .max_header_list_size(METADATA_BYTES)
         // A client that gives up a connection's calls all at once means no harm.
-        .max_pending_accept_reset_streams(STREAMS as usize)
+        .max_pending_accept_reset_streams(CALLS)
         .handshake(stream)
         .await
 }

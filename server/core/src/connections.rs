@@ -1,11 +1,16 @@
 //! The open connections: bounded, and at the bound the idle ones make room, the oldest first.
+//!
+//! A connection is idle while its client waits for nothing: it has no calls, or has not sent what
+//! they need.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+
+use crate::memory::Account;
 
 /// All open connections.
 #[derive(Debug)]
@@ -26,8 +31,7 @@ struct Table {
 struct State {
     /// When its last call began, or it itself, in microseconds.
     active: AtomicU64,
-    /// Whether it has calls.
-    is_busy: AtomicBool,
+    account: Arc<Account>,
     evicted: Notify,
 }
 
@@ -46,7 +50,7 @@ pub enum Place {
     Free(Open),
     /// An idle one has been told to make room.
     OfIdle(Open),
-    /// All others are busy.
+    /// All others have work.
     None,
 }
 
@@ -62,7 +66,7 @@ impl Connections {
     }
 
     /// A place for one more.
-    pub fn open(self: &Arc<Self>) -> Place {
+    pub fn open(self: &Arc<Self>, account: Arc<Account>) -> Place {
         let mut table = self.lock();
         let is_full = table.open.len() >= self.limit;
         if is_full && !table.evict_one() {
@@ -72,7 +76,7 @@ impl Connections {
         table.next += 1;
         let state = Arc::new(State {
             active: AtomicU64::new(self.time(Instant::now())),
-            is_busy: AtomicBool::new(false),
+            account,
             evicted: Notify::new(),
         });
         table.open.insert(number, state.clone());
@@ -92,7 +96,7 @@ impl Connections {
 impl Table {
     /// Has the connection end that has been idle for the longest time; whether one is idle.
     fn evict_one(&mut self) -> bool {
-        let idle = self.open.iter().filter(|(_, state)| !state.is_busy.load(Relaxed));
+        let idle = self.open.iter().filter(|(_, state)| !state.account.has_work());
         let oldest = idle.min_by_key(|(_, state)| state.active.load(Relaxed));
         let Some(number) = oldest.map(|(number, _)| *number) else { return false };
         if let Some(state) = self.open.remove(&number) {
@@ -108,9 +112,9 @@ impl Open {
         self.state.active.store(self.connections.time(now), Relaxed);
     }
 
-    /// It has calls now, or none any more.
-    pub fn set_busy(&self, is_busy: bool) {
-        self.state.is_busy.store(is_busy, Relaxed);
+    /// What its messages hold.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.state.account
     }
 
     /// Waits until it is to make room.
@@ -127,43 +131,55 @@ impl Drop for Open {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::memory::{Held, Memory};
 
     fn open(connections: &Arc<Connections>) -> Open {
-        match connections.open() {
+        match place(connections) {
             Place::Free(open) | Place::OfIdle(open) => open,
             Place::None => panic!("expected a place"),
         }
+    }
+
+    fn place(connections: &Arc<Connections>) -> Place {
+        connections.open(Memory::new(1000, Duration::from_secs(1)).account())
+    }
+
+    /// Has the connection work until this is dropped.
+    fn work(open: &Open) -> Held {
+        let mut held = open.account().hold();
+        held.work();
+        held
     }
 
     #[test]
     fn the_connection_that_is_idle_for_longest_makes_room() {
         let connections = Connections::new(3);
         let [first, second, third] = [0; 3].map(|_| open(&connections));
-        first.set_busy(true);
-        let later = Instant::now() + std::time::Duration::from_secs(1);
+        let works = work(&first);
+        let later = Instant::now() + Duration::from_secs(1);
         second.called(later);
         let _fourth = open(&connections);
         assert!(third.evicted().now_or_never().is_some());
         assert!(first.evicted().now_or_never().is_none());
         assert!(second.evicted().now_or_never().is_none());
-        first.set_busy(false);
-        second.called(later);
+        drop(works);
         let _fifth = open(&connections);
         assert!(first.evicted().now_or_never().is_some());
     }
 
     #[test]
-    fn none_finds_a_place_where_all_are_busy_until_one_is_closed() {
+    fn none_finds_a_place_where_all_have_work_until_one_is_closed() {
         let connections = Connections::new(2);
         let [first, second] = [0; 2].map(|_| open(&connections));
-        first.set_busy(true);
-        second.set_busy(true);
-        assert!(matches!(connections.open(), Place::None));
+        let _work = [work(&first), work(&second)];
+        assert!(matches!(place(&connections), Place::None));
         drop(second);
-        assert!(matches!(connections.open(), Place::Free(_)));
+        assert!(matches!(place(&connections), Place::Free(_)));
     }
 
     #[test]
@@ -171,8 +187,8 @@ mod tests {
         let connections = Connections::new(1);
         let first = open(&connections);
         let second = open(&connections);
-        second.set_busy(true);
+        let _work = work(&second);
         drop(first);
-        assert!(matches!(connections.open(), Place::None));
+        assert!(matches!(place(&connections), Place::None));
     }
 }

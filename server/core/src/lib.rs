@@ -17,7 +17,7 @@
 //! Beside it: [`catalog`] knows where every model stands, [`placement`] chooses what one runs on,
 //! [`maker`] makes its engines, each on its [`engine_thread`], which the [`ender`] ends, [`warmup`]
 //! and [`golden`] look at one before it serves, [`pace`] knows how long its runs take, [`memory`]
-//! what clients' messages hold, [`busy_poll`] keeps a shard awake, [`heartbeat`] looks whether all
+//! what clients' messages hold, [`trim`] gives it back to the system, [`busy_poll`] keeps a shard awake, [`heartbeat`] looks whether all
 //! turn, [`watchdog`] ends what takes too long, [`metrics`] counts, [`config`] reads Triton's files,
 //! [`file`] all others, [`regions`] are memory that clients share, [`listeners`] are what they
 //! connect to, [`http`] answers operators, [`descriptors`] says how many of them fit, [`error`]
@@ -71,6 +71,7 @@ mod shard;
 mod socket;
 mod strings;
 pub mod tensor;
+mod trim;
 mod unary;
 pub mod warmup;
 pub mod watchdog;

@@ -20,6 +20,7 @@ use crate::http;
 use crate::listeners::{Listeners, UnixSocket};
 use crate::shard::{Handle, Life, Shared};
 use crate::socket::Socket;
+use crate::trim;
 
 /// How long a connection is silent before its client is looked for, who may have vanished.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -91,6 +92,7 @@ fn accept_all(
     spawn_local(accept(control.clone(), next));
     spawn_local(http::serve(control.clone(), http));
     spawn_local(heartbeat::watch(control.clone()));
+    spawn_local(trim::watch(control.clone()));
     Ok(())
 }
 
@@ -114,8 +116,8 @@ async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>
 
 impl Control {
     fn place(&self, socket: Socket) {
-        let Shared { metrics, connections, .. } = &*self.shared;
-        let open = match connections.open() {
+        let Shared { metrics, connections, memory, .. } = &*self.shared;
+        let open = match connections.open(memory.account()) {
             Place::Free(open) => open,
             Place::OfIdle(open) => {
                 metrics.connections_evicted.fetch_add(1, Relaxed);
@@ -124,7 +126,7 @@ impl Control {
             Place::None => {
                 metrics.connections_refused.fetch_add(1, Relaxed);
                 let limit = connections.limit();
-                tracing::warn!("a connection is refused: {limit} are open and have calls");
+                tracing::warn!("a connection is refused: {limit} are open and have work");
                 return;
             }
         };

@@ -30,6 +30,8 @@ const SLOTS: usize = 8;
 #[derive(Debug)]
 pub struct Memory {
     used: AtomicUsize,
+    /// The most that they have held together while one of them held much, since it was last asked.
+    most: AtomicUsize,
     limit: usize,
     patience: Duration,
 }
@@ -38,7 +40,7 @@ impl Memory {
     /// Room for so many bytes. The patience is the longest that a client may keep a message half sent
     /// or an answer untaken.
     pub fn new(limit: usize, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit, patience })
+        Arc::new(Self { used: AtomicUsize::new(0), most: AtomicUsize::new(0), limit, patience })
     }
 
     /// An account of one more connection.
@@ -47,6 +49,7 @@ impl Memory {
             memory: self.clone(),
             used: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            work: AtomicUsize::new(0),
             now: AtomicU32::new(0),
             waits: Default::default(),
         })
@@ -67,6 +70,11 @@ impl Memory {
         self.patience
     }
 
+    /// The most that all have held since this was last asked, where one of them held much.
+    pub fn take_most(&self) -> usize {
+        self.most.swap(self.used(), Relaxed)
+    }
+
     /// What all hold now.
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
@@ -79,6 +87,8 @@ pub struct Account {
     memory: Arc<Memory>,
     used: AtomicUsize,
     streams: AtomicUsize,
+    /// Messages that are whole and not answered yet.
+    work: AtomicUsize,
     /// In ticks.
     now: AtomicU32,
     /// How many messages wait for the client, by the tick in which the wait began.
@@ -88,7 +98,7 @@ pub struct Account {
 impl Account {
     /// Begins to hold a message, of no bytes yet.
     pub fn hold(self: &Arc<Self>) -> Held {
-        Held { account: self.clone(), bytes: 0, slot: None, pending: None }
+        Held { account: self.clone(), bytes: 0, slot: None, works: false, pending: None }
     }
 
     /// Opens one more stream, where there may be one.
@@ -104,6 +114,11 @@ impl Account {
     pub fn has_room(&self) -> bool {
         let memory = &self.memory;
         self.used.load(Relaxed) < memory.share() / 2 && memory.used() < memory.limit / 2
+    }
+
+    /// Whether a message is whole, and its answer has not left: the client waits for the server.
+    pub fn has_work(&self) -> bool {
+        self.work.load(Relaxed) > 0
     }
 
     /// Time between ticks.
@@ -139,6 +154,8 @@ pub struct Held {
     bytes: usize,
     /// Where its wait for the client is counted.
     slot: Option<usize>,
+    /// Its message is whole.
+    works: bool,
     /// The call that it belongs to, which is answered when this is dropped.
     pending: Option<Pending>,
 }
@@ -157,6 +174,9 @@ impl Held {
         let own = used.fetch_add(bytes, Relaxed) + bytes;
         let all = memory.used.fetch_add(bytes, Relaxed) + bytes;
         let reserve = if self.bytes <= LITTLE { memory.limit / RESERVE } else { 0 };
+        if self.bytes > LITTLE {
+            memory.most.fetch_max(all, Relaxed);
+        }
         if own > memory.share() + reserve || all > memory.limit + reserve {
             return Err(Error::NoMemory { limit: memory.limit });
         }
@@ -212,6 +232,13 @@ impl Held {
         }
     }
 
+    /// The message is whole: until this is dropped, the client waits for the server.
+    pub fn work(&mut self) {
+        if !mem::replace(&mut self.works, true) {
+            self.account.work.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Holds these bytes only, whatever it held before. What answers is never refused: it is how
     /// room is made.
     pub fn resize(&mut self, bytes: usize) {
@@ -225,6 +252,7 @@ impl Held {
     /// An answer, held until the client has taken it.
     pub fn answer(mut self, message: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         self.resize(message.as_ref().len());
+        self.work();
         self.wait();
         Bytes::from_owner(Answer { message, _held: self })
     }
@@ -234,6 +262,9 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.go_on();
         self.resize(0);
+        if self.works {
+            self.account.work.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -266,6 +297,20 @@ mod tests {
         assert_eq!(memory.used(), 40);
         drop(answer);
         assert_eq!((memory.used(), account.used.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn there_is_work_from_a_whole_message_to_its_answer_s_end() {
+        let account = Memory::new(1000, Duration::from_secs(1)).account();
+        let mut held = account.hold();
+        held.wait();
+        assert!(!account.has_work(), "it is the client who is waited for");
+        held.go_on();
+        held.work();
+        let answer = held.answer("taken");
+        assert!(account.has_work());
+        drop(answer);
+        assert!(!account.has_work());
     }
 
     #[test]

@@ -382,13 +382,13 @@ impl Shard {
     /// without the request's head, because small boxes are cheap.
     pub fn begin(
         self: &Rc<Self>,
-        account: &Arc<Account>,
         open: &Open,
         request: Request<RecvStream>,
         reply: SendResponse<Bytes>,
     ) -> LocalBoxFuture<'static, ()> {
         let arrived = Instant::now();
         open.called(arrived);
+        let account = open.account();
         let mut held = account.hold().of_call(Pending::new(&self.handle.pending));
         let admitted = self.admit(request.headers(), &mut held);
         let request = request.map(Incoming::from);

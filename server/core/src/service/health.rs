@@ -7,6 +7,7 @@ use futures_util::stream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use crate::body::Load;
 use crate::catalog::Book;
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::health_server;
@@ -67,6 +68,8 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<BoxStream<HealthCheckResponse>>, Status> {
+        // A watch waits for news, and nobody for its answer.
+        drop(request.extensions().get::<Arc<Load>>().map(|load| load.take()));
         let name = request.into_inner().service;
         let start = (self.shared.catalog.watch(), name, None);
         let news = stream::unfold(start, async |(mut book, name, last)| {

@@ -163,6 +163,7 @@ where
     };
     call.ready += kept_back;
     held.go_on();
+    held.work();
     let message = parcel.open(held).await?;
     handle(message, call, held).await
 }

@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_registrations_without_number(target: Target, sparse: str) -> None:
         for number in range(1024):
             register(server, f"r{number}", sparse, 1)
         for name in ("one more", "another"):
-            found = refusal(lambda name=name: register(server, name, sparse, 1))
+            found = refusal(partial(register, server, name, sparse, 1))
             assert (found.code, found.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_REGIONS")
         long = refusal(lambda: register(server, "r" * 256, sparse, 1))
         assert "expected at most 255 bytes, got 256" in long.message
