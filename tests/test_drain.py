@@ -61,7 +61,8 @@ def test_a_load_that_is_under_way_does_not_upset_the_end(
     serve: Serve, tmp_path: Path, _: int
 ) -> None:
     """The control plane is inside ONNX Runtime then; the load is of no use any more."""
-    files.save(files.wide(4096), tmp_path, "large")
+    # Its warm-up takes far longer than all that follows.
+    files.save(files.slow(3000), tmp_path, "large")
     server = serve(tmp_path, "--model-control=explicit", "--grace-seconds=0.01")
     request = service_pb2.RepositoryModelLoadRequest(model_name="large")
     loading = triton(server).RepositoryModelLoad.future(request)
