@@ -80,7 +80,9 @@ def test_copies_count_in_the_budget(target: Target, tmp_path: Path, sparse: str)
     files.save(files.identity("UINT8"), tmp_path / "more", "identity")
     server = target(tmp_path / "more", "--shared-memory", f"--memory-budget={128 * MEBIBYTE}")
     register(server, "sparse", sparse, TEBIBYTE)
-    with attacked(server, may_be_refused=True, growth=256 * MEBIBYTE) as good:
+    # ONNX Runtime's arena keeps what one run has taken, its input and its output.
+    kept = 96 * MEBIBYTE
+    with attacked(server, may_be_refused=True, growth=256 * MEBIBYTE, slack=kept) as good:
         size = 40 * MEBIBYTE
         asked = request("identity", "UINT8", [1, 1, size], size)
         send = triton(server).ModelInfer.future
