@@ -66,6 +66,7 @@ def test_a_host_serves_and_its_health_is_told(
     for each in reached:
         with sigmax.Client(f"{each}:{port}", timeout=60) as client:
             assert client.classify("softmax", [0.0] * 5)
+    server.stop()
     is_loopback = "no transport security" not in server.log()
     assert is_loopback == (bare in ("127.0.0.1", "localhost", "::1"))
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import sigmax
-from support.server import Server
+from support import files
+from support.server import Serve, Server
 from support.wire import (
     SERVICES,
     Tensor,
@@ -64,13 +65,15 @@ def probabilities(answer: Any) -> list[float]:
     return values
 
 
-def test_what_a_model_refuses_is_in_the_log_and_not_in_the_answer(server: Server) -> None:
+def test_what_a_model_refuses_is_in_the_log_and_not_in_the_answer(
+    serve: Serve, tmp_path: Path
+) -> None:
+    files.save(files.embedding(), tmp_path, "embedding")
+    server = serve(tmp_path)
     error = refusal(lambda: infer(server, "embedding", Tensor.of("x", [[0, 0, 0, 77]], np.int64)))
     assert "77" not in error.message
     assert "the server's log says more" in error.message
-    log = server.log()
-    assert "embedding" in log
-    assert "77" in log
+    assert "model=embedding" in server.until_logged("idx=77")
 
 
 def test_a_division_by_zero_is_its_callers_own_problem(server: Server) -> None:

@@ -4,10 +4,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
+import pytest
 import sigmax
 from support.server import Serve
+from support.wire import Tensor, classify_request
 
 SIGMAX = Path(sys.executable).with_name("sigmax")
 ZERO = np.zeros((1, 5), np.float32)
@@ -22,6 +26,20 @@ def test_both_ways_lead_to_the_same_models(tmp_path: Path, examples: Path, serve
     assert server.metric("sigmax_connections_total") == 2
     assert server.stop() == 0
     assert not path.exists()
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["a path", "several addresses"])
+def test_the_authority_that_grpc_makes_of_a_target_is_taken(
+    tmp_path: Path, examples: Path, serve: Serve, several: bool
+) -> None:
+    """Plain grpcio, without a channel option: it sends `%2Ftmp%2F...` and `127.0.0.1:1%2C...`."""
+    path = tmp_path / "sigmax.sock"
+    server = serve(examples, f"--listen=unix:{path}")
+    target = f"ipv4:{server.grpc},{server.grpc}" if several else f"unix:{path}"
+    request = classify_request("softmax", Tensor.of("x", ZERO)).SerializeToString()
+    with grpc.insecure_channel(target) as channel:
+        ask: Any = channel.unary_unary("/sigmax.v1.ClassifierService/Classify")
+        assert ask(request, timeout=60)
 
 
 def test_a_file_that_nobody_listens_at_is_replaced(

@@ -37,7 +37,7 @@ def test_a_fault_that_passes_costs_a_batch_and_an_engine(
     used = gpu.memory_used()
     gpu.fail(TOO_LARGE_A_LAUNCH)
     assert refusal(model.ask).code == "INTERNAL"
-    assert "an engine is lost" in server.log()
+    server.until_logged("an engine is lost")
     model.ask()
     assert server.metric("sigmax_lane_faults_total", model="model") == 1
     assert server.metric("sigmax_lanes", model="model") == 1
@@ -67,7 +67,7 @@ def test_a_lost_gpu_takes_its_models_with_it_and_no_others(
     here = Asked(server, "here", tmp_path / "here/1/model.onnx")
     gpu.fail(ILLEGAL_ADDRESS)
     assert refusal(there.ask).code == "INTERNAL"
-    assert "an illegal memory access was encountered" in server.log()
+    server.until_logged("an illegal memory access was encountered")
     refused = refusal(there.ask)
     assert refused.code == "UNAVAILABLE"
     assert "no engine is left on cuda:0" in refused.message

@@ -85,7 +85,7 @@ def test_the_limit_of_open_files_is_raised(
     assert server.metric("sigmax_connections_refused_total") == 0
     assert server.metric("sigmax_connections_evicted_total") == 0
     assert server.metric("sigmax_connections_total") >= 200
-    assert "is lowered to" in server.log()  # 4096 do not fit 1024
+    server.until_logged("is lowered to")  # 4096 do not fit 1024
 
 
 def test_what_does_not_fit_is_said_once_with_figures(
@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_said_once_with_figures(
     pattern = (
         r"--max-connections, which is 4096, is lowered to (\d+): the process may have 64 files"
     )
-    [most] = map(int, re.findall(pattern, server.log()))
+    [most] = map(int, re.findall(pattern, server.until_logged("is lowered to")))
     assert 1 < most < 64
     for _ in range(200):
         connect(server.grpc)
@@ -120,4 +120,4 @@ def test_a_probe_gets_in_where_no_descriptor_is_left(
     silent = [connect(server.http) for _ in range(40)]
     assert server.get("/healthz") == (200, "alive\n")
     assert silent[0].recv(1) == b""  # it made room
-    assert "Too many open files" in server.log()
+    server.until_logged("Too many open files")

@@ -80,7 +80,7 @@ def test_what_the_file_says_is_served(tmp_path: Path, serve: Serve) -> None:
     found = config(server, "simple")
     assert (found.max_batch_size, found.output[0].label_filename) == (4, "labels.txt")
     assert [(group.kind, group.count) for group in found.instance_group] == [(KIND_CPU, 2)]
-    assert "config.pbtxt: without effect: instance_group.host_policy" in server.log()
+    server.until_logged("config.pbtxt: without effect: instance_group.host_policy")
     five = [Tensor.of(name, np.zeros((5, 16)), np.int32) for name in ("INPUT0", "INPUT1")]
     found = refusal(lambda: infer(server, "simple", *five))
     assert found.message.endswith("inference request batch-size must be <= 4 for 'simple'")
@@ -99,7 +99,8 @@ def test_several_versions_are_served_side_by_side(tmp_path: Path, serve: Serve) 
     files.save(files.softmax(), tmp_path, "m", version=10)
     server = serve(tmp_path)
     # Said of the model, not of each version.
-    assert server.log().count("config.pbtxt: without effect: optimization") == 1
+    said = "config.pbtxt: without effect: optimization"
+    assert server.until_logged(said).count(said) == 1
     assert list(metadata(server, "m").versions) == ["1", "10"]
     assert list(metadata(server, "m", "1").versions) == ["1"]
     assert list(metadata(server, "m").inputs[0].shape) == [-1, 5]

@@ -99,6 +99,13 @@ class Server:
         """Its standard error so far."""
         return self._log.read_text()
 
+    def until_logged(self, text: str) -> str:
+        """Wait until this is in its standard error, which nothing in it waits for; all of it."""
+        patience = time.monotonic() + 60
+        while text not in (log := self.log()):
+            assert time.monotonic() < patience, f"expected {text!r} in the log, got {log}"
+        return log
+
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of a path of its HTTP port."""
         try:
