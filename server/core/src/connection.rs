@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::pending;
@@ -25,6 +26,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// A call's metadata up to this size costs the call alone, and not its connection. What is over the
 /// server's own limit is refused with its reason.
 const METADATA_BYTES: u32 = 1 << 20;
+/// How long a client of a server that drains may send nothing.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// What the shortest handshake has: a preface and a SETTINGS frame (RFC 9113, section 3.4).
 const GREETING_BYTES: usize = 24 + 9;
 
@@ -76,6 +79,7 @@ where
         result = calls::run(connection, ends, begin) => Ok(result?),
         error = ungreeted(&shard, &seen, greeted_by) => Err(error),
         error = stalled(&shard, open.account(), &seen) => Err(error),
+        () = left_alone(&shard, open.account(), &seen) => Ok(()),
     }
 }
 
@@ -121,4 +125,17 @@ async fn stalled(shard: &Shard, account: &Account, seen: &Seen) -> Box<dyn Error
     }
     shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
     format!("its client kept a message waiting for over {patience:?}").into()
+}
+
+/// Waits until the server drains and the client, whom nothing is owed, has sent nothing for a while:
+/// the end waits for nobody who stands still.
+async fn left_alone(shard: &Shard, account: &Account, seen: &Seen) {
+    until(shard.life.clone(), |life| life != Life::Serving).await;
+    loop {
+        let received = seen.received();
+        sleep(FAREWELL).await;
+        if !account.has_work() && seen.received() == received {
+            return;
+        }
+    }
 }
