@@ -30,8 +30,6 @@ const SLOTS: usize = 8;
 #[derive(Debug)]
 pub struct Memory {
     used: AtomicUsize,
-    /// The most that they have held together while one of them held much, since it was last asked.
-    most: AtomicUsize,
     limit: usize,
     patience: Duration,
 }
@@ -40,7 +38,7 @@ impl Memory {
     /// Room for so many bytes. The patience is the longest that a client may keep a message half sent
     /// or an answer untaken.
     pub fn new(limit: usize, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), most: AtomicUsize::new(0), limit, patience })
+        Arc::new(Self { used: AtomicUsize::new(0), limit, patience })
     }
 
     /// An account of one more connection.
@@ -68,11 +66,6 @@ impl Memory {
     /// The longest that a client may keep a message waiting.
     pub fn patience(&self) -> Duration {
         self.patience
-    }
-
-    /// The most that all have held since this was last asked, where one of them held much.
-    pub fn take_most(&self) -> usize {
-        self.most.swap(self.used(), Relaxed)
     }
 
     /// What all hold now.
@@ -174,9 +167,6 @@ impl Held {
         let own = used.fetch_add(bytes, Relaxed) + bytes;
         let all = memory.used.fetch_add(bytes, Relaxed) + bytes;
         let reserve = if self.bytes <= LITTLE { memory.limit / RESERVE } else { 0 };
-        if self.bytes > LITTLE {
-            memory.most.fetch_max(all, Relaxed);
-        }
         if own > memory.share() + reserve || all > memory.limit + reserve {
             return Err(Error::NoMemory { limit: memory.limit });
         }

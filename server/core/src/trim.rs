@@ -1,8 +1,9 @@
-//! Gives back to the system what a burst of large messages has left behind.
+//! Gives back to the system what a burst has left behind.
 //!
 //! The allocator keeps what is freed, for each thread up to 64 MiB and more. That is right under a
 //! load, and not after it.
 
+use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,27 +11,33 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::listen::Control;
-use crate::memory::Memory;
 
 /// How often it looks.
 const PAUSE: Duration = Duration::from_secs(5);
-/// So much of messages under way is a burst, in bytes ...
-const MUCH: usize = 16 << 20;
-/// ... and so much is its end.
-const LITTLE: usize = 4 << 20;
+/// So much more than before, in bytes, is worth looking for what is free.
+const MUCH: usize = 12 << 20;
+/// So much of messages under way, in bytes, is a load.
+const LOAD: usize = 4 << 20;
 
 /// Looks for the ends of bursts.
 pub async fn watch(control: Rc<Control>) {
-    let memory: &Memory = &control.shared.memory;
-    let mut most = 0;
+    let mut least = resident();
     loop {
         sleep(PAUSE).await;
-        most = most.max(memory.take_most());
-        if most > MUCH && memory.used() < LITTLE {
-            most = 0;
+        let now = resident();
+        least = least.min(now);
+        if now > least + MUCH && control.shared.memory.used() < LOAD {
             let _ = spawn_blocking(trim).await;
+            least = resident();
         }
     }
+}
+
+/// What the process holds, in bytes (proc(5)); 0 where nobody says.
+fn resident() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|pages| pages.split(' ').nth(1)?.parse::<usize>().ok());
+    pages.unwrap_or(0) * 4096
 }
 
 #[cfg(target_env = "gnu")]
