@@ -214,11 +214,11 @@ def test_connections_that_wait_for_nothing_make_room(serve: Serve, slow_model: P
     server = serve("--max-connections=2", "--max-batch-size=1", slow_model)
     local = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.insecure_channel(server.grpc, options=local) for _ in range(3)]
-    watches = [health_pb2_grpc.HealthStub(channel) for channel in channels[:2]]
-    asked = health_pb2.HealthCheckRequest()
-    idle = [stub.Watch(asked, wait_for_ready=True, timeout=60) for stub in watches]
-    for watch in idle:
-        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    idle = []
+    for channel in channels[:2]:  # one after the other: the first is idle for longer
+        asked = health_pb2.HealthCheckRequest()
+        idle.append(health_pb2_grpc.HealthStub(channel).Watch(asked, timeout=300))
+        assert next(idle[-1]).status == health_pb2.HealthCheckResponse.SERVING
     ask: Any = channels[2].unary_unary("/sigmax.v1.ClassifierService/Classify")
     ask(classify_request("slow", ZERO).SerializeToString(), timeout=60)
     assert refusal(lambda: next(idle[0])).code == "UNAVAILABLE"

@@ -1,4 +1,4 @@
-"""Clients that lie about the memory that they share, or share more than there is."""
+"""Clients that lie about the memory that they share or need, or use more than there is."""
 
 import os
 import uuid
@@ -11,7 +11,7 @@ import pytest
 from support import files
 from support.attack import MODEL, Target, attacked
 from support.server import Server
-from support.wire import refusal, triton
+from support.wire import Tensor, infer_request, refusal, triton
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 pytestmark = pytest.mark.slow
@@ -89,6 +89,18 @@ def test_copies_count_in_the_budget(target: Target, tmp_path: Path, sparse: str)
         errors = [call.exception() for call in [send(asked, timeout=60) for _ in range(20)]]
         assert {error.code().name for error in errors if error} <= {"RESOURCE_EXHAUSTED"}
         assert any(errors)
+        good.goes_on()
+
+
+def test_texts_without_content_count_as_what_they_become(target: Target, tmp_path: Path) -> None:
+    """Four bytes an element come, and more than a hundred are made of it."""
+    files.save(files.identity("BYTES"), tmp_path / "more", "identity")
+    server = target(tmp_path / "more", f"--memory-budget={128 * MEBIBYTE}")
+    count = 5_000_000
+    asked = infer_request("identity", Tensor("x", "BYTES", (1, 1, count), bytes(4 * count)))
+    with attacked(server, growth=128 * MEBIBYTE) as good:
+        found = refusal(lambda: triton(server).ModelInfer(asked, timeout=60))
+        assert (found.code, found.reason) == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
         good.goes_on()
 
 

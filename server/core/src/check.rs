@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::job::{Data, Input};
+use crate::memory::Held;
 use crate::model::{ModelSpec, TensorSpec};
 use crate::strings;
 use crate::tensor::{DType, byte_size};
@@ -26,6 +27,22 @@ pub struct Checked {
     pub inputs: Vec<Option<Input>>,
     /// 1 where the model has no batch axis.
     pub rows: usize,
+}
+
+/// What ONNX Runtime makes of one element of BYTES beside its text, in bytes: a string of its own, and
+/// the pointers and the empty strings that it is made of.
+const TEXT: usize = 104;
+
+impl Checked {
+    /// Holds what the engine will make of its elements beside the bytes that came.
+    pub fn hold(&self, held: &mut Held) -> Result<()> {
+        let texts = self.inputs.iter().flatten().filter(|input| input.dtype == DType::Bytes);
+        let texts = texts.map(|input| input.shape.iter().product::<usize>());
+        match texts.sum::<usize>() {
+            0 => Ok(()),
+            count => held.unfold(count.saturating_mul(TEXT)),
+        }
+    }
 }
 
 /// Puts the inputs into the model's order, checked in every respect. `data` turns the service's

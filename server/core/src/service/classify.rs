@@ -40,10 +40,10 @@ pub async fn answer(
     shard: &Shard,
     request: ClassifyRequest,
     call: Call,
-    _: &mut Held,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (served, options, checked) = prepare(shard, request, trace).await?;
+    let (served, options, checked) = prepare(shard, request, held, trace).await?;
     let answer = served.run(checked, wish(call)).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, PREFIX)
@@ -54,10 +54,10 @@ pub async fn answer_one(
     shard: &Shard,
     request: ClassifyRequest,
     call: Call,
-    _: &mut Held,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (served, options, checked) = prepare(shard, request, trace).await?;
+    let (served, options, checked) = prepare(shard, request, held, trace).await?;
     let answer = served.run(checked, wish(call)).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call, 0)
@@ -71,6 +71,7 @@ fn wish(call: Call) -> Wish {
 async fn prepare(
     shard: &Shard,
     request: ClassifyRequest,
+    held: &mut Held,
     trace: &Trace,
 ) -> Result<(Rc<Served>, Options, Checked)> {
     let served = shard.find(&request.model_name, &request.model_version, trace)?;
@@ -83,6 +84,7 @@ async fn prepare(
         let model = served.model.clone();
         Box::pin(beside(move || checked(&model.spec, inputs))).await?
     };
+    checked.hold(held)?;
     Ok((served, options, checked))
 }
 

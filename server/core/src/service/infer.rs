@@ -178,6 +178,7 @@ fn checked(
     let outputs = wanted(spec, regions, request.outputs)?;
     hold_shared(&given, shared.message_limit, held)?;
     let checked = check(spec, given, |_, data| Ok(data))?;
+    checked.hold(held)?;
     Ok((outputs, checked, wish))
 }
 
