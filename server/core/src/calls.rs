@@ -10,7 +10,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
@@ -35,14 +34,15 @@ pub enum End {
 }
 
 /// Runs a connection and its calls to the connection's end. What its calls hold is dropped with it.
-/// `begin` makes a call's future.
-pub async fn run<S>(
+/// `begin` makes of a request what works on it.
+pub async fn run<S, C>(
     mut connection: Connection<S, Bytes>,
     end: impl Future<Output = End>,
-    mut begin: impl FnMut(Request<RecvStream>, SendResponse<Bytes>) -> LocalBoxFuture<'static, ()>,
+    mut begin: impl FnMut(Request<RecvStream>, SendResponse<Bytes>) -> C,
 ) -> Result<(), h2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    C: Future<Output = ()>,
 {
     let mut end = pin!(end.fuse());
     let mut waiting = VecDeque::new();

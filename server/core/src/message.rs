@@ -20,6 +20,8 @@ use crate::wire::{self, Effort, Shape, weigh};
 
 /// A message that is unpacked to so many bytes is done in place ...
 const LITTLE: usize = 64 << 10;
+/// ... and not weighed at all up to so many, which hold at most some hundred times as much ...
+const UNWEIGHED: usize = 1 << 10;
 /// ... and weighed there, where it has so few fields, and so few bytes that are read one by one ...
 const AT_ONCE: Effort = Effort { fields: 1024, work: 4 * LITTLE };
 /// ... and decoded there, where no more bytes than these came in several frames: some are copied.
@@ -306,7 +308,9 @@ impl Parcel {
         if !message.later.is_empty() && message.size > COPIED {
             return Err(self);
         }
-        if let Some(shape) = shape {
+        if let Some(shape) = shape
+            && message.size > UNWEIGHED
+        {
             let weight = match message.later.is_empty() {
                 true => weigh(shape, &message.first[..], AT_ONCE),
                 false => weigh(shape, message.peek(), AT_ONCE),

@@ -1,18 +1,19 @@
 //! Replies on their way out over HTTP/2.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 use http_body::Body;
 
 use crate::body::Load;
-use crate::memory::Account;
 
 /// A reply's body.
 #[derive(Debug)]
@@ -35,55 +36,88 @@ pub enum ReplyBody {
     },
 }
 
-/// Works on a call's reply and sends it, unless the client gives the call up before.
-///
-/// A call that is given up before it has begun is not begun.
-pub async fn respond(
-    mut respond: SendResponse<Bytes>,
-    work: impl Future<Output = Response<ReplyBody>>,
-) {
-    let mut work = pin!(work);
-    let mut is_begun = false;
-    let response = poll_fn(|context| {
-        if !is_begun && respond.poll_reset(context).is_ready() {
-            return Poll::Ready(None);
+/// A reply: a call is worked on, and then it is sent, unless the client gives it up before. One
+/// that is given up before it has begun is not begun.
+#[allow(missing_debug_implementations, reason = "it holds a future")]
+pub struct Reply {
+    respond: SendResponse<Bytes>,
+    work: Work,
+    is_begun: bool,
+}
+
+/// What is done for a call. Each in a box of its own size, because small boxes are cheap.
+enum Work {
+    Answering(LocalBoxFuture<'static, Response<ReplyBody>>),
+    Sending(LocalBoxFuture<'static, Result<(), h2::Error>>),
+}
+
+impl Reply {
+    /// A call that is answered by this work.
+    pub fn new(
+        respond: SendResponse<Bytes>,
+        work: impl Future<Output = Response<ReplyBody>> + 'static,
+    ) -> Self {
+        Self { respond, work: Work::Answering(Box::pin(work)), is_begun: false }
+    }
+
+    fn is_reset(&mut self, context: &mut Context<'_>) -> bool {
+        self.respond.poll_reset(context).is_ready()
+    }
+
+    /// Sends what is at hand; what has to wait for the client is left to do.
+    fn send(&mut self, response: Response<ReplyBody>) -> Result<Option<Work>, h2::Error> {
+        let (head, body) = response.into_parts();
+        let head = Response::from_parts(head, ());
+        match body {
+            ReplyBody::Empty => self.respond.send_response(head, true).map(|_| None),
+            ReplyBody::Unary { message, trailers } => {
+                let mut stream = self.respond.send_response(head, false)?;
+                // Its memory is the account's until the client has taken it.
+                stream.send_data(message, false)?;
+                stream.send_trailers(trailers).map(|()| None)
+            }
+            ReplyBody::Tonic { body, .. } if body.is_end_stream() => {
+                self.respond.send_response(head, true).map(|_| None)
+            }
+            ReplyBody::Tonic { body, load } => {
+                let stream = self.respond.send_response(head, false)?;
+                Ok(Some(Work::Sending(Box::pin(pipe(body, stream, load)))))
+            }
         }
-        if let Poll::Ready(response) = work.as_mut().poll(context) {
-            return Poll::Ready(Some(response));
-        }
-        // Before the first time it has been looked at above.
-        let is_reset = is_begun && respond.poll_reset(context).is_ready();
-        is_begun = true;
-        if is_reset { Poll::Ready(None) } else { Poll::Pending }
-    });
-    if let Some(response) = response.await
-        && let Err(error) = send(&mut respond, response).await
-    {
+    }
+
+    fn failed(&mut self, error: &h2::Error) {
         tracing::debug!(%error, "a reply could not be sent");
-        respond.send_reset(Reason::INTERNAL_ERROR);
+        self.respond.send_reset(Reason::INTERNAL_ERROR);
     }
 }
 
-async fn send(
-    respond: &mut SendResponse<Bytes>,
-    response: Response<ReplyBody>,
-) -> Result<(), h2::Error> {
-    let (head, body) = response.into_parts();
-    let head = Response::from_parts(head, ());
-    match body {
-        ReplyBody::Empty => respond.send_response(head, true).map(drop),
-        ReplyBody::Unary { message, trailers } => {
-            let mut stream = respond.send_response(head, false)?;
-            // Its memory is the account's until the client has taken it.
-            stream.send_data(message, false)?;
-            stream.send_trailers(trailers)
+impl Future for Reply {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Once before its work, and then whenever that waits: it hears of a reset in any case.
+        let was_begun = mem::replace(&mut self.is_begun, true);
+        if !was_begun && self.is_reset(context) {
+            return Poll::Ready(());
         }
-        ReplyBody::Tonic { body, .. } if body.is_end_stream() => {
-            respond.send_response(head, true).map(drop)
-        }
-        ReplyBody::Tonic { body, load } => {
-            let stream = respond.send_response(head, false)?;
-            pipe(body, stream, load.account()).await
+        loop {
+            let next = match &mut self.work {
+                Work::Answering(work) => match work.as_mut().poll(context) {
+                    Poll::Ready(response) => self.send(response),
+                    Poll::Pending if was_begun && self.is_reset(context) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                },
+                Work::Sending(work) => ready!(work.as_mut().poll(context)).map(|()| None),
+            };
+            match next {
+                Ok(Some(work)) => self.work = work,
+                Ok(None) => return Poll::Ready(()),
+                Err(error) => {
+                    self.failed(&error);
+                    return Poll::Ready(());
+                }
+            }
         }
     }
 }
@@ -92,7 +126,7 @@ async fn send(
 async fn pipe(
     body: tonic::body::Body,
     mut stream: SendStream<Bytes>,
-    account: &Arc<Account>,
+    load: Arc<Load>,
 ) -> Result<(), h2::Error> {
     let mut body = pin!(body);
     loop {
@@ -115,7 +149,7 @@ async fn pipe(
             None => return Ok(()),
         };
         match frame.into_data() {
-            Ok(data) => stream.send_data(account.hold().answer(data), false)?,
+            Ok(data) => stream.send_data(load.account().hold().answer(data), false)?,
             Err(frame) => return stream.send_trailers(frame.into_trailers().unwrap_or_default()),
         }
     }

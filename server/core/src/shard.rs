@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
@@ -42,7 +41,7 @@ use crate::metrics::{Metrics, ModelMetrics, Outcome, Ran};
 use crate::model::Model;
 use crate::orders::Orders;
 use crate::regions::Regions;
-use crate::respond::{ReplyBody, respond};
+use crate::respond::{Reply, ReplyBody};
 use crate::served::{Runs, Served};
 use crate::service::{self, classify, infer};
 use crate::socket::Socket;
@@ -378,44 +377,35 @@ impl Shard {
         }
     }
 
-    /// Begins a call: the two hot ones here, all others by tonic. Each in a box of its own size,
-    /// without the request's head, because small boxes are cheap.
+    /// Begins a call: the two hot ones here, all others by tonic. None carries the request's head.
     pub fn begin(
         self: &Rc<Self>,
         open: &Open,
         request: Request<RecvStream>,
         reply: SendResponse<Bytes>,
-    ) -> LocalBoxFuture<'static, ()> {
+    ) -> Reply {
         let arrived = Instant::now();
         open.called(arrived);
         let account = open.account();
         let mut held = account.hold().of_call(Pending::new(&self.handle.pending));
         let admitted = self.admit(request.headers(), &mut held);
-        let request = request.map(Incoming::from);
-        let path = request.uri().path();
-        let dialect = Dialect::of(path);
-        let head = || {
-            admitted.clone().map_err(Refused::from).and_then(|()| unary::head(&request, arrived))
+        let dialect = Dialect::of(request.uri().path());
+        let is_classify = match request.uri().path() {
+            classify::PATH => true,
+            infer::PATH => false,
+            _ => {
+                let request = request.map(Incoming::from);
+                return match admitted {
+                    Ok(()) => Reply::new(reply, self.clone().cold(account.clone(), request, held)),
+                    Err(error) => Reply::new(reply, ready(unary::failed(&error, dialect))),
+                };
+            }
         };
-        match path {
-            classify::PATH => {
-                let (head, body) = (head(), request.into_body());
-                let reply =
-                    respond(reply, self.clone().hot(held, head, body, dialect, classify::answer));
-                Box::pin(reply)
-            }
-            infer::PATH => {
-                let (head, body) = (head(), request.into_body());
-                let reply =
-                    respond(reply, self.clone().hot(held, head, body, dialect, infer::answer));
-                Box::pin(reply)
-            }
-            _ => match admitted {
-                Ok(()) => {
-                    Box::pin(respond(reply, self.clone().cold(account.clone(), request, held)))
-                }
-                Err(error) => Box::pin(respond(reply, ready(unary::failed(&error, dialect)))),
-            },
+        let head = admitted.map_err(Refused::from).and_then(|()| unary::head(&request, arrived));
+        let (body, shard) = (Incoming::from(request.into_body()), self.clone());
+        match is_classify {
+            true => Reply::new(reply, shard.hot(held, head, body, dialect, classify::answer)),
+            false => Reply::new(reply, shard.hot(held, head, body, dialect, infer::answer)),
         }
     }
 
