@@ -305,6 +305,7 @@ def answered(calls: list["grpc.Future[Any]"]) -> int:
     return sum(call.exception() is None for call in calls)
 
 
+@pytest.mark.slow
 def test_what_was_accepted_is_answered_before_the_end(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -317,6 +318,7 @@ def test_what_was_accepted_is_answered_before_the_end(
     assert server.end() == (0, "", STOPPING.format(30))
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once_and_the_loss_is_printed(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -338,6 +340,7 @@ def test_a_second_signal_ends_it_at_once_and_the_loss_is_printed(
     )
 
 
+@pytest.mark.slow
 def test_the_grace_period_bounds_the_end(run: Callable[..., Run], tmp_path: Path) -> None:
     arguments = ("--shards=1", "--max-batch-size=1", "--grace-seconds=0.01")
     server = run(*arguments, slow(tmp_path / "slow.onnx"))

@@ -172,6 +172,7 @@ def test_the_sdk_returns_after_a_full_queue(serve: Serve, tmp_path: Path) -> Non
         assert answer.result().label == "no"
 
 
+@pytest.mark.slow
 def test_what_is_late_is_not_run(serve: Serve, tmp_path: Path) -> None:
     # Slow enough that even a run that begins at once ends too late.
     onnx.save(files.slow(300), tmp_path / "slow.onnx")

@@ -12,6 +12,8 @@ from support.server import Server
 from support.wire import NUMPY, Refusal, Tensor, infer_request, outputs, refusal, triton, typed
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
+pytestmark = pytest.mark.slow
+
 ROWS = 60_000
 LISTS = {"INT64": "int64_contents", "FP32": "fp32_contents", "UINT8": "uint_contents"}
 VALUES = {"INT64": "ints", "FP32": "floats", "UINT8": "uints"}

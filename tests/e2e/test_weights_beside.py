@@ -91,6 +91,7 @@ def test_it_is_read_again_when_the_model_is_loaded_again(serve: Serve, tmp_path:
     assert infer(server, "m", row)[0].array.tolist() == [[7, 7, 7]]
 
 
+@pytest.mark.slow
 def test_engines_share_what_is_beside_a_model(serve: Serve, tmp_path: Path) -> None:
     """Nine engines of a table of 64 MB hold it once; a copy for each would be 576 MB."""
     repository = tmp_path / "repository"

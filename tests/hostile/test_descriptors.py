@@ -12,6 +12,8 @@ import sigmax
 from support import files
 from support.server import Server
 
+pytestmark = pytest.mark.slow
+
 Limited = Callable[..., Server]
 """Starts a server that may have so many files open: soft and hard limit, arguments."""
 

@@ -24,6 +24,8 @@ from tritonclient.grpc import (  # type: ignore[import-untyped]
     service_pb2_grpc,
 )
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60  # seconds, more than anything here can need
 SIGMAX = Path(sys.executable).with_name("sigmax")
 X = Tensor.of("x", [[0.5]])

@@ -20,6 +20,8 @@ from tritonclient.grpc import (  # type: ignore[import-untyped]
     service_pb2_grpc,
 )
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 2**20
 FOR_EVER = 2**62
 ROW = Tensor.of("x", np.zeros((1, 5)))

@@ -167,6 +167,7 @@ def test_too_few_inputs_are_counted_from_the_required_ones(with_default: Server)
     assert "missing required input(s) ['x']" in found.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", ["true", "false"])
 def test_a_request_waits_no_longer_than_its_queue_policy_allows(
     tmp_path: Path, serve: Serve, override: str

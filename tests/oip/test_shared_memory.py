@@ -351,6 +351,7 @@ def test_a_client_that_shrinks_its_memory_harms_nobody_in_its_batches(
         assert read_error(bad.exception()).code == "INVALID_ARGUMENT"
 
 
+@pytest.mark.slow
 def test_a_client_that_rewrites_its_memory_gets_its_own_garbage(
     sharing: Server, memory: Memory, region: str
 ) -> None:

@@ -158,6 +158,7 @@ def test_trap_26_probes_of_any_usual_name_are_answered(server: Server) -> None:
         assert probe(server, name) == SERVING
 
 
+@pytest.mark.slow
 def test_trap_27_a_deadline_in_the_queue_is_told_as_one_and_leaves_the_queue(
     tmp_path: Path, serve: Serve
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_client_may_send_much_ahead(server: Server) -> None:
         assert wire.h2.remote_settings.max_concurrent_streams >= 1000
 
 
+@pytest.mark.slow
 def test_trap_31_one_callers_deadline_is_not_anothers(tmp_path: Path, serve: Serve) -> None:
     files.save(files.slow(), tmp_path, "slow")
     server = serve(tmp_path, "--shards=1")

@@ -131,6 +131,7 @@ def test_unavailable_is_tried_again(client: Any, peer: Any) -> None:
     assert len(peer.calls) == 4
 
 
+@pytest.mark.slow
 def test_tries_end(client: Any, peer: Any) -> None:
     peer.failures.extend([peer.failure(CODE.UNAVAILABLE)] * 99)
     with pytest.raises(sigmax.Unavailable, match="scripted"):
