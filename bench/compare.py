@@ -9,11 +9,12 @@ this commit's driver, in turn, so that both have the same mood of the machine.
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bench import load, options, questions, report, servers
 from bench.load import Load
-from bench.measure import Contender, Measured, Settings, in_turn
+from bench.measure import Contender, Measured, Run, Settings, in_turn
 from bench.questions import Model
 from bench.servers import BUILD, ROOT, SIGMAX, Server
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser = options.parser(__doc__)
     parser.add_argument("base", metavar="COMMIT", help="what to compare with")
     parser.add_argument("regimes", nargs="*", metavar="REGIME", help=", ".join(REGIMES))
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if unknown := set(given.regimes) - set(REGIMES):
         parser.error(f"expected regimes of {', '.join(REGIMES)}, got {', '.join(unknown)}")
     chosen = options.settings(given)
@@ -99,15 +100,32 @@ def steady(name: str, server: Server, settings: Settings) -> Contender:
     return load.contender(name, server, [Load(question, 4, rate=50_000)], settings)
 
 
+def overload(name: str, server: Server, settings: Settings) -> Contender:
+    """Twice what the server can answer: what is still answered in time."""
+    question = questions.model_infer(server, Model("wide"), 16)
+    (capacity,) = load.send(server, [Load(question, 4, 16)], settings.load, 1)
+    offered = Load(question, 8, rate=2 * capacity.right / capacity.seconds, deadline_ms=50)
+
+    def run(seconds: float) -> Run:
+        before = server.cpu_seconds()
+        (outcome,) = load.send(server, [offered], settings.load, seconds)
+        every = outcome.run(server.cpu_seconds() - before)
+        return replace(every, per_second=outcome.good / outcome.seconds)
+
+    return Contender(name, run)
+
+
 REGIMES: dict[str, Regime] = {
     "small": model_infer("sequential", 1, 4, 16),
     "classify": classify,
     "latency": model_infer("sequential", 1, 1, 1),
     "steady": steady,
     "large": model_infer("sequential", 1024, 4, 16),
+    "connections": model_infer("sequential", 1, 256, 1),
     "one-connection": model_infer("sequential", 1, 1, 64),
     "digits": model_infer("digits", 1, 4, 16),
     "wide": model_infer("wide", 1, 4, 16),
+    "overload": overload,
 }
 
 
