@@ -19,7 +19,7 @@ const ENCODED: [(&str, &str); 2] =
     [("ClassifyStreamResponse", "response"), ("ModelStreamInferResponse", "infer_response")];
 
 /// What a stream's requests are to tonic: src/message.rs reads them, off the loop where they are long.
-const UNREAD: (&str, &str) = (".sigmax.Unread", "crate::message::Unread");
+const UNREAD: (&str, &str) = (".sigmax.Unread", "crate::grpc::message::Unread");
 
 /// Messages whose lists become tensors: their elements are held twice, once as they are decoded and
 /// once as the tensor.

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder as Runtime, LocalOptions};
 use tokio::task::spawn_local;
 
-#[path = "../src/calls.rs"]
+#[path = "../src/shard/calls.rs"]
 #[allow(dead_code, reason = "its connections end by themselves")]
 mod calls;
 

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sigmax_core::engine::device::{Device, GpuOptions};
 use sigmax_core::engine::{Engine, EngineError, Source};
+use sigmax_core::model::device::{Device, GpuOptions};
 use sigmax_core::model::{ModelSpec, Task, TensorSpec};
 use sigmax_core::server::{Server, ServerConfig};
 use sigmax_core::tensor::{DType, Tensor, TensorView};
@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let noop = Noop::new();
     let spec = spec(&noop);
     server.declare(&spec.name, spec.version);
-    let later = sigmax_core::watchdog::from_now(std::time::Duration::MAX);
+    let later = sigmax_core::engine::watchdog::from_now(std::time::Duration::MAX);
     server.load(Box::new(noop), spec, vec![], later)?;
     server.finish_loading();
     println!("ready: gRPC {}, HTTP {};", server.grpc_address(), server.http_address());

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{Client, get, load, start, until_held, until_metrics, until_queued};
-use sigmax_core::engine::device::Device;
 use sigmax_core::engine::fake::Fake;
 use sigmax_core::model::Placement;
+use sigmax_core::model::device::Device;
 use sigmax_core::server::Server;
 use tonic::Code;
 

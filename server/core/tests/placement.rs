@@ -5,9 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{Client, get, load, start};
-use sigmax_core::engine::device::Device;
 use sigmax_core::engine::fake::Fake;
 use sigmax_core::model::Placement;
+use sigmax_core::model::device::Device;
 
 const SLOW: Duration = Duration::from_micros(500);
 

@@ -9,11 +9,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sigmax_core::engine::Source;
-use sigmax_core::engine::device::Device;
 use sigmax_core::engine::onnx::{self, OnnxFile};
+use sigmax_core::engine::watchdog;
 use sigmax_core::file;
+use sigmax_core::model::device::Device;
 use sigmax_core::model::{self, TensorSpec};
-use sigmax_core::watchdog;
 
 use crate::server::duration;
 use crate::{detached, native_error};

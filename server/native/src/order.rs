@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use sigmax_core::orders::{Action, Order};
+use sigmax_core::model::control::{Action, Order};
 
 use crate::native_error;
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use sigmax_core::config;
 use sigmax_core::engine::Source;
-use sigmax_core::engine::device::GpuOptions;
 use sigmax_core::engine::onnx::OnnxFile;
-use sigmax_core::golden::Sample;
+use sigmax_core::loading::golden::Sample;
+use sigmax_core::model::device::GpuOptions;
+use sigmax_core::model::triton_config;
 use sigmax_core::model::{self, Limits, ModelSpec, Placement, Task, TensorSpec};
 use sigmax_core::server::{self, ServerConfig};
 
@@ -322,7 +322,7 @@ impl Spec {
             batching: self.batching.try_into()?,
             // The server's own.
             limits: Limits::default(),
-            config: config::from_json(&self.config)?,
+            config: triton_config::from_json(&self.config)?,
         })
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::device::{Device, GpuOptions};
 use super::{Engine, EngineError, Source};
 use crate::model::TensorSpec;
+use crate::model::device::{Device, GpuOptions};
 use crate::tensor::{DType, Tensor, TensorView};
 
 /// Answers FP32 rows, input `x` [-1, columns], with themselves, output `y` [-1, columns].

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use self::device::{Device, GpuOptions};
 use crate::model::TensorSpec;
+use crate::model::device::{Device, GpuOptions};
 use crate::tensor::{Tensor, TensorView};
-use crate::watchdog;
 
-pub mod device;
 pub mod fake;
 pub mod onnx;
-mod weights;
+pub mod reaper;
+pub mod thread;
+pub mod watchdog;
 
 /// What a run may take.
 #[derive(Clone, Copy, Debug)]

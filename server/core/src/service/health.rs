@@ -7,8 +7,8 @@ use futures_util::stream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
-use crate::body::Load;
-use crate::catalog::Book;
+use crate::grpc::body::Load;
+use crate::model::catalog::Book;
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::health_server;
 use crate::proto::health::{

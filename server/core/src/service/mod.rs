@@ -14,20 +14,11 @@ use crate::proto::{DESCRIPTORS, sigmax};
 use crate::shard::{Handle, Shared};
 use crate::tensor::DType;
 
-pub mod classification;
 pub mod classifier;
-pub mod classify;
-pub mod contents;
 pub mod health;
-pub mod infer;
 pub mod inference;
-pub mod logging;
-pub mod parameters;
-pub mod reply;
-pub mod repository;
-pub mod shared_memory;
-pub mod statistics;
 pub mod stream;
+pub mod validate;
 
 /// Everything but the hot calls, by tonic.
 pub fn routes(shared: &Arc<Shared>, handle: &Handle) -> Routes {

@@ -11,10 +11,10 @@ use tokio::sync::{Notify, mpsc};
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::body::{Load, MESSAGE};
 use crate::error::{Dialect, Error};
-use crate::memory::Held;
-use crate::message::{Parcel, Unread};
+use crate::grpc::body::{Load, MESSAGE};
+use crate::grpc::budget::Held;
+use crate::grpc::message::{Parcel, Unread};
 
 /// Requests of one stream that are run, or whose answers wait to be taken, at once; the next is read
 /// when an answer is taken.

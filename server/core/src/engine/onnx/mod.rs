@@ -18,14 +18,14 @@ use self::buckets::Bucketed;
 use self::memory::Memory;
 use self::said::brief;
 use self::session::{File, Options, Place, Plain};
-use super::device::{Device, GpuOptions};
-use super::{Engine, EngineError, Source, weights};
-use crate::engine_thread;
+use super::{Engine, EngineError, Source};
+use crate::engine::thread;
+use crate::engine::watchdog;
 use crate::file;
-use crate::golden;
+use crate::loading::golden;
 use crate::model::TensorSpec;
+use crate::model::device::{Device, GpuOptions};
 use crate::tensor::{DType, Tensor};
-use crate::watchdog;
 
 mod binding;
 mod buckets;
@@ -42,6 +42,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod value;
+mod weights;
 
 /// The library can be opened once a process, and takes one environment: so this is global.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -204,7 +205,7 @@ impl OnnxFile {
         open: impl FnOnce() -> Result<Self, EngineError> + Send + 'static,
     ) -> Result<Self, EngineError> {
         let late = |reason| EngineError::Fault(format!("{}: {reason}", path.display()));
-        engine_thread::apart(until, open).map_err(late).flatten()
+        thread::apart(until, open).map_err(late).flatten()
     }
 
     fn of_file(file: File, until: Instant) -> Result<Self, EngineError> {

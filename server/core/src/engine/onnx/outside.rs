@@ -11,9 +11,9 @@ use half::{bf16, f16};
 use ort::session::builder::SessionBuilder;
 use ort::value::{DynValue, PrimitiveTensorElementType, Tensor};
 
-use crate::engine::weights::{Outside, Place, put_inside};
+use crate::engine::onnx::weights::{Outside, Place, put_inside};
 use crate::file::{self, Regular};
-use crate::golden;
+use crate::loading::golden;
 use crate::tensor::DType;
 
 /// The least bytes of a tensor that are worth sharing. ONNX Runtime wants to see smaller ones in the

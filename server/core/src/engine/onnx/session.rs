@@ -15,12 +15,12 @@ use super::outside::{self, Weights};
 use super::said::brief;
 use super::value::{borrowed, copied, size};
 use super::{environment, heap, run_error};
-use crate::engine::device::{Device, GpuOptions};
+use crate::engine::thread::LATE;
+use crate::engine::watchdog::{Stop, Watch};
 use crate::engine::{Bounds, Engine, EngineError};
-use crate::engine_thread::LATE;
 use crate::model::TensorSpec;
+use crate::model::device::{Device, GpuOptions};
 use crate::tensor::{Tensor, TensorView};
-use crate::watchdog::{Stop, Watch};
 
 /// What every session of a model is made from.
 #[derive(Debug, Default)]

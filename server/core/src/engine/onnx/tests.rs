@@ -10,8 +10,8 @@ use super::graph::{FP32, Graph, INT64, Node, STRING, Value, Weights};
 use super::memory::{Memory, Pair};
 use super::*;
 use crate::engine::Bounds;
-use crate::strings;
 use crate::tensor::TensorView;
+use crate::tensor::strings;
 
 /// The library of the environment that `make build` makes.
 fn load() {

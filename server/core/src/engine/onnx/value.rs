@@ -11,7 +11,7 @@ use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
 
 use super::run_error;
 use crate::engine::EngineError;
-use crate::strings;
+use crate::tensor::strings;
 use crate::tensor::{DType, Tensor, TensorView, byte_size};
 
 /// Which elements stand for which.

@@ -1,0 +1,90 @@
+//! Makes a model's engines: each has given the right answers before it serves.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crate::engine::thread::LATE;
+use crate::engine::{Bounds, Engine, Source};
+use crate::loading::golden::{self, Sample};
+use crate::loading::warmup;
+use crate::model::device::{Device, GpuOptions};
+use crate::model::{ModelSpec, Report};
+use crate::scheduler::batch::panic_text;
+
+/// What the engines of one version of a model are made from.
+#[derive(Debug)]
+pub struct Maker {
+    /// The network.
+    pub source: Box<dyn Source>,
+    /// How it is served.
+    pub spec: ModelSpec,
+    /// What it must answer.
+    pub samples: Vec<Sample>,
+    /// How it is run on a GPU.
+    pub gpu: GpuOptions,
+}
+
+impl Maker {
+    /// The first engine on a device, and what warming it up has shown. It is run by this thread from
+    /// now on. What is not made at this time is given up.
+    ///
+    /// A GPU that runs none of the rows tried, while the CPU does, lacks something: cuDNN, say.
+    pub fn first(
+        &self,
+        device: Device,
+        until: Instant,
+    ) -> Result<(Box<dyn Engine>, Report), String> {
+        let slack = golden::slack(device, self.gpu);
+        let warm_up =
+            |engine: &mut dyn Engine| warmup::warm_up(engine, &self.spec, &self.samples, slack);
+        let (engine, report) = self.make(device, until, warm_up)?;
+        let is_refused = device != Device::Cpu && !report.refusal.is_empty();
+        if is_refused && self.first(Device::Cpu, until).is_ok_and(|(_, it)| it.refusal.is_empty()) {
+            return Err(format!("it cannot be run on {device}: {}", report.refusal));
+        }
+        Ok((engine, report))
+    }
+
+    /// One more, of a model that has been warmed up. It is run by this thread from now on.
+    pub fn more(
+        &self,
+        device: Device,
+        report: &Report,
+        until: Instant,
+    ) -> Result<Box<dyn Engine>, String> {
+        let prepare =
+            |engine: &mut dyn Engine| warmup::prepare(engine, &self.spec, report.rows_independent);
+        let (engine, ()) = self.make(device, until, prepare)?;
+        let graphs = engine.graphs();
+        if graphs != report.graphs && device != Device::Cpu {
+            let ModelSpec { name, version, .. } = &self.spec;
+            tracing::warn!(model = %name, version, %device, graphs, "CUDA graphs are not as at first");
+        }
+        Ok(engine)
+    }
+
+    fn make<T>(
+        &self,
+        device: Device,
+        until: Instant,
+        look: impl FnOnce(&mut dyn Engine) -> Result<T, String>,
+    ) -> Result<(Box<dyn Engine>, T), String> {
+        let make = || {
+            let engine = self.source.engine(device, self.gpu, until);
+            let mut engine = engine.map_err(|error| error.to_string())?;
+            let limits = &self.spec.limits;
+            let (time, memory) = (limits.run_time, limits.run_memory);
+            engine.bound(Bounds { until: Some(until), time, memory, ..Default::default() });
+            let seen = look(&mut *engine)?;
+            let slack = golden::slack(device, self.gpu);
+            golden::check(&mut *engine, &self.spec, &self.samples, slack)?;
+            Ok((engine, seen))
+        };
+        let made = catch_unwind(AssertUnwindSafe(make));
+        match made.unwrap_or_else(|panic| Err(panic_text(&*panic))) {
+            // Whatever it says, that is why.
+            Err(_) if until <= Instant::now() => Err(LATE.into()),
+            made => made,
+        }
+    }
+}

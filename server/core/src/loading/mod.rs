@@ -1,0 +1,6 @@
+//! From a network to engines that have given the right answers.
+
+pub mod factory;
+pub mod golden;
+pub mod placement;
+pub mod warmup;

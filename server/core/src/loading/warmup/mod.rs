@@ -1,0 +1,618 @@
+//! Looks at a model before it serves: which batches are worth their time, does it hold up a shard,
+//! do rows depend on each other.
+//!
+//! It is run on rows of its golden samples, where it has some, and on generated ones: floats in
+//! [-1, 1), integers of 0 and 1, which small embeddings take too, and strings of such integers. A network that refuses these is
+//! asked with golden rows alone, or else with rows of no zeros, all ones, all zeros. Sizes that the graph leaves
+//! open, but for the batch, are the golden sample's, or else the first of [`GUESSES`] that runs.
+
+use std::time::Duration;
+
+use half::{bf16, f16};
+
+use crate::engine::{Engine, EngineError};
+use crate::loading::golden::{self, Sample};
+use crate::model::{ModelSpec, Report, TensorSpec};
+use crate::tensor::strings;
+use crate::tensor::{self, DType, Rows, Tensor};
+
+/// Sizes tried for axes that the graph leaves open; one of a usual length comes first.
+const GUESSES: [usize; 7] = [16, 8, 1, 32, 64, 128, 256];
+/// Distinct rows that batches are made of; also the batch in which rows are held against each other.
+const POOL_ROWS: usize = 8;
+/// A full batch that takes longer than this makes a model heavy.
+const HEAVY: f64 = 500.0;
+/// A size whose rows cost at most this times the cheapest is as good as the best.
+const AS_GOOD: f64 = 1.05;
+/// Larger batches are tried up to this time in all while rows get cheaper by it ...
+const WHILE_CHEAPER: Duration = Duration::from_secs(1);
+/// ... and while they do not, after a run of up to this.
+const WHILE_FLAT: Duration = Duration::from_micros(500);
+/// Runs are repeated, once at least, up to this time in all: the shortest has the least noise.
+const REPEAT_FOR: Duration = Duration::from_micros(100);
+/// The bytes of the largest batch that is tried.
+const MOST_BYTES: usize = 64 << 20;
+/// Answers closer than this, absolute or relative, are the same: the noise of floats.
+const NOISE: f64 = 1e-5;
+
+/// Runs a new engine until it is known, and gets it ready. `slack` is of [`golden::slack`].
+///
+/// A network that takes none of the rows tried is not failed for it, as only real rows may do: it
+/// counts as heavy and its rows as dependent. An error is an answer that is not what the graph
+/// declares, a device that fails, or a run that had to be ended.
+pub fn warm_up(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    golden: &[Sample],
+    slack: f64,
+) -> Result<Report, String> {
+    let tolerance = f64::from(spec.tolerance).max(NOISE).max(slack);
+    let mut refusal = String::from("there are none to try");
+    for pool in Pool::candidates(spec, golden) {
+        let alone = pool.run_alone(engine, spec.max_batch_size);
+        let Some(alone) = taken(alone, &mut refusal)? else { continue };
+        declared(spec, &alone[0])?;
+        let independent = rows_independent(engine, &pool, &alone, tolerance);
+        let Some(rows_independent) = taken(independent, &mut refusal)? else { continue };
+        prepare(engine, spec, rows_independent)?;
+        check_sizes(engine, &pool, &alone, tolerance)?;
+        let timings = time_batches(engine, spec, &pool)?;
+        let report = report(spec, rows_independent, timings);
+        return Ok(Report { graphs: engine.graphs(), ..report });
+    }
+    tracing::warn!(
+        model = %spec.name,
+        version = spec.version,
+        refusal,
+        "the network took none of the rows tried: each request is run alone"
+    );
+    Ok(Report { graphs: engine.graphs(), refusal, ..report(spec, false, Vec::new()) })
+}
+
+/// What rows have come to; nothing where the network does not take them, and why.
+fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option<T>, String> {
+    match come {
+        Ok(come) => Ok(Some(come)),
+        Err(EngineError::Device(reason)) => Err(reason),
+        Err(EngineError::Ended) => Err(
+            "expected a run of the rows tried to take at most --max-run-seconds; it took longer, \
+             and was ended"
+                .into(),
+        ),
+        Err(error) => {
+            *refusal = error.to_string();
+            Ok(None)
+        }
+    }
+}
+
+/// Gets a new engine ready for the batches of a model whose rows depend on each other, or do not.
+pub fn prepare(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    rows_independent: bool,
+) -> Result<(), String> {
+    match spec.max_batch_size > 0 && !rows_independent {
+        // Rows of zeros behind them would change their answers.
+        true => Ok(()),
+        false => engine.prepare(spec.max_batch_size).map_err(|error| error.to_string()),
+    }
+}
+
+/// Whether each row is answered as it was alone, before the engine was made ready, in batches of
+/// every size that it has been made ready for, full and short of one row.
+fn check_sizes(
+    engine: &mut dyn Engine,
+    pool: &Pool,
+    alone: &[Vec<Tensor>],
+    tolerance: f64,
+) -> Result<(), String> {
+    for rows in engine.sizes().into_iter().flat_map(|size| [size, (size - 1).max(1)]) {
+        let batch: Vec<_> = (0..rows).map(|row| row % alone.len()).collect();
+        let together = pool.run(engine, &batch).map_err(|error| error.to_string())?;
+        for (place, &row) in batch.iter().enumerate() {
+            let mut pairs = alone[row].iter().zip(&together);
+            let is_same = |(one, many): (&Tensor, &Tensor)| match pool.has_batch {
+                true => same_row(one, many, place, rows, tolerance),
+                false => one.shape == many.shape && same_elements(one, many.elements(), tolerance),
+            };
+            if !pairs.all(is_same) {
+                return Err(format!(
+                    "row {place} of a batch of {rows} is not answered as it is alone, \
+                     within {tolerance:.1e}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the timings, (rows, microseconds) by rising rows, mean.
+fn report(spec: &ModelSpec, rows_independent: bool, timings: Vec<(usize, f64)>) -> Report {
+    let row_cost = |&(rows, time): &(usize, f64)| time / rows as f64;
+    let cheapest = timings.iter().map(row_cost).fold(f64::INFINITY, f64::min);
+    let preferred = timings.iter().find(|timing| row_cost(timing) <= AS_GOOD * cheapest);
+    let full_batch = match timings.last() {
+        Some(&(rows, time)) => time / rows as f64 * spec.max_batch_size.max(1) as f64,
+        None => f64::INFINITY,
+    };
+    Report {
+        heavy: full_batch > HEAVY,
+        rows_independent,
+        preferred_batch_size: preferred.map_or(1, |&(rows, _)| rows),
+        microseconds_per_batch: timings,
+        ..Default::default()
+    }
+}
+
+fn declared(spec: &ModelSpec, outputs: &[Tensor]) -> Result<(), String> {
+    let expected: Vec<_> = spec.outputs.iter().map(|output| output.dtype.name()).collect();
+    let came: Vec<_> = outputs.iter().map(|output| output.dtype.name()).collect();
+    if expected == came {
+        return Ok(());
+    }
+    Err(format!("the graph declares outputs of {expected:?}, a run gave {came:?}"))
+}
+
+/// Whether each row is answered the same alone, in a batch, and elsewhere among others.
+///
+/// Rows that are all equal show nothing, and a network that is not shown to be independent is not.
+fn rows_independent(
+    engine: &mut dyn Engine,
+    pool: &Pool,
+    alone: &[Vec<Tensor>],
+    tolerance: f64,
+) -> Result<bool, EngineError> {
+    let rows = alone.len();
+    if !pool.has_batch || !pool.has_distinct_rows() {
+        return Ok(false);
+    }
+    let forwards: Vec<_> = (0..rows).collect();
+    // Other neighbours, other places, another size: backwards, without the last of them.
+    let backwards: Vec<_> = (0..rows).rev().skip(usize::from(rows > 2)).collect();
+    for batch in [forwards, backwards] {
+        let together = pool.run(engine, &batch)?;
+        for (place, &row) in batch.iter().enumerate() {
+            let mut pairs = alone[row].iter().zip(&together);
+            if !pairs.all(|(one, many)| same_row(one, many, place, batch.len(), tolerance)) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the only row of `one` is the row at `place` of `many`, which must have `rows`.
+fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f64) -> bool {
+    let follows = one.shape.first() == Some(&1)
+        && many.shape.first() == Some(&rows)
+        && one.shape[1..] == many.shape[1..];
+    if !follows {
+        return false;
+    }
+    let row_elements: usize = one.shape.iter().product();
+    same_elements(one, many.elements().skip(place * row_elements), tolerance)
+}
+
+/// Whether all elements of `one` are these.
+fn same_elements<'a>(one: &Tensor, others: impl Iterator<Item = &'a [u8]>, tolerance: f64) -> bool {
+    one.elements().zip(others).all(|(a, b)| {
+        let scale = golden::float(one.dtype, a).map_or(1.0, |value| value.abs().max(1.0));
+        golden::difference(one.dtype, a, b) <= tolerance * scale
+    })
+}
+
+/// Times batches of 1, 2, 4, ... rows up to the largest, while there is something to learn.
+fn time_batches(
+    engine: &mut dyn Engine,
+    spec: &ModelSpec,
+    pool: &Pool,
+) -> Result<Vec<(usize, f64)>, String> {
+    let largest = spec.max_batch_size.max(1);
+    let begun = engine.now();
+    let mut timings = Vec::new();
+    let mut cheapest = f64::INFINITY;
+    let mut rows = 1;
+    loop {
+        let batch: Vec<_> = (0..rows).map(|row| row % pool.rows).collect();
+        let batch = pool.batch(&batch);
+        let Some(mut time) = taken(time(engine, &batch), &mut String::new())? else { break };
+        let row_cost = |time: Duration| time.as_secs_f64() * 1e6 / rows as f64;
+        let is_cheaper = |time| row_cost(time) * AS_GOOD < cheapest;
+        if !is_cheaper(time) {
+            // Is it the network, or did something else run just then?
+            time = time.min(self::time(engine, &batch).unwrap_or(time));
+        }
+        timings.push((rows, time.as_secs_f64() * 1e6));
+        let is_enough = match is_cheaper(time) {
+            true => engine.now() - begun > WHILE_CHEAPER,
+            false => time > WHILE_FLAT,
+        };
+        cheapest = cheapest.min(row_cost(time));
+        if rows == largest || is_enough || pool.row_bytes() * rows * 2 > MOST_BYTES {
+            break;
+        }
+        rows = (rows * 2).min(largest);
+    }
+    Ok(timings)
+}
+
+/// The shortest of a few runs.
+fn time(engine: &mut dyn Engine, batch: &[Tensor]) -> Result<Duration, EngineError> {
+    let views: Vec<_> = batch.iter().map(|input| Some(input.view())).collect();
+    let run = |engine: &mut dyn Engine| {
+        let begun = engine.now();
+        engine.run(&views)?;
+        Ok(engine.now() - begun)
+    };
+    let begun = engine.now();
+    let mut shortest = run(engine)?.min(run(engine)?);
+    while engine.now() - begun + shortest < REPEAT_FOR {
+        shortest = shortest.min(run(engine)?);
+    }
+    Ok(shortest)
+}
+
+/// A few rows for every input, of which batches are made. Without a batch axis: the only run.
+struct Pool {
+    inputs: Vec<PoolInput>,
+    rows: usize,
+    has_batch: bool,
+}
+
+struct PoolInput {
+    dtype: DType,
+    /// Of one row.
+    shape: Vec<usize>,
+    rows: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy)]
+enum Fill {
+    Random,
+    /// Integers of 1 and 2, floats in [0.5, 1): divisors.
+    Positive,
+    Ones,
+    Zeros,
+}
+
+impl Pool {
+    /// The pools to try, the best first.
+    fn candidates<'a>(
+        spec: &'a ModelSpec,
+        golden: &'a [Sample],
+    ) -> Box<dyn Iterator<Item = Self> + 'a> {
+        if let Some(pool) = Self::golden(spec, golden) {
+            let shapes = pool.inputs.iter().map(|input| input.shape.clone()).collect();
+            let more = Self::generated(spec, shapes, Fill::Random).map(|mut more| {
+                more.append(&pool);
+                more
+            });
+            return Box::new(more.into_iter().chain([pool]));
+        }
+        let open = spec.inputs.iter().any(|input| own_dims(spec, input).contains(&-1));
+        let guesses = if open { &GUESSES[..] } else { &GUESSES[..1] };
+        let fills = [Fill::Random, Fill::Positive, Fill::Ones, Fill::Zeros];
+        Box::new(fills.into_iter().flat_map(move |fill| {
+            guesses.iter().filter_map(move |&guess| {
+                let close = |dim: &i64| usize::try_from(*dim).unwrap_or(guess);
+                let shape = |input| own_dims(spec, input).iter().map(close).collect();
+                Self::generated(spec, spec.inputs.iter().map(shape).collect(), fill)
+            })
+        }))
+    }
+
+    /// Rows of all golden samples that are shaped like the first one's.
+    fn golden(spec: &ModelSpec, golden: &[Sample]) -> Option<Self> {
+        let mut samples = golden.iter().filter_map(|sample| Self::of_sample(spec, sample));
+        let mut pool = samples.next()?;
+        for sample in samples {
+            if sample.inputs.iter().zip(&pool.inputs).all(|(a, b)| a.shape == b.shape) {
+                pool.append(&sample);
+            }
+        }
+        pool.truncate(POOL_ROWS);
+        Some(pool)
+    }
+
+    fn of_sample(spec: &ModelSpec, sample: &Sample) -> Option<Self> {
+        let has_batch = spec.max_batch_size > 0;
+        let rows = if has_batch { *sample.inputs.first()?.shape.first()? } else { 1 };
+        let inputs = sample
+            .inputs
+            .iter()
+            .map(|tensor| {
+                if !has_batch {
+                    let (shape, rows) = (tensor.shape.clone(), vec![tensor.data.to_vec()]);
+                    return Some(PoolInput { dtype: tensor.dtype, shape, rows });
+                }
+                if tensor.shape.first() != Some(&rows) {
+                    return None;
+                }
+                let mut split = Rows::of(tensor);
+                let split = (0..rows).map(|_| split.next(1).data.to_vec()).collect();
+                let shape = tensor.shape[1..].to_vec();
+                Some(PoolInput { dtype: tensor.dtype, shape, rows: split })
+            })
+            .collect::<Option<_>>()?;
+        (rows > 0).then_some(Self { inputs, rows, has_batch })
+    }
+
+    /// Generated rows of these shapes, or nothing where they are too large.
+    fn generated(spec: &ModelSpec, shapes: Vec<Vec<usize>>, fill: Fill) -> Option<Self> {
+        let sizes = spec.inputs.iter().zip(&shapes);
+        let row_bytes = sizes
+            .map(|(input, shape)| tensor::byte_size(input.dtype, shape))
+            .try_fold(0usize, |sum, size| sum.checked_add(size?))?;
+        if row_bytes > MOST_BYTES {
+            return None;
+        }
+        let mut random = Random(0x5167_6d61);
+        let rows = POOL_ROWS;
+        let inputs = spec.inputs.iter().zip(shapes).map(|(input, shape)| {
+            let elements = shape.iter().product();
+            let mut row = |row| random.row(input.dtype, elements, fill, row);
+            PoolInput { dtype: input.dtype, shape, rows: (0..rows).map(&mut row).collect() }
+        });
+        Some(Self { inputs: inputs.collect(), rows, has_batch: spec.max_batch_size > 0 })
+    }
+
+    fn append(&mut self, other: &Self) {
+        for (input, other) in self.inputs.iter_mut().zip(&other.inputs) {
+            input.rows.extend_from_slice(&other.rows);
+        }
+        self.rows += other.rows;
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = self.rows.min(rows);
+        self.inputs.iter_mut().for_each(|input| input.rows.truncate(rows));
+    }
+
+    fn has_distinct_rows(&self) -> bool {
+        self.inputs.iter().any(|input| input.rows.iter().any(|row| *row != input.rows[0]))
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.inputs.iter().map(|input| input.rows[0].len()).sum()
+    }
+
+    fn run(&self, engine: &mut dyn Engine, rows: &[usize]) -> Result<Vec<Tensor>, EngineError> {
+        let batch = self.batch(rows);
+        engine.run(&batch.iter().map(|input| Some(input.view())).collect::<Vec<_>>())
+    }
+
+    /// What rows are answered alone: as many as a batch may have, and one where more show nothing.
+    fn run_alone(
+        &self,
+        engine: &mut dyn Engine,
+        most: usize,
+    ) -> Result<Vec<Vec<Tensor>>, EngineError> {
+        let rows = if self.has_distinct_rows() { self.rows.min(most).max(1) } else { 1 };
+        (0..rows).map(|row| self.run(engine, &[row])).collect()
+    }
+
+    /// The inputs of a batch of these rows.
+    fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
+        let gather = |input: &PoolInput| {
+            let bytes: Vec<u8> = rows.iter().flat_map(|&row| &input.rows[row]).copied().collect();
+            let batch = if self.has_batch { Some(rows.len()) } else { None };
+            Tensor {
+                dtype: input.dtype,
+                shape: batch.into_iter().chain(input.shape.iter().copied()).collect(),
+                data: golden::aligned(&bytes),
+            }
+        };
+        self.inputs.iter().map(gather).collect()
+    }
+}
+
+/// The sizes of an input but for the batch.
+fn own_dims<'a>(spec: &ModelSpec, input: &'a TensorSpec) -> &'a [i64] {
+    let batch = usize::from(spec.max_batch_size > 0).min(input.dims.len());
+    &input.dims[batch..]
+}
+
+/// SplitMix64: the same rows at every start.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The elements of a row; random ones begin with the row's parity, so that rows differ.
+    fn row(&mut self, dtype: DType, elements: usize, fill: Fill, row: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(elements * dtype.size());
+        for element in 0..elements {
+            let bits = self.next();
+            let bit = if element == 0 { row as u64 & 1 } else { bits & 1 };
+            let (integer, float) = match fill {
+                Fill::Random => (bit, unit(bits)),
+                // No byte of a BOOL is 2.
+                Fill::Positive if dtype == DType::Bool => (bit, 1.0),
+                Fill::Positive => (bit + 1, 0.75 + unit(bits) / 4.0),
+                Fill::Ones => (1, 1.0),
+                Fill::Zeros => (0, 0.0),
+            };
+            match dtype {
+                DType::Fp16 => bytes.extend(f16::from_f64(float).to_le_bytes()),
+                DType::Bf16 => bytes.extend(bf16::from_f64(float).to_le_bytes()),
+                DType::Fp32 => bytes.extend((float as f32).to_le_bytes()),
+                DType::Fp64 => bytes.extend(float.to_le_bytes()),
+                DType::Bytes => bytes.extend(strings::tensor_of(&[integer.to_string()])),
+                _ => bytes.extend(&integer.to_le_bytes()[..dtype.size()]),
+            }
+        }
+        bytes
+    }
+}
+
+/// A number in [-1, 1) of the 24 highest bits: exact in FP32.
+fn unit(bits: u64) -> f64 {
+    (bits >> 40) as f64 / f64::from(1 << 23) - 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::engine::Source;
+    use crate::engine::fake::Fake;
+    use crate::model::device::{Device, GpuOptions};
+    use crate::tensor::TensorView;
+
+    fn spec(dims: &[i64], max_batch_size: usize) -> ModelSpec {
+        let tensor = |name| TensorSpec::new(name, DType::Fp32, dims);
+        ModelSpec {
+            name: "fake".into(),
+            version: 1,
+            inputs: vec![tensor("x")],
+            outputs: vec![tensor("y")],
+            max_batch_size,
+            ..Default::default()
+        }
+    }
+
+    fn warm(fake: &Fake, max_batch_size: usize) -> Report {
+        let engine = fake.engine(Device::Cpu, GpuOptions::default(), Instant::now());
+        let mut engine = engine.expect("an engine");
+        warm_up(&mut *engine, &spec(&[-1, 3], max_batch_size), &[], 0.0).expect("a report")
+    }
+
+    /// Answers as [`Fake`] does, but only inputs that pass the test.
+    #[derive(Debug)]
+    struct Picky {
+        takes: fn(&[usize], &[f32]) -> bool,
+        now: Instant,
+    }
+
+    fn picky(takes: fn(&[usize], &[f32]) -> bool) -> Picky {
+        Picky { takes, now: Instant::now() }
+    }
+
+    impl Engine for Picky {
+        fn run(&mut self, inputs: &[Option<TensorView<'_>>]) -> Result<Vec<Tensor>, EngineError> {
+            let TensorView { dtype, shape, data } = inputs[0].expect("no input is optional");
+            self.now += Duration::from_micros(1);
+            if !(self.takes)(shape, bytemuck::cast_slice(data)) {
+                return Err(EngineError::Refused("not to my taste".into()));
+            }
+            Ok(vec![Tensor { dtype, shape: shape.to_vec(), data: golden::aligned(data) }])
+        }
+
+        fn now(&self) -> Instant {
+            self.now
+        }
+    }
+
+    fn sample(row: f32) -> Sample {
+        let data = golden::aligned(bytemuck::cast_slice(&[row; 6]));
+        let tensor = Tensor { dtype: DType::Fp32, shape: vec![2, 3], data };
+        Sample { inputs: vec![tensor.clone()], outputs: vec![tensor] }
+    }
+
+    #[test]
+    fn every_power_of_two_and_the_largest_batch_are_timed() {
+        let report = warm(&Fake::new(3), 5);
+        let sizes: Vec<_> = report.microseconds_per_batch.iter().map(|&(rows, _)| rows).collect();
+        assert_eq!(sizes, [1, 2, 4, 5]);
+        assert!(report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn batches_grow_while_rows_get_cheaper() {
+        let run = Duration::from_millis(1);
+        let report = warm(&Fake::new(3).with_cost(run, Duration::ZERO), 64);
+        assert_eq!(report.preferred_batch_size, 64);
+        assert!(report.heavy);
+    }
+
+    #[test]
+    fn batches_grow_though_a_run_takes_long() {
+        let run = Duration::from_millis(60);
+        let report = warm(&Fake::new(3).with_cost(run, Duration::ZERO), 2);
+        assert_eq!(report.preferred_batch_size, 2);
+    }
+
+    #[test]
+    fn long_runs_end_the_timing_and_foretell_a_full_batch() {
+        let row = Duration::from_millis(2);
+        let report = warm(&Fake::new(3).with_cost(Duration::ZERO, row), 1024);
+        assert!(report.microseconds_per_batch.len() < 6, "{report:?}");
+        assert!(report.heavy);
+    }
+
+    #[test]
+    fn dependent_rows_are_found_out() {
+        assert!(!warm(&Fake::new(3).with_dependent_rows(), 64).rows_independent);
+    }
+
+    #[test]
+    fn what_has_no_batch_axis_is_run_whole() {
+        let shapes = picky(|shape, _| shape == [2, 3]);
+        let report = warm_up(&mut { shapes }, &spec(&[2, 3], 0), &[], 0.0).expect("a report");
+        assert_eq!(report.microseconds_per_batch.len(), 1);
+        assert!(!report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn sizes_that_the_graph_leaves_open_are_guessed() {
+        let report = warm_up(&mut picky(|shape, _| shape[1] == 64), &spec(&[-1, -1], 4), &[], 0.0);
+        assert!(report.expect("a report").rows_independent);
+    }
+
+    #[test]
+    fn golden_rows_serve_where_generated_ones_are_refused() {
+        let mut engine = picky(|_, row| row.iter().all(|&x| x > 4.0));
+        let samples = [sample(5.0), sample(6.0)];
+        let report = warm_up(&mut engine, &spec(&[-1, -1], 4), &samples, 0.0).expect("a report");
+        assert!(report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn divisors_are_tried_where_zeros_are_refused() {
+        let mut engine = picky(|_, row| row.iter().all(|&x| x > 0.0));
+        let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
+        assert!(report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn equal_rows_show_no_independence() {
+        let mut engine = picky(|_, row| row.iter().all(|&x| x == 1.0));
+        let report = warm_up(&mut engine, &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
+        assert!(!report.rows_independent && !report.heavy);
+    }
+
+    #[test]
+    fn a_network_that_takes_nothing_is_served_with_care() {
+        let report =
+            warm_up(&mut picky(|_, _| false), &spec(&[-1, 3], 4), &[], 0.0).expect("a report");
+        assert!(report.heavy && !report.rows_independent);
+        assert_eq!((report.preferred_batch_size, report.microseconds_per_batch.len()), (1, 0));
+        assert_eq!(report.refusal, "not to my taste");
+    }
+
+    #[test]
+    fn a_device_that_fails_is_an_error() {
+        let fake = Fake::new(3);
+        let mut engine =
+            fake.engine(Device::Cpu, GpuOptions::default(), Instant::now()).expect("an engine");
+        let lost = [sample(Fake::DEVICE_LOST)];
+        let error = warm_up(&mut *engine, &spec(&[-1, 3], 64), &lost, 0.0).expect_err("it is lost");
+        assert_eq!(error, "a row is a loss");
+    }
+
+    #[test]
+    fn an_answer_that_the_graph_does_not_declare_is_an_error() {
+        let mut spec = spec(&[-1, 3], 4);
+        spec.outputs[0].dtype = DType::Int64;
+        let error = warm_up(&mut picky(|_, _| true), &spec, &[], 0.0).expect_err("another type");
+        assert!(error.contains("INT64") && error.contains("FP32"), "{error}");
+    }
+}

@@ -1,0 +1,276 @@
+//! Runs a batch: gather the rows, run the engine, split the answers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::engine::{Bounds, Engine, EngineError};
+use crate::error::{Error, Result};
+use crate::metrics::ModelMetrics;
+use crate::model::{Model, ModelSpec};
+use crate::scheduler::limits::Depth;
+use crate::scheduler::request::{Answer, Data, Input, Job, Timings};
+use crate::tensor::{Rows, Tensor, TensorView};
+
+/// The buffers that batches for an engine are gathered in, and where its runs are counted.
+#[derive(Debug)]
+pub struct Runner {
+    model: Arc<Model>,
+    metrics: Arc<ModelMetrics>,
+    depth: Arc<Depth>,
+    buffers: Vec<Buffer>,
+}
+
+/// One input of a batch; its memory is kept from batch to batch.
+#[derive(Debug, Default)]
+struct Buffer {
+    /// In words of the largest element, so that every dtype is aligned.
+    words: Vec<u64>,
+    /// Of which are in use, in bytes.
+    size: usize,
+    shape: Vec<usize>,
+}
+
+/// Why a batch did not run.
+#[derive(Debug)]
+enum Failure {
+    /// An input could not be read.
+    Input(Error),
+    /// The engine gave no answer.
+    Engine(EngineError),
+    /// The engine panicked, with these words.
+    Panic(String),
+}
+
+impl Failure {
+    /// Why the engine should be used no more, if so: after a panic nobody knows what it holds.
+    fn of_engine(&self) -> Result<(), String> {
+        match self {
+            Self::Panic(text) | Self::Engine(EngineError::Device(text)) => Err(text.clone()),
+            Self::Input(_) | Self::Engine(_) => Ok(()),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Input(error)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// An input that can be run where it is.
+fn in_place(input: &Option<Input>) -> Option<TensorView<'_>> {
+    let Some(Input { dtype, shape, data: Data::Here(data) }) = input else {
+        return None;
+    };
+    let view = TensorView { dtype: *dtype, shape, data };
+    view.is_aligned().then_some(view)
+}
+
+impl Runner {
+    /// A runner for any engine of this model.
+    pub fn new(model: Arc<Model>, metrics: Arc<ModelMetrics>, depth: Arc<Depth>) -> Self {
+        let buffers = model.spec.inputs.iter().map(|_| Buffer::default()).collect();
+        Self { model, metrics, depth, buffers }
+    }
+
+    /// Runs these requests as one and answers each. When a batch of several fails, each is run
+    /// again alone, so that only the culprit gets an error; but where the device has failed, all get
+    /// it. An error is why the engine should be used no more.
+    pub fn run(&mut self, engine: &mut dyn Engine, batch: &mut Vec<Job>) -> Result<(), String> {
+        let rows = batch.iter().map(|job| job.size.rows).sum();
+        let started = Instant::now();
+        engine.bound(self.bounds(batch));
+        let failure = match self.outputs(engine, batch, rows) {
+            Ok((outputs, gathered)) => {
+                self.answer(batch, &outputs, rows, started, gathered);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        let mut verdict = failure.of_engine();
+        if batch.len() == 1 || matches!(failure, Failure::Engine(EngineError::Device(_))) {
+            self.refuse(batch, failure);
+            return verdict;
+        }
+        let now = Instant::now();
+        for job in batch.drain(..) {
+            if job.deadline.is_some_and(|deadline| deadline <= now) {
+                let _ = job.reply.send(Err(Error::DeadlineExceeded));
+                continue;
+            }
+            let ran = self.run(engine, &mut vec![job]);
+            verdict = verdict.and(ran);
+        }
+        verdict
+    }
+
+    /// What a run of these requests may take: it is ended when nobody waits for it any more.
+    fn bounds(&self, batch: &[Job]) -> Bounds {
+        let limits = &self.model.spec.limits;
+        let mut deadlines = batch.iter().map(|job| job.deadline);
+        let last = deadlines.try_fold(None, |last, deadline| deadline.map(|it| last.max(Some(it))));
+        Bounds {
+            until: last.flatten(),
+            time: limits.run_time,
+            memory: limits.run_memory,
+            outputs: batch.iter().map(|job| job.outputs).fold(0, usize::saturating_add),
+        }
+    }
+
+    /// The engine's outputs for all rows of the batch, and when it began to run. A panic is a fault
+    /// like any other.
+    fn outputs(
+        &mut self,
+        engine: &mut dyn Engine,
+        batch: &[Job],
+        rows: usize,
+    ) -> Result<(Vec<Tensor>, Instant), Failure> {
+        for (input, buffer) in self.buffers.iter_mut().enumerate() {
+            if batch.len() > 1 || in_place(&batch[0].inputs[input]).is_none() {
+                buffer.gather(batch, input, rows)?;
+            }
+        }
+        let views: Vec<_> = self
+            .buffers
+            .iter()
+            .zip(&batch[0].inputs)
+            .map(|(buffer, input)| match in_place(input) {
+                Some(view) if batch.len() == 1 => Some(view),
+                _ => Some(buffer.view(input.as_ref()?)),
+            })
+            .collect();
+        let gathered = Instant::now();
+        let outputs = catch_unwind(AssertUnwindSafe(|| engine.run(&views)))
+            .map_err(|panic| Failure::Panic(panic_text(&*panic)))??;
+        match outputs.iter().find(|output| output.shape.first() != Some(&rows)) {
+            Some(output) if batch.len() > 1 => Err(Failure::Engine(EngineError::Fault(format!(
+                "expected {rows} rows in every output, got the shape {:?}",
+                output.shape
+            )))),
+            _ => Ok((outputs, gathered)),
+        }
+    }
+
+    fn answer(
+        &self,
+        batch: &mut Vec<Job>,
+        outputs: &[Tensor],
+        batch_rows: usize,
+        started: Instant,
+        gathered: Instant,
+    ) {
+        let ran = Instant::now();
+        let shares = shares(batch, outputs);
+        let mut timings = Timings {
+            queue: Duration::ZERO,
+            input: gathered.duration_since(started),
+            infer: ran.duration_since(gathered),
+            output: ran.elapsed(),
+            batch_rows,
+        };
+        self.depth.pace.ran(batch_rows, timings.infer);
+        self.metrics.batch(&timings);
+        for (job, outputs) in batch.drain(..).zip(shares) {
+            timings.queue = started.duration_since(job.queued);
+            let _ = job.reply.send(Ok(Answer { outputs, rows: job.size.rows, timings }));
+        }
+    }
+
+    fn log(&self, error: &str) {
+        let ModelSpec { name, version, .. } = &self.model.spec;
+        tracing::warn!(model = %name, version, error, "a request failed");
+    }
+
+    fn refuse(&self, batch: &mut Vec<Job>, failure: Failure) {
+        let ModelSpec { name, limits, .. } = &self.model.spec;
+        let model = name.clone();
+        let is_late = |job: &Job| job.deadline.is_some_and(|time| time <= Instant::now());
+        let error = match failure {
+            Failure::Input(error) => error,
+            Failure::Engine(EngineError::Refused(text)) => {
+                self.log(&text);
+                Error::Refused { model }
+            }
+            Failure::Engine(EngineError::Ended) if batch.iter().all(is_late) => {
+                Error::DeadlineExceeded
+            }
+            Failure::Engine(error @ EngineError::Ended) => {
+                self.log(&error.to_string());
+                Error::RunTooLong { model, limit: limits.run_time }
+            }
+            Failure::Engine(error @ EngineError::Memory { limit, .. }) => {
+                self.log(&error.to_string());
+                Error::RunTooLarge { model, limit }
+            }
+            Failure::Engine(EngineError::TooLarge { found, limit }) => {
+                Error::ReplyTooLarge { found, limit }
+            }
+            Failure::Engine(EngineError::Device(text) | EngineError::Fault(text))
+            | Failure::Panic(text) => {
+                self.log(&text);
+                Error::Fault { model }
+            }
+        };
+        for job in batch.drain(..) {
+            let _ = job.reply.send(Err(error.clone()));
+        }
+    }
+}
+
+/// The outputs of each request: its rows, or where it ran alone all there is.
+fn shares(batch: &[Job], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
+    if batch.len() == 1 {
+        return vec![outputs.to_vec()];
+    }
+    let mut outputs: Vec<_> = outputs.iter().map(Rows::of).collect();
+    let share = |job: &Job| outputs.iter_mut().map(|rows| rows.next(job.size.rows)).collect();
+    batch.iter().map(share).collect()
+}
+
+impl Buffer {
+    /// Puts the rows of all requests one after the other.
+    fn gather(&mut self, batch: &[Job], input: usize, rows: usize) -> Result<()> {
+        let inputs = || batch.iter().filter_map(|job| job.inputs[input].as_ref());
+        let Some(first) = inputs().next() else {
+            return Ok(());
+        };
+        self.size = inputs().map(|input| input.data.len()).sum();
+        self.words.resize(self.size.div_ceil(8), 0);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
+        let mut end = 0;
+        for Input { data, .. } in inputs() {
+            let place = &mut bytes[end..end + data.len()];
+            match data {
+                Data::Here(data) => place.copy_from_slice(data),
+                Data::Shared(slice) => slice.read(place)?,
+            }
+            end += data.len();
+        }
+        self.shape.clone_from(&first.shape);
+        if batch.len() > 1 {
+            self.shape[0] = rows;
+        }
+        Ok(())
+    }
+
+    fn view(&self, like: &Input) -> TensorView<'_> {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.words);
+        TensorView { dtype: like.dtype, shape: &self.shape, data: &bytes[..self.size] }
+    }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panicked: {}", text.unwrap_or_default())
+}

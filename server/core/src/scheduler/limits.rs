@@ -1,0 +1,131 @@
+//! How much waits for one model: bounded on the way in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::model::{Batching, QueuePolicy};
+use crate::scheduler::estimate::Pace;
+
+/// What a request takes of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// At least 1.
+    pub rows: usize,
+    /// Of all inputs.
+    pub bytes: usize,
+    /// Index of its priority.
+    pub priority: usize,
+}
+
+/// What waits for one model, over all its queues: bounded in rows, in bytes, and by priority in
+/// requests.
+#[derive(Debug)]
+pub struct Depth {
+    rows: Bound,
+    bytes: Bound,
+    requests: Vec<Bound>,
+    /// How long what waits will take.
+    pub pace: Pace,
+}
+
+#[derive(Debug)]
+struct Bound {
+    unit: &'static str,
+    count: AtomicUsize,
+    limit: usize,
+}
+
+/// A queue that has no room: how much of what waits, of at most how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Of what: rows, bytes or requests.
+    pub unit: &'static str,
+    /// As much as waits.
+    pub found: usize,
+    /// As may wait.
+    pub limit: usize,
+}
+
+impl Bound {
+    fn new(unit: &'static str, limit: usize) -> Self {
+        Self { unit, count: AtomicUsize::new(0), limit }
+    }
+
+    fn enter(&self, count: usize) -> Result<(), Full> {
+        let found = self.count.fetch_add(count, Relaxed);
+        if found.saturating_add(count) > self.limit {
+            self.leave(count);
+            return Err(Full { unit: self.unit, found, limit: self.limit });
+        }
+        Ok(())
+    }
+
+    fn leave(&self, count: usize) {
+        self.count.fetch_sub(count, Relaxed);
+    }
+}
+
+impl Depth {
+    /// Room for so many rows and bytes, and for so many requests of each priority.
+    pub fn new(rows: usize, bytes: usize, batching: &Batching, pace: Pace) -> Arc<Self> {
+        let requests = |policy: &QueuePolicy| {
+            Bound::new("requests", policy.max_requests.unwrap_or(usize::MAX))
+        };
+        Arc::new(Self {
+            rows: Bound::new("rows", rows),
+            bytes: Bound::new("bytes", bytes),
+            requests: batching.priorities.iter().map(requests).collect(),
+            pace,
+        })
+    }
+
+    /// Takes room, or says what there is too much of.
+    pub fn enter(&self, size: Size) -> Result<(), Full> {
+        self.rows.enter(size.rows)?;
+        if let Err(full) = self.bytes.enter(size.bytes) {
+            self.rows.leave(size.rows);
+            return Err(full);
+        }
+        if let Err(full) = self.requests[size.priority].enter(1) {
+            self.rows.leave(size.rows);
+            self.bytes.leave(size.bytes);
+            return Err(full);
+        }
+        Ok(())
+    }
+
+    /// The rows that wait.
+    pub fn rows(&self) -> usize {
+        self.rows.count.load(Relaxed)
+    }
+
+    /// Gives the room back.
+    pub fn leave(&self, size: Size) {
+        self.rows.leave(size.rows);
+        self.bytes.leave(size.bytes);
+        self.requests[size.priority].leave(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_depth_refuses_what_is_over_a_limit_and_says_how_much_waits() {
+        let batching = Batching {
+            priorities: vec![QueuePolicy { max_requests: Some(3), ..Default::default() }],
+            ..Default::default()
+        };
+        let depth = Depth::new(10, 100, &batching, Pace::unknown());
+        let size = |rows, bytes| Size { rows, bytes, priority: 0 };
+        assert_eq!(depth.enter(size(7, 10)), Ok(()));
+        let full = |unit, found, limit| Err(Full { unit, found, limit });
+        assert_eq!(depth.enter(size(4, 10)), full("rows", 7, 10));
+        assert_eq!(depth.enter(size(1, 91)), full("bytes", 10, 100));
+        assert_eq!(depth.enter(size(1, 10)), Ok(()));
+        assert_eq!(depth.enter(size(1, 10)), Ok(()));
+        assert_eq!(depth.enter(size(1, 10)), full("requests", 3, 3));
+        assert_eq!((depth.rows(), depth.bytes.count.load(Relaxed)), (9, 30));
+    }
+}

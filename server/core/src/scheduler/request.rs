@@ -1,0 +1,105 @@
+//! A checked request on its way to the engine, and its answer.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::error::Result;
+use crate::scheduler::limits::Size;
+use crate::shared_memory::Slice;
+use crate::tensor::{DType, Tensor};
+
+/// An input of a request.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Its sizes, the batch first where there is one.
+    pub shape: Vec<usize>,
+    /// `product(shape) * dtype.size()` bytes, or as many strings.
+    pub data: Data,
+}
+
+/// Where the elements of an input are.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// In the request.
+    Here(Bytes),
+    /// In memory that the client shares; read when the batch is gathered.
+    Shared(Box<Slice>),
+}
+
+impl Data {
+    /// In bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len(),
+            Self::Shared(slice) => slice.len(),
+        }
+    }
+
+    /// All of them, wherever they are.
+    pub fn bytes(&self) -> Result<Bytes> {
+        match self {
+            Self::Here(bytes) => Ok(bytes.clone()),
+            Self::Shared(slice) => {
+                let mut bytes = vec![0; slice.len()];
+                slice.read(&mut bytes)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+}
+
+/// A checked request on its way to the engine.
+#[derive(Debug)]
+pub struct Job {
+    /// In the model's order; none where an optional one is left out.
+    pub inputs: Vec<Option<Input>>,
+    /// What it takes of the queue.
+    pub size: Size,
+    /// When the answer is of no more use.
+    pub deadline: Option<Instant>,
+    /// When it has waited for too long.
+    pub expiry: Option<Instant>,
+    /// The most bytes of its outputs.
+    pub outputs: usize,
+    /// When it was checked.
+    pub queued: Instant,
+    /// Who waits for the answer; closed where nobody does any more.
+    pub reply: oneshot::Sender<Result<Answer>>,
+}
+
+/// What the engine gave for one request.
+#[derive(Debug)]
+pub struct Answer {
+    /// All outputs of the graph, in its order; this request's rows.
+    pub outputs: Vec<Tensor>,
+    /// Of this request.
+    pub rows: usize,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// How long a request took, part by part. All but the queue is of the whole batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    /// From checked to the start of the batch.
+    pub queue: Duration,
+    /// Gathering the rows.
+    pub input: Duration,
+    /// Running the network.
+    pub infer: Duration,
+    /// Splitting the outputs.
+    pub output: Duration,
+    /// Rows of the batch.
+    pub batch_rows: usize,
+}
+
+impl Timings {
+    /// All that the batch took.
+    pub fn compute(&self) -> Duration {
+        self.input + self.infer + self.output
+    }
+}

@@ -1,0 +1,335 @@
+//! A model as one shard serves it: takes checked requests, and runs those of a turn as one batch.
+
+use std::cell::RefCell;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::time::timeout_at;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::metrics::{ModelMetrics, Refusal};
+use crate::model::Model;
+use crate::scheduler::batch::Runner;
+use crate::scheduler::give_way;
+use crate::scheduler::limits::{Depth, Full, Size};
+use crate::scheduler::queue::Queue;
+use crate::scheduler::request::{Answer, Job};
+use crate::scheduler::workers::Lanes;
+use crate::service::validate::Checked;
+
+/// Where a model runs.
+#[derive(Debug)]
+pub enum Runs {
+    /// In the shard's loop: a light model.
+    Here(Box<dyn Engine>),
+    /// In lanes that all shards share: a heavy one.
+    InLanes(Arc<Lanes>),
+}
+
+/// A model in a shard's table.
+#[derive(Debug)]
+pub struct Served {
+    /// The model.
+    pub model: Arc<Model>,
+    /// What this shard has counted of it.
+    pub metrics: Arc<ModelMetrics>,
+    depth: Arc<Depth>,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Turn(Rc<Turn>, AbortHandle),
+    Lanes(Arc<Lanes>),
+}
+
+impl Drop for Way {
+    /// Nobody waits for an answer any more: the engine can go.
+    fn drop(&mut self) {
+        if let Self::Turn(_, batches) = self {
+            batches.abort();
+        }
+    }
+}
+
+/// What the batcher of a turn waits for.
+#[derive(Debug)]
+struct Turn {
+    queue: RefCell<Queue>,
+    filled: Notify,
+}
+
+impl Served {
+    /// Serves a model from this thread on.
+    pub fn new(
+        model: Arc<Model>,
+        runs: Runs,
+        depth: Arc<Depth>,
+        metrics: Arc<ModelMetrics>,
+    ) -> Self {
+        let way = match runs {
+            Runs::InLanes(lanes) => Way::Lanes(lanes),
+            Runs::Here(engine) => {
+                let queue = Queue::new(depth.clone(), model.batch_rows(), &model.spec.batching);
+                let turn = Rc::new(Turn { queue: RefCell::new(queue), filled: Notify::new() });
+                let runner = Runner::new(model.clone(), metrics.clone(), depth.clone());
+                let batches = spawn_local(batches(turn.clone(), engine, runner));
+                Way::Turn(turn, batches.abort_handle())
+            }
+        };
+        Self { model, metrics, depth, way }
+    }
+
+    /// Queues a request; its answer comes when its batch has run.
+    pub async fn run(&self, request: Checked, wish: Wish) -> Result<Answer> {
+        let queued = Instant::now();
+        let Checked { inputs, rows } = request;
+        let batching = &self.model.spec.batching;
+        let priority = batching.priority(wish.priority);
+        let bytes = inputs.iter().flatten().map(|input| input.data.len()).sum();
+        let size = Size { rows, bytes, priority };
+        self.admit(size, queued, wish).inspect_err(|_| give_way::refused())?;
+        let (reply, answer) = oneshot::channel();
+        let patience = batching.priorities[priority].timeout(wish.patience);
+        let expiry = patience.and_then(|patience| queued.checked_add(patience));
+        let limits = &self.model.spec.limits;
+        let outputs = if wish.all_outputs { limits.answer } else { limits.outputs };
+        let job = Job { inputs, size, deadline: wish.deadline, expiry, outputs, queued, reply };
+        match &self.way {
+            Way::Lanes(lanes) => lanes.push(job),
+            Way::Turn(turn, _) => {
+                turn.queue.borrow_mut().push(job);
+                turn.filled.notify_one();
+            }
+        }
+        let waiting = Waiting(&self.metrics);
+        let answer = match (&self.way, wish.deadline) {
+            // The lanes may have other things to do until long after it.
+            (Way::Lanes(_), Some(deadline)) => timeout_at(deadline.into(), answer).await,
+            _ => Ok(answer.await),
+        };
+        mem::forget(waiting);
+        answer.map_or(Err(Error::DeadlineExceeded), |come| come.unwrap_or(Err(Error::Internal)))
+    }
+
+    /// Takes room in the queue, or refuses what it has none for, and what cannot be answered in time.
+    fn admit(&self, size: Size, now: Instant, wish: Wish) -> Result<()> {
+        if let Some(deadline) = wish.deadline {
+            let left = deadline.saturating_duration_since(now);
+            if left.is_zero() {
+                return Err(Error::DeadlineExceeded);
+            }
+            let expected = self.expected(size, now, wish.ready);
+            if expected > left {
+                return Err(Error::too_late(expected, left));
+            }
+        }
+        self.depth.enter(size).map_err(|full| self.queue_full(full))
+    }
+
+    /// How long an answer takes: its run at its shortest and, where others wait, their time, too.
+    fn expected(&self, size: Size, now: Instant, ready: Option<Instant>) -> Duration {
+        let pace = &self.depth.pace;
+        let runs = pace.behind(self.depth.rows()) + pace.run(size.rows);
+        match (&self.way, ready) {
+            (Way::Lanes(_), Some(ready)) => {
+                runs.max(now.saturating_duration_since(ready) * CATCHING_UP)
+            }
+            _ => runs,
+        }
+    }
+
+    /// With the time that what waits will take.
+    fn queue_full(&self, full: Full) -> Error {
+        let wait = self.depth.pace.queue(self.depth.rows());
+        let retry_after = wait.max(Duration::from_millis(1));
+        Error::QueueFull { model: self.model.spec.name.clone(), full, retry_after }
+    }
+}
+
+/// A request that waited to begin takes so many times that long. The shard is behind, and a lane
+/// that it gives work to keeps it there: it would come to begin requests only when they are too old
+/// to be run. So it refuses them until it has caught up, as CoDel does by the time in a queue.
+const CATCHING_UP: u32 = 4;
+
+/// How a request wants to be treated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Since when it has waited for the server to begin it; none: now.
+    pub ready: Option<Instant>,
+    /// When its answer is of no more use.
+    pub deadline: Option<Instant>,
+    /// The longest that it wants to wait for its batch.
+    pub patience: Option<Duration>,
+    /// Of 1 and more, the highest first; 0: as the model has it.
+    pub priority: u64,
+    /// All of the outputs go into the answer, as they are.
+    pub all_outputs: bool,
+}
+
+/// A request that waits for its answer; dropped when its client gives it up.
+struct Waiting<'a>(&'a ModelMetrics);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.refused(Refusal::Cancelled);
+    }
+}
+
+/// A turn goes on with the next batch up to this time: answers that leave together wake their client
+/// once.
+const TURN: Duration = Duration::from_micros(200);
+
+/// Runs what waits, a turn of the loop at a time.
+async fn batches(turn: Rc<Turn>, mut engine: Box<dyn Engine>, mut runner: Runner) {
+    let mut batch = Vec::new();
+    loop {
+        turn.filled.notified().await;
+        while !turn.queue.borrow().is_empty() {
+            // Once around the loop: every request that the sockets have delivered joins, and
+            // the answers of the batch before leave.
+            yield_now().await;
+            let begun = Instant::now();
+            let until = loop {
+                let until = turn.queue.borrow_mut().next_batch(&mut batch, Instant::now());
+                if batch.is_empty() {
+                    break until;
+                }
+                // The machine's own cores are never lost, and a panic has left their engine as it was.
+                let _ = runner.run(&mut *engine, &mut batch);
+                if begun.elapsed() > TURN {
+                    break None;
+                }
+            };
+            if let Some(until) = until {
+                let _ = timeout_at(until.into(), turn.filled.notified()).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+    use crate::engine::fake::Fake;
+    use crate::engine::reaper::Ender;
+    use crate::engine::{Engine, Source};
+    use crate::loading::factory::Maker;
+    use crate::metrics::Metrics;
+    use crate::model::device::GpuOptions;
+    use crate::model::{ModelSpec, Report};
+    use crate::scheduler::estimate::Pace;
+    use crate::scheduler::request::{Data, Input};
+    use crate::scheduler::workers::Crew;
+    use crate::tensor::DType;
+
+    fn served(fake: &Fake, batch_rows: usize) -> Served {
+        let spec = ModelSpec {
+            name: "fake".into(),
+            version: 1,
+            inputs: fake.inputs().to_vec(),
+            outputs: fake.outputs().to_vec(),
+            max_batch_size: 1000,
+            ..Default::default()
+        };
+        let report = Report {
+            heavy: false,
+            rows_independent: true,
+            preferred_batch_size: batch_rows,
+            microseconds_per_batch: vec![(1, 10.0)],
+            ..Default::default()
+        };
+        let metrics = Metrics::default().writer("fake", 1);
+        let engine: Box<dyn Engine> = Box::new(fake.clone());
+        let model = Arc::new(Model { spec, report });
+        let depth = Depth::new(100, 1000, &model.spec.batching, Pace::new(&model, 1));
+        Served::new(model, Runs::Here(engine), depth, metrics)
+    }
+
+    fn request(value: f32) -> Checked {
+        let data = bytes::Bytes::copy_from_slice(&value.to_le_bytes());
+        let input = Input { dtype: DType::Fp32, shape: vec![1, 1], data: Data::Here(data) };
+        Checked { inputs: vec![Some(input)], rows: 1 }
+    }
+
+    /// Runs these requests, all come in one turn of the loop; the sizes of the runs.
+    fn run(requests: usize, batch_rows: usize) -> Vec<usize> {
+        let fake = Fake::new(1);
+        let runtime = Builder::new_current_thread().build_local(LocalOptions::default());
+        runtime.expect("a loop").block_on(async {
+            let served = Rc::new(served(&fake, batch_rows));
+            let tasks: Vec<_> = (0..requests)
+                .map(|number| {
+                    let served = served.clone();
+                    spawn_local(
+                        async move { served.run(request(number as f32), Wish::default()).await },
+                    )
+                })
+                .collect();
+            for (number, task) in tasks.into_iter().enumerate() {
+                let answer = task.await.expect("no panic").expect("an answer");
+                assert_eq!(
+                    *answer.outputs[0].data,
+                    (number as f32).to_le_bytes(),
+                    "everyone gets his own answer"
+                );
+            }
+        });
+        fake.take_sizes()
+    }
+
+    #[test]
+    fn a_shard_that_is_behind_gives_lanes_nothing_that_has_a_deadline() {
+        let fake = Fake::new(1);
+        let runtime = Builder::new_current_thread().build_local(LocalOptions::default());
+        runtime.expect("a loop").block_on(async {
+            let Served { model, metrics, depth, .. } = served(&fake, 8);
+            let queue = Queue::new(depth.clone(), 8, &model.spec.batching);
+            let (source, spec) = (Box::new(fake), model.spec.clone());
+            let maker = Maker { source, spec, samples: vec![], gpu: GpuOptions::default() };
+            let crew = Crew {
+                model: model.clone(),
+                maker: Arc::new(maker),
+                pauses: vec![],
+                patience: Duration::MAX,
+                tell: Box::new(|_| ()),
+                ender: Ender::start().expect("a thread"),
+            };
+            let lanes = Lanes::start(queue, vec![], crew);
+            let served = Served::new(model, Runs::InLanes(lanes), depth, metrics);
+            let size = Size { rows: 1, bytes: 4, priority: 0 };
+            let begun_after = |waited: u64| {
+                let arrived = Instant::now();
+                let deadline = Some(arrived + Duration::from_millis(50));
+                let wish = Wish { ready: Some(arrived), deadline, ..Default::default() };
+                served.admit(size, arrived + Duration::from_millis(waited), wish)
+            };
+            assert_eq!(begun_after(9), Ok(()));
+            let [expected, left] = [44, 39].map(Duration::from_millis);
+            assert_eq!(begun_after(11), Err(Error::TooLate { expected, left }));
+            assert_eq!(served.admit(size, Instant::now(), Wish::default()), Ok(()));
+        });
+    }
+
+    #[test]
+    fn a_lone_request_runs_at_once() {
+        assert_eq!(run(1, 64), [1]);
+    }
+
+    #[test]
+    fn the_requests_of_a_turn_run_as_one_batch() {
+        assert_eq!(run(50, 64), [50]);
+    }
+
+    #[test]
+    fn a_turn_over_the_batch_size_runs_in_several() {
+        assert_eq!(run(50, 20), [20, 20, 10]);
+    }
+}

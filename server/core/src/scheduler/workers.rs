@@ -1,0 +1,384 @@
+//! Lanes: threads that own an engine each, for GPUs and for models too heavy to run in a shard's
+//! loop.
+//!
+//! A lane whose device has failed, or whose engine has panicked, makes itself another engine, at
+//! once and then after growing pauses; what comes meanwhile is taken by the other lanes. The first
+//! try is still part of the service: requests wait for it. After that the lane counts as out, and
+//! where it was the last, whoever asks is told that the model is not ready.
+
+use std::fmt;
+use std::mem;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::engine::reaper::Ender;
+use crate::engine::thread::{EngineThread, Slot};
+use crate::engine::watchdog;
+use crate::error::Error;
+use crate::loading::factory::Maker;
+use crate::metrics::LaneMetrics;
+use crate::model::Model;
+use crate::model::device::Device;
+use crate::scheduler::batch::Runner;
+use crate::scheduler::queue::Queue;
+use crate::scheduler::request::Job;
+
+/// What a lane waits between its tries to make another engine, after the first; then it gives up.
+pub const PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
+/// How long a lane is idle before it looks whether its engine still works: who asks for a server's
+/// health is told of a GPU that is lost before a request is.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The lanes of one model, and the queue they all take from: an idle one takes the next batch.
+/// Dropping them has the threads end, each after the batch it runs; nobody waits for that.
+#[derive(Debug)]
+pub struct Lanes {
+    shared: Arc<Shared>,
+    threads: Vec<EngineThread>,
+}
+
+/// Hears when the last lane is out, and why; and of nothing when one is back.
+pub type Tell = Box<dyn Fn(Option<&str>) + Send + Sync>;
+
+/// What lanes are started with.
+pub struct Crew {
+    /// What they run.
+    pub model: Arc<Model>,
+    /// Where another engine comes from.
+    pub maker: Arc<Maker>,
+    /// Waits between the tries to get another engine.
+    pub pauses: Vec<Duration>,
+    /// After so long without work an engine is checked.
+    pub patience: Duration,
+    /// Hears how they are.
+    pub tell: Tell,
+    /// Ends them.
+    pub ender: Ender,
+}
+
+impl fmt::Debug for Crew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crew").field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+/// A lane to start.
+#[derive(Debug)]
+pub struct Lane {
+    /// What its engine runs on.
+    pub device: Device,
+    /// Has the engine already.
+    pub thread: EngineThread,
+    /// Gathers its batches.
+    pub runner: Runner,
+    /// Counts it, perhaps among others.
+    pub metrics: Arc<LaneMetrics>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes a lane that is idle.
+    changed: Condvar,
+    /// Wakes the lanes that are out: one that took an idle lane's call would let a request lie.
+    closing: Condvar,
+    crew: Crew,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    closed: bool,
+    /// Lanes that serve.
+    alive: usize,
+    /// Why none does.
+    lost: Option<String>,
+}
+
+impl Lanes {
+    /// Has the lanes take from the queue.
+    pub fn start(queue: Queue, lanes: Vec<Lane>, crew: Crew) -> Arc<Self> {
+        let state = State { queue, closed: false, alive: lanes.len(), lost: None };
+        let (changed, closing) = (Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed, closing, crew });
+        let start = |lane: Lane| {
+            let Lane { device, thread, mut runner, metrics } = lane;
+            metrics.alive.fetch_add(1, Relaxed);
+            let shared = shared.clone();
+            drop(thread.run(move |slot| shared.work(slot, device, &mut runner, &metrics)));
+            thread
+        };
+        let threads = lanes.into_iter().map(start).collect();
+        Arc::new(Self { shared, threads })
+    }
+
+    /// Adds a request; it is refused at once where no lane is left.
+    pub fn push(&self, job: Job) {
+        let mut state = self.shared.lock();
+        state.queue.push(job);
+        self.shared.refuse_where_lost(&mut state);
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+
+    /// Tells again whether a lane is left.
+    pub fn tell(&self) {
+        let state = self.shared.lock();
+        (self.shared.crew.tell)(state.lost.as_deref());
+    }
+}
+
+impl Shared {
+    /// The life of a lane.
+    fn work(&self, slot: &mut Slot, device: Device, runner: &mut Runner, metrics: &LaneMetrics) {
+        while let Some(engine) = slot {
+            let Err(fault) = self.serve(&mut **engine, runner) else { return };
+            metrics.faults.fetch_add(1, Relaxed);
+            self.log(device, "an engine is lost", &fault);
+            // It may hold what the next one needs.
+            *slot = None;
+            *slot = self.another(device, metrics);
+        }
+    }
+
+    /// Runs batches until there are no more, or until the engine is lost.
+    ///
+    /// A batch is formed when the lane is free, not before: what arrives during a run joins the
+    /// next.
+    fn serve(&self, engine: &mut dyn Engine, runner: &mut Runner) -> Result<(), String> {
+        let mut batch = Vec::new();
+        let mut state = self.lock();
+        while !state.closed {
+            let now = Instant::now();
+            let until = state.queue.next_batch(&mut batch, now);
+            if !batch.is_empty() {
+                drop(state);
+                runner.run(engine, &mut batch)?;
+                state = self.lock();
+            } else if let Some(until) = until {
+                let waited = self.changed.wait_timeout(state, until - now);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            } else {
+                let waited = self.changed.wait_timeout(state, self.crew.patience);
+                let (was, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = was;
+                if waited.timed_out() {
+                    drop(state);
+                    engine.check().map_err(|error| error.to_string())?;
+                    state = self.lock();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Another engine for a lane; nothing where none can be had, or none is wanted any more.
+    fn another(&self, device: Device, metrics: &LaneMetrics) -> Slot {
+        let make = || {
+            let Model { spec, report } = &*self.crew.model;
+            self.crew.maker.more(device, report, watchdog::from_now(spec.limits.load_time))
+        };
+        let mut fault = match make() {
+            Ok(engine) => return Some(engine),
+            Err(fault) => fault,
+        };
+        metrics.alive.fetch_sub(1, Relaxed);
+        self.change(|state| {
+            state.alive -= 1;
+            // Details are for the log.
+            let reason = || format!("no engine is left on {device}; the server's log says why");
+            state.lost = (state.alive == 0).then(reason);
+        });
+        for pause in &self.crew.pauses {
+            self.log(device, "a lane is out", &fault);
+            if self.closes_within(*pause) {
+                return None;
+            }
+            match make() {
+                Ok(engine) => {
+                    metrics.alive.fetch_add(1, Relaxed);
+                    self.change(|state| {
+                        state.alive += 1;
+                        state.lost = None;
+                    });
+                    return Some(engine);
+                }
+                Err(again) => fault = again,
+            }
+        }
+        self.log(device, "a lane is given up", &fault);
+        None
+    }
+
+    /// Changes how many lanes there are.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        let was_lost = state.lost.is_some();
+        change(&mut state);
+        self.refuse_where_lost(&mut state);
+        if was_lost != state.lost.is_some() {
+            (self.crew.tell)(state.lost.as_deref());
+        }
+    }
+
+    /// Nobody would answer what waits.
+    fn refuse_where_lost(&self, state: &mut State) {
+        if let Some(reason) = &state.lost {
+            let spec = &self.crew.model.spec;
+            let (model, version, reason) = (spec.name.clone(), spec.version, reason.clone());
+            state.queue.refuse_all(&Error::NotReady { model, version, reason });
+        }
+    }
+
+    /// Waits so long; whether the lanes are to end meanwhile.
+    fn closes_within(&self, pause: Duration) -> bool {
+        let waited = self.closing.wait_timeout_while(self.lock(), pause, |state| !state.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
+    fn log(&self, device: Device, what: &str, error: &str) {
+        let spec = &self.crew.model.spec;
+        tracing::error!(model = %spec.name, version = spec.version, %device, error, "{what}");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+        self.shared.closing.notify_all();
+        self.shared.crew.ender.end(mem::take(&mut self.threads));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::engine::Source;
+    use crate::engine::fake::Fake;
+    use crate::metrics::Metrics;
+    use crate::model::{ModelSpec, Report};
+    use crate::scheduler::estimate::Pace;
+    use crate::scheduler::limits::{Depth, Size};
+    use crate::scheduler::request::{Answer, Data, Input};
+    use crate::tensor::DType;
+
+    const GPU: Device = Device::Cuda(0);
+
+    fn spec(fake: &Fake) -> ModelSpec {
+        ModelSpec {
+            name: "fake".into(),
+            version: 1,
+            inputs: fake.inputs().to_vec(),
+            outputs: fake.outputs().to_vec(),
+            max_batch_size: 8,
+            ..Default::default()
+        }
+    }
+
+    /// One lane, with what it counts and what it tells.
+    struct Alone {
+        lanes: Arc<Lanes>,
+        depth: Arc<Depth>,
+        metrics: Arc<LaneMetrics>,
+        told: mpsc::Receiver<Option<String>>,
+    }
+
+    fn alone(fake: &Fake, pauses: Vec<Duration>, patience: Duration) -> Alone {
+        let report = Report { rows_independent: true, ..Default::default() };
+        let model = Arc::new(Model { spec: spec(fake), report });
+        let (source, spec) = (Box::new(fake.clone()), spec(fake));
+        let maker = Maker { source, spec, samples: vec![], gpu: Default::default() };
+        let maker = Arc::new(maker);
+        let depth = Depth::new(100, 1000, &model.spec.batching, Pace::unknown());
+        let queue = Queue::new(depth.clone(), 8, &model.spec.batching);
+        let runner =
+            Runner::new(model.clone(), Metrics::default().writer("fake", 1), depth.clone());
+        let thread = EngineThread::start("lane".into()).expect("a thread");
+        let (of_lane, report) = (maker.clone(), model.report.clone());
+        let made = thread.run(move |slot| {
+            let until = watchdog::from_now(Duration::MAX);
+            of_lane.more(GPU, &report, until).map(|it| *slot = Some(it))
+        });
+        made.recv().expect("no panic").expect("an engine");
+        let metrics = LaneMetrics::new(GPU.to_string());
+        let lane = Lane { device: GPU, thread, runner, metrics: metrics.clone() };
+        let (teller, told) = mpsc::channel();
+        let tell: Tell = Box::new(move |lost| drop(teller.send(lost.map(str::to_owned))));
+        let ender = Ender::start().expect("a thread");
+        let lanes =
+            Lanes::start(queue, vec![lane], Crew { model, maker, pauses, patience, tell, ender });
+        Alone { lanes, depth, metrics, told }
+    }
+
+    impl Alone {
+        fn ask(&self, value: f32) -> crate::error::Result<Answer> {
+            let data = Data::Here(bytes::Bytes::copy_from_slice(&value.to_le_bytes()));
+            let input = Input { dtype: DType::Fp32, shape: vec![1, 1], data };
+            let size = Size { rows: 1, bytes: 4, priority: 0 };
+            self.depth.enter(size).expect("room");
+            let (reply, answer) = oneshot::channel();
+            let (inputs, queued) = (vec![Some(input)], Instant::now());
+            let (deadline, expiry, outputs) = (None, None, usize::MAX);
+            self.lanes.push(Job { inputs, size, deadline, expiry, outputs, queued, reply });
+            answer.blocking_recv().expect("an answer")
+        }
+    }
+
+    #[test]
+    fn a_lane_that_gets_no_other_engine_is_given_up_and_takes_nothing_more() {
+        let fake = Fake::new(1);
+        let alone = alone(&fake, vec![Duration::ZERO; 2], Duration::MAX);
+        alone.ask(1.0).expect("answered");
+        fake.break_devices(&[GPU]);
+        let error = alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
+        assert_eq!(error, Error::Fault { model: "fake".into() });
+        let reason = alone.told.recv().expect("told").expect("a reason");
+        assert_eq!(reason, "no engine is left on cuda:0; the server's log says why");
+        // The thread has nothing to do any more.
+        while Arc::strong_count(&alone.lanes.shared) > 1 {
+            std::thread::yield_now();
+        }
+        fake.break_devices(&[]);
+        let error = alone.ask(1.0).expect_err("nobody is left");
+        assert_eq!(error, Error::NotReady { model: "fake".into(), version: 1, reason });
+        assert_eq!(alone.depth.rows(), 0, "its room is given back");
+        assert_eq!((alone.metrics.alive.load(Relaxed), alone.metrics.faults.load(Relaxed)), (0, 1));
+        assert!(alone.told.try_recv().is_err(), "told once");
+    }
+
+    #[test]
+    fn an_engine_that_is_lost_while_there_is_nothing_to_run_is_told_of() {
+        let fake = Fake::new(1);
+        let alone = alone(&fake, vec![], Duration::from_millis(1));
+        alone.ask(1.0).expect("answered");
+        fake.break_devices(&[GPU]);
+        let reason = alone.told.recv().expect("told").expect("a reason");
+        assert_eq!(reason, "no engine is left on cuda:0; the server's log says why");
+    }
+
+    #[test]
+    fn lanes_end_while_one_waits_for_its_next_try() {
+        let fake = Fake::new(1);
+        let alone = alone(&fake, vec![Duration::from_secs(3600)], Duration::MAX);
+        fake.break_devices(&[GPU]);
+        alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
+        alone.told.recv().expect("told").expect("a reason");
+        let ender = alone.lanes.shared.crew.ender.clone();
+        let ended = Arc::downgrade(&alone.lanes.shared);
+        drop(alone.lanes);
+        ender.wait(Duration::MAX);
+        assert!(ended.upgrade().is_none());
+    }
+}

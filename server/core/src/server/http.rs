@@ -1,0 +1,161 @@
+//! Answers operators over HTTP: /healthz, /readyz and /metrics. A connection has one request and
+//! little time, so that who sends nothing or takes nothing is soon gone, and makes room before.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, spawn_local, yield_now};
+
+use crate::server::control_thread::Control;
+use crate::shard::Handle;
+
+/// Connections at once, where the limit of open files has room for them.
+pub const CONNECTIONS: usize = 32;
+/// How long a connection may be open: for its request, and until the answer is taken.
+const TIME: Duration = Duration::from_secs(30);
+/// How long to wait when a connection cannot be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Serves operators, during a drain too.
+pub async fn serve(control: Rc<Control>, listener: TcpListener) {
+    let reserve = Rc::new(Reserve::new(control.http_connections + 1));
+    // The oldest first.
+    let mut open = VecDeque::new();
+    loop {
+        match poll_fn(|context| accept(&listener, &reserve, context)).await {
+            Ok(stream) => {
+                let place = Place(reserve.clone());
+                open.retain(|connection: &JoinHandle<()>| !connection.is_finished());
+                open.push_back(spawn_local(connection(control.clone(), stream, place)));
+                // It is looked after before the next one, however many come.
+                yield_now().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an HTTP connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        // There shall be a descriptor for who comes next: the oldest makes room.
+        while reserve.is_empty() && open.len() > 1 {
+            if let Some(oldest) = open.pop_front() {
+                oldest.abort();
+                let _ = oldest.await;
+            }
+        }
+    }
+}
+
+fn accept(
+    listener: &TcpListener,
+    reserve: &Reserve,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<TcpStream>> {
+    // The kernel looks for a descriptor before it looks for a connection.
+    reserve.give();
+    let accepted = listener.poll_accept(context).map_ok(|(stream, _)| stream);
+    if !matches!(accepted, Poll::Ready(Ok(_))) {
+        reserve.take();
+    }
+    accepted
+}
+
+/// Open files that have no use but that their descriptors are free the moment they are closed,
+/// however many files everybody else has open. Each connection takes the place of one.
+#[derive(Debug)]
+struct Reserve(RefCell<Vec<File>>);
+
+impl Reserve {
+    fn new(places: usize) -> Self {
+        let reserve = Self(RefCell::default());
+        (0..places).for_each(|_| reserve.take());
+        reserve
+    }
+
+    /// Frees a descriptor.
+    fn give(&self) {
+        self.0.borrow_mut().pop();
+    }
+
+    /// Takes a descriptor that is free.
+    fn take(&self) {
+        self.0.borrow_mut().extend(File::open("/dev/null"));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+}
+
+/// A connection's; it goes back to the reserve.
+struct Place(Rc<Reserve>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}
+
+async fn connection(control: Rc<Control>, stream: TcpStream, place: Place) {
+    // Dropped after the stream, with nothing between, so that nobody else gets its descriptor.
+    let _place = place;
+    serve_one(&control, stream).await;
+}
+
+async fn serve_one(control: &Control, stream: TcpStream) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(control, request.method(), request.uri().path());
+        async { Ok::<_, Infallible>(response) }
+    });
+    let connection =
+        http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    // It ends well, or its client is gone, or is too slow: nobody waits for it.
+    let _ = tokio::time::timeout(TIME, connection).await;
+}
+
+fn answer(control: &Control, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let ready = control.shared.catalog.read().is_ready();
+    let (status, kind, text) = match (method, path) {
+        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, PLAIN, "alive\n".into()),
+        (&Method::GET | &Method::HEAD, "/readyz") if ready => {
+            (StatusCode::OK, PLAIN, "ready\n".into())
+        }
+        (&Method::GET | &Method::HEAD, "/readyz") => {
+            (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".into())
+        }
+        (&Method::GET | &Method::HEAD, "/metrics") => {
+            let open = control.shards.iter().map(Handle::connections).sum();
+            let memory = &control.shared.memory;
+            (StatusCode::OK, METRICS, control.shared.metrics.text(ready, open, memory))
+        }
+        (_, "/healthz" | "/readyz" | "/metrics") => {
+            (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "expected GET\n".into())
+        }
+        _ => {
+            let text = "expected /metrics, /healthz or /readyz\n";
+            (StatusCode::NOT_FOUND, PLAIN, text.into())
+        }
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

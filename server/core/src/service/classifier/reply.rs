@@ -1,0 +1,339 @@
+//! Decides every row and encodes the ClassifyResponse, straight from the output tensor.
+//!
+//! Written by hand because a generated message would copy a label for every class of every row.
+
+use bytes::{BufMut, BytesMut};
+use half::{bf16, f16};
+use prost::encoding::{
+    WireType, encode_key, encode_varint, encoded_len_varint, key_len, message, string,
+};
+
+use crate::error::{Error, Result};
+use crate::grpc::Call;
+use crate::metrics::nanoseconds;
+use crate::model::{ModelSpec, Task};
+use crate::proto::sigmax::{self, Timings};
+use crate::scheduler::request::Answer;
+use crate::service::classifier::classify::Options;
+use crate::service::{fits, wire_dtype};
+use crate::tensor::{DType, Tensor};
+
+// Field numbers of proto/sigmax/v1/classifier.proto.
+const MODEL_NAME: u32 = 1;
+const MODEL_VERSION: u32 = 2;
+const ROWS: u32 = 3;
+const PROBABILITIES: u32 = 4;
+const TIMINGS: u32 = 5;
+/// The least bytes of a class in an answer.
+const LEAST_CLASS: usize = 9;
+const CLASSES: u32 = 1;
+const DECISION: u32 = 2;
+const INDEX: u32 = 1;
+const LABEL: u32 = 2;
+const PROBABILITY: u32 = 3;
+
+/// The answer's message, after `head` bytes left free.
+pub fn encode(
+    spec: &ModelSpec,
+    options: &Options,
+    answer: &Answer,
+    call: Call,
+    head: usize,
+) -> Result<BytesMut> {
+    let output = &answer.outputs[0];
+    let classes = classes(spec, output)?;
+    let rows = output.shape[0];
+    let shown = rows.saturating_mul(classes.min(options.top));
+    let tensor = if options.return_probabilities { output.data.len() } else { 0 };
+    fits(shown.saturating_mul(LEAST_CLASS).saturating_add(tensor), spec)?;
+    let mut reply = BytesMut::with_capacity(head + 128 + (shown + rows) * 24);
+    reply.put_bytes(0, head);
+    string::encode(MODEL_NAME, &spec.name, &mut reply);
+    string::encode(MODEL_VERSION, &spec.version.to_string(), &mut reply);
+    put_rows(spec, options, output, classes, &mut reply)?;
+    if options.return_probabilities {
+        message::encode(PROBABILITIES, &wire_tensor(&spec.outputs[0].name, output), &mut reply);
+    }
+    let timings = Timings {
+        queue_ns: nanoseconds(answer.timings.queue),
+        compute_ns: nanoseconds(answer.timings.compute()),
+        total_ns: nanoseconds(call.arrived.elapsed()),
+        batch_rows: answer.timings.batch_rows as u32,
+    };
+    message::encode(TIMINGS, &timings, &mut reply);
+    Ok(reply)
+}
+
+/// Probabilities a row, where they are as many as the model's classes say.
+fn classes(spec: &ModelSpec, output: &Tensor) -> Result<usize> {
+    let found: usize = output.shape[1..].iter().product();
+    let labels = spec.labels.len();
+    let fits = match spec.task {
+        Some(Task::Binary) => found == 1,
+        Some(Task::Multilabel) => found == spec.thresholds.len(),
+        _ => found > 0 && (labels == 0 || labels == found),
+    };
+    if fits {
+        return Ok(found);
+    }
+    let (model, shape) = (spec.name.clone(), &output.shape);
+    tracing::error!(%model, ?shape, labels, "the output does not fit the model's task");
+    Err(Error::Fault { model })
+}
+
+fn put_rows(
+    spec: &ModelSpec,
+    options: &Options,
+    output: &Tensor,
+    classes: usize,
+    reply: &mut BytesMut,
+) -> Result<()> {
+    let mut decision = Decision::default();
+    let size = classes * output.dtype.size();
+    for row in 0..output.shape[0] {
+        decision.decide(spec, options, output.dtype, &output.data[row * size..][..size]);
+        if decision.probabilities.iter().any(|probability| !probability.is_finite()) {
+            let input = spec.inputs[0].name.clone();
+            return Err(Error::NotFinite { model: spec.name.clone(), row, input });
+        }
+        decision.put(&spec.labels, reply);
+    }
+    Ok(())
+}
+
+/// One row, decided; its memory serves one row after the other.
+#[derive(Debug, Default)]
+struct Decision {
+    /// By class.
+    probabilities: Vec<f32>,
+    /// The classes to show, by falling probability.
+    top: Vec<usize>,
+    /// The classes decided, rising.
+    decided: Vec<usize>,
+}
+
+impl Decision {
+    fn decide(&mut self, spec: &ModelSpec, options: &Options, dtype: DType, row: &[u8]) {
+        let probabilities = &mut self.probabilities;
+        probabilities.clear();
+        read(dtype, row, probabilities);
+        if options.task == Task::Binary {
+            probabilities.insert(0, 1.0 - probabilities[0]);
+        }
+        self.top.clear();
+        self.top.extend(0..probabilities.len());
+        let falling =
+            |a: &usize, b: &usize| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b));
+        if options.top < self.top.len() {
+            self.top.select_nth_unstable_by(options.top, falling);
+            self.top.truncate(options.top);
+        }
+        self.top.sort_unstable_by(falling);
+        self.decided.clear();
+        let threshold = |index: usize| {
+            options.threshold.or_else(|| spec.thresholds.get(index).copied()).unwrap_or(0.5)
+        };
+        match options.task {
+            Task::Multiclass => self.decided.push(self.top[0]),
+            Task::Binary => self.decided.push(usize::from(probabilities[1] > threshold(0))),
+            Task::Multilabel => {
+                let over = |&index: &usize| probabilities[index] > threshold(index);
+                self.decided.extend((0..probabilities.len()).filter(over));
+            }
+        }
+    }
+
+    /// Writes the row's Classification.
+    fn put(&self, labels: &[String], reply: &mut BytesMut) {
+        let label = |index: usize| labels.get(index).map_or("", String::as_str);
+        let classes = self.top.iter().map(|index| (CLASSES, *index));
+        let fields = classes.chain(self.decided.iter().map(|index| (DECISION, *index)));
+        let size = |(field, index)| {
+            let size = class_size(index, label(index));
+            key_len(field) + encoded_len_varint(size) + size as usize
+        };
+        encode_key(ROWS, WireType::LengthDelimited, reply);
+        encode_varint(fields.clone().map(size).sum::<usize>() as u64, reply);
+        for (field, index) in fields {
+            let label = label(index);
+            encode_key(field, WireType::LengthDelimited, reply);
+            encode_varint(class_size(index, label), reply);
+            put_class(index, label, self.probabilities[index], reply);
+        }
+    }
+}
+
+/// The size of a ScoredClass, in bytes.
+fn class_size(index: usize, label: &str) -> u64 {
+    let label_size = match label.len() as u64 {
+        0 => 0,
+        len => 1 + encoded_len_varint(len) as u64 + len,
+    };
+    1 + encoded_len_varint(index as u64) as u64 + label_size + 5
+}
+
+fn put_class(index: usize, label: &str, probability: f32, reply: &mut BytesMut) {
+    encode_key(INDEX, WireType::Varint, reply);
+    encode_varint(index as u64, reply);
+    if !label.is_empty() {
+        encode_key(LABEL, WireType::LengthDelimited, reply);
+        encode_varint(label.len() as u64, reply);
+        reply.put_slice(label.as_bytes());
+    }
+    encode_key(PROBABILITY, WireType::ThirtyTwoBit, reply);
+    reply.put_f32_le(probability);
+}
+
+/// Floats of any width as FP32; the description admits no other output to a task.
+fn read(dtype: DType, row: &[u8], into: &mut Vec<f32>) {
+    let pairs = row.chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
+    match dtype {
+        DType::Fp16 => into.extend(pairs.map(|bytes| f16::from_le_bytes(bytes).to_f32())),
+        DType::Bf16 => into.extend(pairs.map(|bytes| bf16::from_le_bytes(bytes).to_f32())),
+        DType::Fp64 => {
+            let (doubles, _) = row.as_chunks::<8>();
+            into.extend(doubles.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32));
+        }
+        _ => {
+            let (floats, _) = row.as_chunks::<4>();
+            into.extend(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        }
+    }
+}
+
+fn wire_tensor(name: &str, tensor: &Tensor) -> sigmax::Tensor {
+    sigmax::Tensor {
+        name: name.to_owned(),
+        dtype: wire_dtype(tensor.dtype) as i32,
+        shape: tensor.shape.iter().map(|size| *size as i64).collect(),
+        data: Some(sigmax::tensor::Data::Raw(tensor.data.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prost::Message;
+
+    use super::*;
+    use crate::model::TensorSpec;
+    use crate::proto::sigmax::{Classification, ClassifyResponse, ScoredClass};
+    use crate::scheduler::request;
+
+    fn spec(task: Task, labels: &[&str], thresholds: &[f32]) -> ModelSpec {
+        let tensor = |name| TensorSpec::new(name, DType::Fp32, &[-1, -1]);
+        ModelSpec {
+            name: "model".into(),
+            version: 7,
+            inputs: vec![tensor("x")],
+            outputs: vec![tensor("p")],
+            max_batch_size: 8,
+            task: Some(task),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            thresholds: thresholds.to_vec(),
+            ..Default::default()
+        }
+    }
+
+    fn answer(shape: &[usize], probabilities: &[f32]) -> Answer {
+        let bytes: Vec<u8> = probabilities.iter().flat_map(|p| p.to_le_bytes()).collect();
+        let output = Tensor { dtype: DType::Fp32, shape: shape.to_vec(), data: bytes.into() };
+        Answer {
+            outputs: vec![output],
+            rows: shape[0],
+            timings: request::Timings {
+                queue: Duration::from_nanos(5),
+                input: Duration::from_nanos(1),
+                infer: Duration::from_nanos(2),
+                output: Duration::from_nanos(3),
+                batch_rows: 9,
+            },
+        }
+    }
+
+    fn options(task: Task) -> Options {
+        Options { task, top: usize::MAX, threshold: None, return_probabilities: false }
+    }
+
+    /// What a client reads.
+    fn decoded(spec: &ModelSpec, options: &Options, answer: &Answer) -> Result<ClassifyResponse> {
+        let call = Call::now();
+        let reply = encode(spec, options, answer, call, 5)?;
+        Ok(ClassifyResponse::decode(&reply[5..]).expect("a ClassifyResponse"))
+    }
+
+    fn class(index: u32, label: &str, probability: f32) -> ScoredClass {
+        ScoredClass { index, label: label.into(), probability }
+    }
+
+    fn shown(row: &Classification) -> (Vec<u32>, Vec<u32>) {
+        let indices = |classes: &[ScoredClass]| classes.iter().map(|class| class.index).collect();
+        (indices(&row.classes), indices(&row.decision))
+    }
+
+    #[test]
+    fn multiclass_sorts_by_probability_and_decides_the_first() {
+        let spec = spec(Task::Multiclass, &["a", "b", "c"], &[]);
+        let answer = answer(&[2, 3], &[0.1, 0.7, 0.2, 0.5, 0.0, 0.5]);
+        let reply = decoded(&spec, &options(Task::Multiclass), &answer).expect("encodes");
+        assert_eq!((reply.model_name.as_str(), reply.model_version.as_str()), ("model", "7"));
+        let expected = [class(1, "b", 0.7), class(2, "c", 0.2), class(0, "a", 0.1)];
+        assert_eq!(reply.rows[0].classes, expected);
+        assert_eq!(reply.rows[0].decision, expected[..1]);
+        assert_eq!(shown(&reply.rows[1]), (vec![0, 2, 1], vec![0]), "ties by the lower index");
+        let timings = reply.timings.expect("timings");
+        assert_eq!((timings.queue_ns, timings.compute_ns, timings.batch_rows), (5, 6, 9));
+        assert!(reply.probabilities.is_none());
+    }
+
+    #[test]
+    fn top_cuts_the_classes_and_not_the_decision() {
+        let spec = spec(Task::Multilabel, &[], &[0.5; 300]);
+        let probabilities: Vec<f32> = (0..300).map(|i| i as f32 / 300.0).collect();
+        let options = Options { top: 2, ..options(Task::Multilabel) };
+        let reply = decoded(&spec, &options, &answer(&[1, 300], &probabilities)).expect("encodes");
+        let (classes, decision) = shown(&reply.rows[0]);
+        assert_eq!((classes, decision), (vec![299, 298], (151..300).collect()));
+    }
+
+    #[test]
+    fn binary_has_two_classes_and_decides_strictly_over_the_threshold() {
+        let spec = spec(Task::Binary, &["no", "yes"], &[0.5]);
+        let answer = answer(&[3, 1], &[0.5, 0.75, 0.25]);
+        let reply = decoded(&spec, &options(Task::Binary), &answer).expect("encodes");
+        assert_eq!(reply.rows[0].classes, [class(0, "no", 0.5), class(1, "yes", 0.5)]);
+        assert_eq!(reply.rows[0].decision, [class(0, "no", 0.5)]);
+        assert_eq!(reply.rows[1].classes, [class(1, "yes", 0.75), class(0, "no", 0.25)]);
+        assert_eq!(reply.rows[1].decision, [class(1, "yes", 0.75)]);
+        let lower = Options { threshold: Some(0.2), ..options(Task::Binary) };
+        let reply = decoded(&spec, &lower, &answer).expect("encodes");
+        assert_eq!(shown(&reply.rows[2]), (vec![0, 1], vec![1]));
+    }
+
+    #[test]
+    fn the_output_is_returned_where_asked_for() {
+        let spec = spec(Task::Multiclass, &[], &[]);
+        let answer = answer(&[1, 2], &[0.25, 0.75]);
+        let options = Options { return_probabilities: true, ..options(Task::Multiclass) };
+        let reply = decoded(&spec, &options, &answer).expect("encodes");
+        let tensor = reply.probabilities.expect("the tensor");
+        assert_eq!((tensor.name.as_str(), &tensor.shape[..]), ("p", &[1, 2][..]));
+        assert_eq!(tensor.data, Some(sigmax::tensor::Data::Raw(answer.outputs[0].data.clone())));
+    }
+
+    #[test]
+    fn a_row_without_a_finite_probability_is_named() {
+        let spec = spec(Task::Multiclass, &[], &[]);
+        let answer = answer(&[2, 2], &[0.25, 0.75, f32::NAN, 0.5]);
+        let error = decoded(&spec, &options(Task::Multiclass), &answer).expect_err("refused");
+        assert_eq!(error, Error::NotFinite { model: "model".into(), row: 1, input: "x".into() });
+    }
+
+    #[test]
+    fn an_output_that_is_not_the_task_is_a_fault() {
+        let spec = spec(Task::Multiclass, &["a", "b", "c"], &[]);
+        let error = decoded(&spec, &options(Task::Multiclass), &answer(&[1, 2], &[0.5, 0.5]));
+        assert_eq!(error, Err(Error::Fault { model: "model".into() }));
+    }
+}

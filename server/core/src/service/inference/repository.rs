@@ -1,0 +1,140 @@
+//! The calls about the model repositories.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::model::catalog::{Book, State};
+use crate::model::control::{Action, Orders};
+use crate::proto::inference::model_repository_parameter::ParameterChoice;
+use crate::proto::inference::repository_index_response::ModelIndex;
+use crate::proto::inference::{
+    ModelRepositoryParameter, RepositoryIndexRequest, RepositoryIndexResponse,
+    RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
+};
+use crate::service::inference::parameters::bad;
+use crate::shard::Shared;
+
+/// Every version that was ever to be served; and by name alone every other model there is.
+pub async fn index(
+    shared: &Shared,
+    request: RepositoryIndexRequest,
+) -> Result<RepositoryIndexResponse> {
+    only_repository(&request.repository_name)?;
+    let names = match &shared.orders {
+        Some(orders) if !request.ready => orders.give(String::new(), Action::Index).await?,
+        _ => Vec::new(),
+    };
+    let book = shared.catalog.read();
+    let mut models = versions(&book, request.ready);
+    let unknown = names.into_iter().filter(|name| book.versions(name).is_none());
+    models.extend(unknown.map(|name| ModelIndex { name, ..Default::default() }));
+    Ok(RepositoryIndexResponse { models })
+}
+
+fn versions(book: &Book, only_ready: bool) -> Vec<ModelIndex> {
+    let models = book.models().flat_map(|(name, versions)| {
+        versions.iter().map(move |(version, state)| {
+            let (state, reason) = match state {
+                State::Ready(_) => ("READY", ""),
+                State::Loading => ("LOADING", ""),
+                State::Unavailable(reason) | State::Lost(_, reason) => {
+                    ("UNAVAILABLE", reason.as_str())
+                }
+                State::Unloaded => ("UNAVAILABLE", "unloaded"),
+            };
+            ModelIndex {
+                name: name.to_owned(),
+                version: version.to_string(),
+                state: state.to_owned(),
+                reason: reason.to_owned(),
+            }
+        })
+    });
+    models.filter(|model| !only_ready || model.state == "READY").collect()
+}
+
+/// Loads a model, or loads it again, and answers when it serves.
+pub async fn load(shared: &Shared, request: RepositoryModelLoadRequest) -> Result<()> {
+    let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request;
+    let orders = orders(shared, &repository_name, &model_name)?;
+    let (config, files) = replacements(parameters)?;
+    if !files.is_empty() && !orders.allow_upload {
+        return Err(Error::Unimplemented {
+            detail: "model files in requests are not allowed. Start the server with '--allow-model-upload' to enable.".into(),
+        });
+    }
+    if !files.is_empty() && config.is_none() {
+        return Err(bad("expected the parameter 'config' beside files, got none".into()));
+    }
+    orders.give(model_name, Action::Load { config, files }).await.map(drop)
+}
+
+/// Unloads a model, if there is one. What was accepted is still answered.
+pub async fn unload(shared: &Shared, request: RepositoryModelUnloadRequest) -> Result<()> {
+    let RepositoryModelUnloadRequest { repository_name, model_name, parameters } = request;
+    let orders = orders(shared, &repository_name, &model_name)?;
+    for (key, value) in &parameters {
+        match (key.as_str(), &value.parameter_choice) {
+            // No model here depends on another.
+            ("unload_dependents", Some(ParameterChoice::BoolParam(_))) => {}
+            ("unload_dependents", _) => {
+                return Err(bad(format!("invalid value type for '{key}', expected bool_param")));
+            }
+            _ => return Err(unrecognized(key)),
+        }
+    }
+    orders.give(model_name, Action::Unload).await.map(drop)
+}
+
+/// The configuration and the files that replace the repository's.
+fn replacements(
+    parameters: BTreeMap<String, ModelRepositoryParameter>,
+) -> Result<(Option<String>, BTreeMap<String, bytes::Bytes>)> {
+    let mut config = None;
+    let mut files = BTreeMap::new();
+    for (key, value) in parameters {
+        match (key.strip_prefix("file:"), value.parameter_choice) {
+            (Some(path), Some(ParameterChoice::BytesParam(bytes))) => {
+                files.insert(path.to_owned(), bytes);
+            }
+            (Some(_), _) => {
+                return Err(bad(format!("invalid value type for '{key}', expected bytes_param")));
+            }
+            (None, Some(ParameterChoice::StringParam(text))) if key == "config" => {
+                config = Some(text);
+            }
+            (None, _) if key == "config" => {
+                return Err(bad("invalid value type for 'config', expected string_param".into()));
+            }
+            (None, _) => return Err(unrecognized(&key)),
+        }
+    }
+    Ok((config, files))
+}
+
+fn unrecognized(key: &str) -> Error {
+    bad(format!("unrecognized load parameter '{key}'"))
+}
+
+/// Where orders go, for a model that may be ordered.
+fn orders<'a>(shared: &'a Shared, repository: &str, model: &str) -> Result<&'a Orders> {
+    only_repository(repository)?;
+    let orders = shared.orders.as_ref().ok_or(Error::ControlDisabled)?;
+    let field = |detail: &str| Err(Error::BadField { field: "model_name", detail: detail.into() });
+    if model.trim().is_empty() {
+        return field("Model name cannot be empty. Please enter a valid name to deploy.");
+    }
+    if model.contains('/') || model.contains("..") {
+        return field("model name must not contain path traversal characters");
+    }
+    Ok(orders)
+}
+
+fn only_repository(name: &str) -> Result<()> {
+    match name {
+        "" => Ok(()),
+        _ => Err(Error::Unimplemented {
+            detail: "'repository_name' specification is not supported".into(),
+        }),
+    }
+}

@@ -1,0 +1,141 @@
+//! A connection from its first byte to its last, in the words of HTTP/2.
+
+use std::error::Error;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::pending;
+use h2::server::{Builder, Connection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::grpc::budget::Account;
+use crate::shard::calls::{self, CALLS, End};
+use crate::shard::connections::Open;
+use crate::shard::socket::{Seen, Socket, Watched};
+use crate::shard::{Life, Shard, until};
+
+/// Frames of this size are advertised, so that a tensor comes in few of them.
+const FRAME_BYTES: u32 = 1 << 20;
+/// What a client may send ahead on a stream.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// What a client may send ahead on a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// A call's metadata up to this size costs the call alone, and not its connection. What is over the
+/// server's own limit is refused with its reason.
+const METADATA_BYTES: u32 = 1 << 20;
+/// How long a client of a server that drains may send nothing.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// What the shortest handshake has: a preface and a SETTINGS frame (RFC 9113, section 3.4).
+const GREETING_BYTES: usize = 24 + 9;
+
+/// Serves a connection to its end.
+pub async fn serve(shard: Rc<Shard>, socket: Socket, open: Open) {
+    let served = match socket {
+        Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => run(shard, stream, open).await,
+            Err(error) => Err(error.into()),
+        },
+        Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
+            Ok(stream) => run(shard, stream, open).await,
+            Err(error) => Err(error.into()),
+        },
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+async fn run<S>(shard: Rc<Shard>, stream: S, open: Open) -> Result<(), Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (stream, seen) = Watched::new(stream);
+    let greeted_by = Instant::now() + shard.shared.handshake_time;
+    let ends = async {
+        tokio::select! {
+            () = until(shard.life.clone(), |life| life != Life::Serving) => End::Drained,
+            // What has been sent meanwhile is answered.
+            () = open.evicted() => match open.account().has_work() {
+                true => End::Drained,
+                false => End::Evicted,
+            },
+        }
+    };
+    let mut ends = Box::pin(ends);
+    let connection = tokio::select! {
+        shaken = timeout_at(greeted_by, handshake(stream)) => match shaken {
+            Ok(connection) => connection?,
+            Err(_) => return Err(late(&shard)),
+        },
+        // It has no calls yet.
+        _ = &mut ends => return Ok(()),
+    };
+    let begin = |request, reply| shard.begin(&open, request, reply);
+    tokio::select! {
+        biased;
+        result = calls::run(connection, ends, begin) => Ok(result?),
+        error = ungreeted(&shard, &seen, greeted_by) => Err(error),
+        error = stalled(&shard, open.account(), &seen) => Err(error),
+        () = left_alone(&shard, open.account(), &seen) => Ok(()),
+    }
+}
+
+async fn handshake<S>(stream: Watched<S>) -> Result<Connection<Watched<S>, Bytes>, h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(CALLS as u32)
+        .max_header_list_size(METADATA_BYTES)
+        // A client that gives up a connection's calls all at once means no harm.
+        .max_pending_accept_reset_streams(CALLS)
+        .handshake(stream)
+        .await
+}
+
+/// Waits until a client should have sent its SETTINGS and has not.
+async fn ungreeted(shard: &Shard, seen: &Seen, by: Instant) -> Box<dyn Error> {
+    sleep_until(by).await;
+    if seen.received() >= GREETING_BYTES {
+        pending::<()>().await;
+    }
+    late(shard)
+}
+
+/// Counts a client that has not begun in time: before the connection is closed, so that whoever sees
+/// it closed sees it counted.
+fn late(shard: &Shard) -> Box<dyn Error> {
+    shard.shared.metrics.handshakes_late.fetch_add(1, Relaxed);
+    let time = shard.shared.handshake_time;
+    format!("its client has not begun to speak HTTP/2 within {time:?}").into()
+}
+
+/// Waits until a client has kept a message waiting for too long, or takes nothing of what there is
+/// to send; and counts it.
+async fn stalled(shard: &Shard, account: &Account, seen: &Seen) -> Box<dyn Error> {
+    let patience = shard.shared.memory.patience();
+    while !account.tick() && !seen.takes_nothing_for(patience) {
+        sleep(account.tick_time()).await;
+    }
+    shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
+    format!("its client kept a message waiting for over {patience:?}").into()
+}
+
+/// Waits until the server drains and the client, whom nothing is owed, has sent nothing for a while:
+/// the end waits for nobody who stands still.
+async fn left_alone(shard: &Shard, account: &Account, seen: &Seen) {
+    until(shard.life.clone(), |life| life != Life::Serving).await;
+    loop {
+        let received = seen.received();
+        sleep(FAREWELL).await;
+        if !account.has_work() && seen.received() == received {
+            return;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A connection's socket, and what is seen of its client there.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::shard::authority::Authority;
+
+/// A connection as it was accepted, to be given to any thread.
+#[derive(Debug)]
+pub enum Socket {
+    /// From anywhere.
+    Tcp(TcpStream),
+    /// From this machine.
+    Unix(UnixStream),
+}
+
+/// What has been seen of a client.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Bytes that have come.
+    received: Cell<usize>,
+    /// Since when it takes nothing of what there is to send.
+    untaken: Cell<Option<Instant>>,
+}
+
+impl Seen {
+    /// Bytes that have come from it.
+    pub fn received(&self) -> usize {
+        self.received.get()
+    }
+
+    /// Whether it has taken nothing for so long, though there is something.
+    pub fn takes_nothing_for(&self, time: Duration) -> bool {
+        self.untaken.get().is_some_and(|since| since.elapsed() > time)
+    }
+}
+
+/// A stream whose client is watched.
+#[derive(Debug)]
+pub struct Watched<S> {
+    stream: S,
+    seen: Rc<Seen>,
+    authority: Authority,
+}
+
+impl<S> Watched<S> {
+    /// Watches a client, and what is seen of it.
+    pub fn new(stream: S) -> (Self, Rc<Seen>) {
+        let seen = Rc::<Seen>::default();
+        (Self { stream, seen: seen.clone(), authority: Authority::default() }, seen)
+    }
+
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(_) => self.seen.untaken.set(None),
+            Poll::Pending if self.seen.untaken.get().is_none() => {
+                self.seen.untaken.set(Some(Instant::now()));
+            }
+            Poll::Pending => {}
+        }
+        result
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let came = &mut buffer.filled_mut()[before..];
+        self.seen.received.update(|count| count + came.len());
+        self.authority.mend(came);
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
