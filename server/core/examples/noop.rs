@@ -14,7 +14,8 @@ use bytes::Bytes;
 use sigmax_core::engine::{Engine, EngineError, Source};
 use sigmax_core::model::device::{Device, GpuOptions};
 use sigmax_core::model::{ModelSpec, Task, TensorSpec};
-use sigmax_core::server::{Server, ServerConfig};
+use sigmax_core::server::Server;
+use sigmax_core::server::config::ServerConfig;
 use sigmax_core::tensor::{DType, Tensor, TensorView};
 
 const CLASSES: usize = 5;
@@ -92,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let spec = spec(&noop);
     server.declare(&spec.name, spec.version);
     let later = sigmax_core::engine::watchdog::from_now(std::time::Duration::MAX);
-    server.load(Box::new(noop), spec, vec![], later)?;
+    server.publish(server.load(Box::new(noop), spec, vec![], later)?);
     server.finish_loading();
     println!("ready: gRPC {}, HTTP {};", server.grpc_address(), server.http_address());
     loop {

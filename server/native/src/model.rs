@@ -9,7 +9,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use sigmax_core::engine::Source;
-use sigmax_core::engine::onnx::{self, OnnxFile};
+use sigmax_core::engine::onnx::file::OnnxFile;
+use sigmax_core::engine::onnx::{runtime, trial};
 use sigmax_core::engine::watchdog;
 use sigmax_core::file;
 use sigmax_core::model::device::Device;
@@ -21,20 +22,20 @@ use crate::{detached, native_error};
 /// Open ONNX Runtime's shared library at this absolute path, once a process; returns its version.
 #[pyfunction]
 pub(crate) fn load_runtime(py: Python<'_>, library: PathBuf) -> PyResult<String> {
-    py.detach(|| onnx::load_runtime(&library)).map_err(native_error)
+    py.detach(|| runtime::load_runtime(&library)).map_err(native_error)
 }
 
 /// The providers that the library has been built with, the one it would rather have first.
 #[pyfunction]
 pub(crate) fn providers(py: Python<'_>) -> PyResult<Vec<String>> {
-    py.detach(onnx::providers).map_err(native_error)
+    py.detach(runtime::providers).map_err(native_error)
 }
 
 /// Run a small network on a device; an error has ONNX Runtime's own words.
 #[pyfunction]
 pub(crate) fn try_device(py: Python<'_>, device: &str) -> PyResult<()> {
     let device = device.parse::<Device>().map_err(native_error)?;
-    py.detach(|| onnx::try_device(device)).map_err(native_error)
+    py.detach(|| trial::try_device(device)).map_err(native_error)
 }
 
 /// Read a file; an error says why, and does not name it.

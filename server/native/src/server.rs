@@ -6,12 +6,13 @@ use std::time::Duration;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use sigmax_core::engine::Source;
-use sigmax_core::engine::onnx::OnnxFile;
+use sigmax_core::engine::onnx::file::OnnxFile;
 use sigmax_core::loading::golden::Sample;
 use sigmax_core::model::device::GpuOptions;
 use sigmax_core::model::triton_config;
 use sigmax_core::model::{self, Limits, ModelSpec, Placement, Task, TensorSpec};
-use sigmax_core::server::{self, ServerConfig};
+use sigmax_core::server;
+use sigmax_core::server::config::ServerConfig;
 
 use crate::detached;
 use crate::model::{OpenedModel, Report};
@@ -56,7 +57,10 @@ impl Server {
                 .map(|folder| Sample::read(folder, file.inputs(), file.outputs()))
                 .collect::<Result<_, _>>()?;
             let spec = spec.complete(&file, task)?;
-            self.0.load(Box::new(file), spec, samples, until)
+            let loaded = self.0.load(Box::new(file), spec, samples, until)?;
+            let report = loaded.model.report.clone();
+            self.0.publish(loaded);
+            Ok::<_, String>(report)
         })
         .map(Report::from)
     }

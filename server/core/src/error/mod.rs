@@ -6,7 +6,6 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::scheduler::limits::Full;
 use crate::tensor::DType;
 use crate::tensor::strings;
 
@@ -150,6 +149,17 @@ pub enum Error {
     Internal,
     /// Of a request that has an id, or none: Triton says which in some of its texts.
     OfRequest { id: String, error: Box<Self> },
+}
+
+/// A queue that has no room: how much of what waits, of at most how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Of what: rows, bytes or requests.
+    pub unit: &'static str,
+    /// As much as waits.
+    pub found: usize,
+    /// As may wait.
+    pub limit: usize,
 }
 
 /// When to try again what found no room among messages under way: they come and go by the moment.

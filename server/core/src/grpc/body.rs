@@ -15,10 +15,10 @@ use tokio_stream::wrappers::WatchStream;
 
 use crate::error::{Dialect, Error, Result};
 use crate::grpc::budget::{Account, Held, OpenStream};
-use crate::grpc::message::{Encoding, Parcel, Received};
+use crate::grpc::head::{self, ENCODING};
+use crate::grpc::message::{self, Encoding, PREFIX, Parcel, Received};
 use crate::grpc::wire::{self, Shape};
-use crate::grpc::{self, PREFIX};
-use crate::shard::Life;
+use crate::lifecycle::Life;
 
 /// What a call to tonic takes beside what every call does, in bytes.
 const CALL: usize = 28 << 10;
@@ -107,9 +107,9 @@ impl<B> RequestBody<B> {
         let load = Arc::new(load);
         request.extensions_mut().insert(load.clone());
         // An encoding that is unknown is left to tonic, which refuses it.
-        let encoding = grpc::encoding(request.headers()).unwrap_or(Encoding::Identity);
+        let encoding = head::encoding(request.headers()).unwrap_or(Encoding::Identity);
         if encoding != Encoding::Identity {
-            request.headers_mut().remove(grpc::ENCODING);
+            request.headers_mut().remove(ENCODING);
         }
         let request = request.map(|body| Self {
             body,
@@ -157,7 +157,7 @@ impl<B> RequestBody<B> {
     /// Gives a message to tonic, which knows no other prefix than its own.
     fn hand_over(&mut self, message: Received, held: Held) {
         self.is_waited_for = false;
-        self.opened.push(grpc::prefix(message.remaining()));
+        self.opened.push(message::prefix(message.remaining()));
         self.opened.append(message);
         self.load.put(Some(held));
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::shard::Pending;
+use crate::lifecycle::Counted;
 
 /// Ticks of an account in the longest time that its client may keep a message waiting.
 const TICKS: u32 = 4;
@@ -150,12 +150,12 @@ pub struct Held {
     /// Its message is whole.
     works: bool,
     /// The call that it belongs to, which is answered when this is dropped.
-    pending: Option<Pending>,
+    pending: Option<Counted>,
 }
 
 impl Held {
     /// What a call holds until its answer has left.
-    pub fn of_call(mut self, pending: Pending) -> Self {
+    pub fn of_call(mut self, pending: Counted) -> Self {
         self.pending = Some(pending);
         self
     }

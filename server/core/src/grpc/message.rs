@@ -12,12 +12,13 @@ use prost::{DecodeError, Message};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::error::{Error, Result};
-use crate::grpc::PREFIX;
 use crate::grpc::budget::Held;
 use crate::grpc::wire::{self, Effort, Shape, weigh};
 use crate::proto::inference::ModelInferRequest;
 use crate::proto::sigmax::{ClassifyRequest, ClassifyStreamRequest};
 
+/// Compressed flag and length, before every message.
+pub const PREFIX: usize = 5;
 /// A message that is unpacked to so many bytes is done in place ...
 const LITTLE: usize = 64 << 10;
 /// ... and not weighed at all up to so many, which hold at most some hundred times as much ...
@@ -421,4 +422,31 @@ pub async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     spawn_blocking(work).await?
+}
+
+/// An answer that clients can read: their libraries count in 32 bits with a sign.
+pub fn within_limit(reply: BytesMut) -> Result<BytesMut> {
+    let limit = i32::MAX as usize;
+    match reply.len().saturating_sub(PREFIX) {
+        found if found > limit => Err(Error::ReplyTooLarge { found, limit }),
+        _ => Ok(reply),
+    }
+}
+
+/// Fills in the prefix of a message.
+pub fn frame(mut message: BytesMut) -> BytesMut {
+    let prefix = prefix_of(message.len() - PREFIX);
+    message[..PREFIX].copy_from_slice(&prefix);
+    message
+}
+
+/// The prefix of a message of this length, not compressed.
+fn prefix_of(length: usize) -> [u8; PREFIX] {
+    let [a, b, c, d] = (length as u32).to_be_bytes();
+    [0, a, b, c, d]
+}
+
+/// The same, apart from its message.
+pub fn prefix(length: usize) -> Bytes {
+    Bytes::copy_from_slice(&prefix_of(length))
 }

@@ -9,7 +9,7 @@ use crate::loading::golden::{self, Sample};
 use crate::loading::warmup;
 use crate::model::device::{Device, GpuOptions};
 use crate::model::{ModelSpec, Report};
-use crate::scheduler::batch::panic_text;
+use crate::panics::panic_text;
 
 /// What the engines of one version of a model are made from.
 #[derive(Debug)]

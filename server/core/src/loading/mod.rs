@@ -2,5 +2,6 @@
 
 pub mod factory;
 pub mod golden;
+pub mod load;
 pub mod placement;
 pub mod warmup;

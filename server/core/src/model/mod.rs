@@ -177,6 +177,16 @@ pub struct ModelSpec {
     pub config: ModelConfig,
 }
 
+impl ModelSpec {
+    /// The place of the input with this name. The name may be left out where there is one input only.
+    pub fn input(&self, name: &str) -> Option<usize> {
+        match name {
+            "" if self.inputs.len() == 1 => Some(0),
+            name => self.inputs.iter().position(|input| input.name == name),
+        }
+    }
+}
+
 impl Default for ModelSpec {
     /// A raw model without a name, an input or an output, on the CPU.
     fn default() -> Self {

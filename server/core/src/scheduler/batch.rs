@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Bounds, Engine, EngineError};
 use crate::error::{Error, Result};
-use crate::metrics::ModelMetrics;
+use crate::metrics::model::ModelMetrics;
+use crate::metrics::timings::Timings;
 use crate::model::{Model, ModelSpec};
+use crate::panics::panic_text;
 use crate::scheduler::limits::Depth;
-use crate::scheduler::request::{Answer, Data, Input, Job, Timings};
+use crate::scheduler::request::{Answer, Data, Input, Job};
 use crate::tensor::{Rows, Tensor, TensorView};
 
 /// The buffers that batches for an engine are gathered in, and where its runs are counted.
@@ -264,13 +266,4 @@ impl Buffer {
         let bytes: &[u8] = bytemuck::cast_slice(&self.words);
         TensorView { dtype: like.dtype, shape: &self.shape, data: &bytes[..self.size] }
     }
-}
-
-/// What a panic said.
-pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", text.unwrap_or_default())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::error::Full;
 use crate::model::{Batching, QueuePolicy};
 use crate::scheduler::estimate::Pace;
 
@@ -33,17 +34,6 @@ struct Bound {
     unit: &'static str,
     count: AtomicUsize,
     limit: usize,
-}
-
-/// A queue that has no room: how much of what waits, of at most how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
-    /// Of what: rows, bytes or requests.
-    pub unit: &'static str,
-    /// As much as waits.
-    pub found: usize,
-    /// As may wait.
-    pub limit: usize,
 }
 
 impl Bound {

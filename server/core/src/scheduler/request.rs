@@ -1,11 +1,12 @@
 //! A checked request on its way to the engine, and its answer.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::Result;
+use crate::metrics::timings::Timings;
 use crate::scheduler::limits::Size;
 use crate::shared_memory::Slice;
 use crate::tensor::{DType, Tensor};
@@ -52,6 +53,15 @@ impl Data {
     }
 }
 
+/// A request that fits its model.
+#[derive(Debug)]
+pub struct Checked {
+    /// In the model's order, not yet aligned; none where an optional one is left out.
+    pub inputs: Vec<Option<Input>>,
+    /// 1 where the model has no batch axis.
+    pub rows: usize,
+}
+
 /// A checked request on its way to the engine.
 #[derive(Debug)]
 pub struct Job {
@@ -80,26 +90,4 @@ pub struct Answer {
     pub rows: usize,
     /// How long it took.
     pub timings: Timings,
-}
-
-/// How long a request took, part by part. All but the queue is of the whole batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Timings {
-    /// From checked to the start of the batch.
-    pub queue: Duration,
-    /// Gathering the rows.
-    pub input: Duration,
-    /// Running the network.
-    pub infer: Duration,
-    /// Splitting the outputs.
-    pub output: Duration,
-    /// Rows of the batch.
-    pub batch_rows: usize,
-}
-
-impl Timings {
-    /// All that the batch took.
-    pub fn compute(&self) -> Duration {
-        self.input + self.infer + self.output
-    }
 }

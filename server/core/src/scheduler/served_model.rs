@@ -11,16 +11,17 @@ use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::timeout_at;
 
 use crate::engine::Engine;
+use crate::error::Full;
 use crate::error::{Error, Result};
-use crate::metrics::{ModelMetrics, Refusal};
+use crate::metrics::model::ModelMetrics;
+use crate::metrics::outcome::Refusal;
 use crate::model::Model;
 use crate::scheduler::batch::Runner;
 use crate::scheduler::give_way;
-use crate::scheduler::limits::{Depth, Full, Size};
+use crate::scheduler::limits::{Depth, Size};
 use crate::scheduler::queue::Queue;
-use crate::scheduler::request::{Answer, Job};
+use crate::scheduler::request::{Answer, Checked, Job};
 use crate::scheduler::workers::Lanes;
-use crate::service::validate::Checked;
 
 /// Where a model runs.
 #[derive(Debug)]

@@ -1,44 +1,24 @@
-//! The control thread: accepts connections and hands each to a shard.
+//! The control thread: accepts connections, answers operators, and looks after the shards.
 
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc as blocking;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
 use tokio::task::spawn_local;
 
-use crate::server::heartbeat;
-use crate::server::http;
+use crate::lifecycle::Life;
+use crate::server::acceptor::{Control, accept};
 use crate::server::listeners::{Listeners, UnixSocket};
-use crate::server::trim;
-use crate::shard::connections::Place;
+use crate::server::{heartbeat, http, trim};
 use crate::shard::socket::Socket;
-use crate::shard::{Handle, Life, Shared};
 
 /// How long a connection is silent before its client is looked for, who may have vanished.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// How long to wait when the process has no more file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What the control thread works on.
-#[derive(Debug)]
-pub struct Control {
-    /// What all threads share.
-    pub shared: Arc<Shared>,
-    /// Those that take connections.
-    pub shards: Vec<Handle>,
-    /// Open connections at once of the HTTP port.
-    pub http_connections: usize,
-    /// How far the end has come.
-    pub life: watch::Receiver<Life>,
-}
 
 /// Starts the thread. It ends when life is over.
 pub fn start(control: Control, listeners: Listeners) -> io::Result<JoinHandle<()>> {
@@ -94,46 +74,4 @@ fn accept_all(
     spawn_local(heartbeat::watch(control.clone()));
     spawn_local(trim::watch(control.clone()));
     Ok(())
-}
-
-/// Hands each connection to the shard with the fewest, until the server drains.
-async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>) {
-    let mut life = control.life.clone();
-    loop {
-        let socket = tokio::select! {
-            accepted = next() => accepted,
-            _ = life.wait_for(|life| *life != Life::Serving) => return,
-        };
-        match socket {
-            Ok(socket) => control.place(socket),
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-impl Control {
-    fn place(&self, socket: Socket) {
-        let Shared { metrics, connections, memory, .. } = &*self.shared;
-        let open = match connections.open(memory.account()) {
-            Place::Free(open) => open,
-            Place::OfIdle(open) => {
-                metrics.connections_evicted.fetch_add(1, Relaxed);
-                open
-            }
-            Place::None => {
-                metrics.connections_refused.fetch_add(1, Relaxed);
-                let limit = connections.limit();
-                tracing::warn!("a connection is refused: {limit} are open and have work");
-                return;
-            }
-        };
-        metrics.connections.fetch_add(1, Relaxed);
-        let least = |shard: &&Handle| (shard.is_stuck(), shard.connections());
-        if let Some(shard) = self.shards.iter().min_by_key(least) {
-            shard.connect(socket, open);
-        }
-    }
 }

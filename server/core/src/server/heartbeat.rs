@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::server::control_thread::Control;
-use crate::shard::Handle;
+use crate::server::acceptor::Control;
+use crate::shard::handle::Handle;
 
 /// How often a shard is to show that it turns ...
 const BEAT: Duration = Duration::from_secs(1);
@@ -35,6 +35,6 @@ pub async fn watch(control: Rc<Control>) {
                 }
             }
         }
-        control.shared.catalog.set_stuck(stuck > 0);
+        control.state.catalog.set_stuck(stuck > 0);
     }
 }

@@ -21,8 +21,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
-use crate::server::control_thread::Control;
-use crate::shard::Handle;
+use crate::metrics::prometheus::Now;
+use crate::server::acceptor::Control;
+use crate::shard::handle::Handle;
 
 /// Connections at once, where the limit of open files has room for them.
 pub const CONNECTIONS: usize = 32;
@@ -131,7 +132,7 @@ async fn serve_one(control: &Control, stream: TcpStream) {
 }
 
 fn answer(control: &Control, method: &Method, path: &str) -> Response<Full<Bytes>> {
-    let ready = control.shared.catalog.read().is_ready();
+    let ready = control.state.catalog.read().is_ready();
     let (status, kind, text) = match (method, path) {
         (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, PLAIN, "alive\n".into()),
         (&Method::GET | &Method::HEAD, "/readyz") if ready => {
@@ -141,9 +142,14 @@ fn answer(control: &Control, method: &Method, path: &str) -> Response<Full<Bytes
             (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".into())
         }
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            let open = control.shards.iter().map(Handle::connections).sum();
-            let memory = &control.shared.memory;
-            (StatusCode::OK, METRICS, control.shared.metrics.text(ready, open, memory))
+            let memory = &control.state.memory;
+            let now = Now {
+                is_ready: ready,
+                open_connections: control.shards.iter().map(Handle::connections).sum(),
+                message_bytes: memory.used(),
+                message_bytes_limit: memory.limit(),
+            };
+            (StatusCode::OK, METRICS, control.state.metrics.text(now))
         }
         (_, "/healthz" | "/readyz" | "/metrics") => {
             (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "expected GET\n".into())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use crate::server::control_thread::Control;
+use crate::server::acceptor::Control;
 
 /// How often it looks.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub async fn watch(control: Rc<Control>) {
         sleep(PAUSE).await;
         let now = resident();
         least = least.min(now);
-        if now > least + MUCH && control.shared.memory.used() < LOAD {
+        if now > least + MUCH && control.state.memory.used() < LOAD {
             let _ = spawn_blocking(trim).await;
             least = resident();
         }

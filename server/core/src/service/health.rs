@@ -14,7 +14,7 @@ use crate::proto::health::health_server;
 use crate::proto::health::{
     HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
 };
-use crate::shard::Shared;
+use crate::state::ServerState;
 
 /// The names that stand for the server as a whole.
 const SERVER: [&str; 3] = ["", "sigmax.v1.ClassifierService", "inference.GRPCInferenceService"];
@@ -22,13 +22,13 @@ const SERVER: [&str; 3] = ["", "sigmax.v1.ClassifierService", "inference.GRPCInf
 /// The service.
 #[derive(Debug)]
 pub struct Health {
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
 }
 
 impl Health {
     /// The service; its watches end when the server drains.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub fn new(state: Arc<ServerState>) -> Self {
+        Self { state }
     }
 }
 
@@ -39,7 +39,7 @@ impl health_server::Health for Health {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let name = request.into_inner().service;
-        match status(&self.shared.catalog.read(), &name) {
+        match status(&self.state.catalog.read(), &name) {
             ServingStatus::ServiceUnknown => {
                 Err(Status::not_found(format!("no service or model is named '{name}'")))
             }
@@ -51,7 +51,7 @@ impl health_server::Health for Health {
         &self,
         _: Request<HealthListRequest>,
     ) -> Result<Response<HealthListResponse>, Status> {
-        let book = self.shared.catalog.read();
+        let book = self.state.catalog.read();
         let models = book.models().map(|(name, _)| name);
         let statuses: BTreeMap<_, _> = SERVER
             .into_iter()
@@ -71,7 +71,7 @@ impl health_server::Health for Health {
         // A watch waits for news, and nobody for its answer.
         drop(request.extensions().get::<Arc<Load>>().map(|load| load.take()));
         let name = request.into_inner().service;
-        let start = (self.shared.catalog.watch(), name, None);
+        let start = (self.state.catalog.watch(), name, None);
         let news = stream::unfold(start, async |(mut book, name, last)| {
             loop {
                 let (now, draining) = {

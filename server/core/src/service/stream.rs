@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::{Stream, StreamExt};
 use prost::Message;
 use tokio::sync::{Notify, mpsc};
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::error::{Dialect, Error};
+use crate::error::{Dialect, Error, Result};
 use crate::grpc::body::{Load, MESSAGE};
 use crate::grpc::budget::Held;
-use crate::grpc::message::{Parcel, Unread};
+use crate::grpc::head::Call;
+use crate::grpc::message::{Parcel, Unread, within_limit};
+use crate::metrics::outcome::Outcome;
+use crate::service::trace::Trace;
+use crate::shard::Shard;
 
 /// Requests of one stream that are run, or whose answers wait to be taken, at once; the next is read
 /// when an answer is taken.
@@ -118,4 +123,23 @@ async fn run<A, F, R>(
     if let Some(Err(status)) = end {
         let _ = answers.send((Err(status), load.take())).await;
     }
+}
+
+/// Answers one request of a stream, by a message that begins with `reply_head`.
+pub async fn answer_one<Q>(
+    shard: &Shard,
+    request: Q,
+    dialect: Dialect,
+    mut held: Held,
+    reply_head: &'static [u8],
+    answer: impl AsyncFnOnce(&Shard, Q, Call, &mut Held, &Trace) -> Result<BytesMut>,
+) -> Result<Bytes> {
+    let call = Call::of_stream(reply_head);
+    let trace = Trace::default();
+    let result = answer(shard, request, call, &mut held, &trace).await;
+    let result = result.and_then(within_limit);
+    let failed = |error| Outcome::of(error, dialect);
+    let outcome = result.as_ref().map_or_else(failed, |_| Outcome::OK);
+    trace.count(shard, outcome, call.arrived);
+    result.map(BytesMut::freeze)
 }

@@ -3,80 +3,61 @@
 use crate::error::{Error, Result};
 use crate::grpc::budget::Held;
 use crate::model::{ModelSpec, TensorSpec};
-use crate::scheduler::request::{Data, Input};
+use crate::scheduler::request::{Checked, Data, Input};
 use crate::tensor::strings;
 use crate::tensor::{DType, byte_size};
 
 /// An input as a request gives it.
 #[derive(Debug)]
-pub struct Given<D> {
+pub struct Given {
     /// May be empty where the model has one input.
     pub name: String,
     /// The type it claims, or nothing for the model's own; an unknown one by its text.
     pub dtype: Option<Result<DType, String>>,
     /// The sizes it claims.
     pub shape: Vec<i64>,
-    /// Its elements, in the service's form.
-    pub data: D,
-}
-
-/// A request that fits its model.
-#[derive(Debug)]
-pub struct Checked {
-    /// In the model's order, not yet aligned; none where an optional one is left out.
-    pub inputs: Vec<Option<Input>>,
-    /// 1 where the model has no batch axis.
-    pub rows: usize,
+    /// Its elements.
+    pub data: Data,
 }
 
 /// What ONNX Runtime makes of one element of BYTES beside its text, in bytes: a string of its own, and
 /// the pointers and the empty strings that it is made of.
 const TEXT: usize = 104;
 
-impl Checked {
-    /// Holds what the engine will make of its elements beside the bytes that came.
-    pub fn hold(&self, held: &mut Held) -> Result<()> {
-        let texts = self.inputs.iter().flatten().filter(|input| input.dtype == DType::Bytes);
-        let texts = texts.map(|input| input.shape.iter().product::<usize>());
-        match texts.sum::<usize>() {
-            0 => Ok(()),
-            count => held.unfold(count.saturating_mul(TEXT)),
-        }
+/// Holds what the engine will make of a request's elements beside the bytes that came.
+pub fn hold(checked: &Checked, held: &mut Held) -> Result<()> {
+    let texts = checked.inputs.iter().flatten().filter(|input| input.dtype == DType::Bytes);
+    let texts = texts.map(|input| input.shape.iter().product::<usize>());
+    match texts.sum::<usize>() {
+        0 => Ok(()),
+        count => held.unfold(count.saturating_mul(TEXT)),
     }
 }
 
-/// Puts the inputs into the model's order, checked in every respect. `data` turns the service's
-/// form of elements into bytes of the dtype.
-pub fn check<D>(
-    model: &ModelSpec,
-    given: Vec<Given<D>>,
-    data: impl Fn(&TensorSpec, D) -> Result<Data>,
-) -> Result<Checked> {
+/// Puts the inputs into the model's order, checked in every respect.
+pub fn check(model: &ModelSpec, given: Vec<Given>) -> Result<Checked> {
     let given = in_order(model, given)?;
     let rows = rows(model, &given)?;
     let inputs = model
         .inputs
         .iter()
         .zip(given)
-        .map(|(spec, given)| given.map(|given| input(model, spec, given, &data)).transpose())
+        .map(|(spec, given)| given.map(|given| input(model, spec, given)).transpose())
         .collect::<Result<_>>()?;
     Ok(Checked { inputs, rows })
 }
 
 /// What is given for each of the model's inputs, whatever the order it came in.
-fn in_order<D>(model: &ModelSpec, given: Vec<Given<D>>) -> Result<Vec<Option<Given<D>>>> {
+fn in_order(model: &ModelSpec, given: Vec<Given>) -> Result<Vec<Option<Given>>> {
     unique(given.iter().map(|given| &*given.name))
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
     let required = model.inputs.iter().filter(|spec| !spec.optional).count();
     if given.len() < required || given.len() > model.inputs.len() {
         return Err(missing(model, given.into_iter().map(|given| given.name)));
     }
-    let only_input = model.inputs.len() == 1;
-    let mut slots: Vec<Option<Given<D>>> = model.inputs.iter().map(|_| None).collect();
+    let mut slots: Vec<Option<Given>> = model.inputs.iter().map(|_| None).collect();
     for given in given {
-        let is_wanted =
-            |spec: &TensorSpec| spec.name == given.name || (only_input && given.name.is_empty());
-        let Some(index) = model.inputs.iter().position(is_wanted) else {
+        let Some(index) = model.input(&given.name) else {
             return Err(Error::UnexpectedInput {
                 model: model.name.clone(),
                 input: given.name,
@@ -113,7 +94,7 @@ pub fn unique<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Result<(), &
 }
 
 /// The number of rows that all inputs share.
-fn rows<D>(model: &ModelSpec, given: &[Option<Given<D>>]) -> Result<usize> {
+fn rows(model: &ModelSpec, given: &[Option<Given>]) -> Result<usize> {
     if model.max_batch_size == 0 {
         return Ok(1);
     }
@@ -143,12 +124,7 @@ fn rows<D>(model: &ModelSpec, given: &[Option<Given<D>>]) -> Result<usize> {
 }
 
 /// One input, checked: dtype, every dimension, the number of bytes, the values a BOOL may have.
-fn input<D>(
-    model: &ModelSpec,
-    spec: &TensorSpec,
-    given: Given<D>,
-    data: impl Fn(&TensorSpec, D) -> Result<Data>,
-) -> Result<Input> {
+fn input(model: &ModelSpec, spec: &TensorSpec, given: Given) -> Result<Input> {
     let found = match given.dtype {
         None => Ok(spec.dtype),
         Some(dtype) => dtype,
@@ -171,7 +147,7 @@ fn input<D>(
         .ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
     let size = byte_size(spec.dtype, &shape);
     let expected = size.ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
-    let mut data = data(spec, given.data)?;
+    let mut data = given.data;
     if spec.dtype != DType::Bytes && data.len() != expected {
         return Err(Error::WrongBytes {
             model: model.name.clone(),

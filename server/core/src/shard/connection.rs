@@ -12,10 +12,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::grpc::budget::Account;
+use crate::lifecycle::{Life, until};
 use crate::shard::calls::{self, CALLS, End};
 use crate::shard::connections::Open;
 use crate::shard::socket::{Seen, Socket, Watched};
-use crate::shard::{Life, Shard, until};
+use crate::shard::{Service, Shard};
 
 /// Frames of this size are advertised, so that a tensor comes in few of them.
 const FRAME_BYTES: u32 = 1 << 20;
@@ -32,14 +33,14 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const GREETING_BYTES: usize = 24 + 9;
 
 /// Serves a connection to its end.
-pub async fn serve(shard: Rc<Shard>, socket: Socket, open: Open) {
+pub async fn serve<S: Service>(service: Rc<S>, socket: Socket, open: Open) {
     let served = match socket {
         Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => run(shard, stream, open).await,
+            Ok(stream) => run(service, stream, open).await,
             Err(error) => Err(error.into()),
         },
         Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => run(shard, stream, open).await,
+            Ok(stream) => run(service, stream, open).await,
             Err(error) => Err(error.into()),
         },
     };
@@ -48,12 +49,13 @@ pub async fn serve(shard: Rc<Shard>, socket: Socket, open: Open) {
     }
 }
 
-async fn run<S>(shard: Rc<Shard>, stream: S, open: Open) -> Result<(), Box<dyn Error>>
+async fn run<S: Service, T>(service: Rc<S>, stream: T, open: Open) -> Result<(), Box<dyn Error>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
 {
+    let shard = service.shard();
     let (stream, seen) = Watched::new(stream);
-    let greeted_by = Instant::now() + shard.shared.handshake_time;
+    let greeted_by = Instant::now() + shard.state.handshake_time;
     let ends = async {
         tokio::select! {
             () = until(shard.life.clone(), |life| life != Life::Serving) => End::Drained,
@@ -68,18 +70,18 @@ where
     let connection = tokio::select! {
         shaken = timeout_at(greeted_by, handshake(stream)) => match shaken {
             Ok(connection) => connection?,
-            Err(_) => return Err(late(&shard)),
+            Err(_) => return Err(late(shard)),
         },
         // It has no calls yet.
         _ = &mut ends => return Ok(()),
     };
-    let begin = |request, reply| shard.begin(&open, request, reply);
+    let begin = |request, reply| service.begin(&open, request, reply);
     tokio::select! {
         biased;
         result = calls::run(connection, ends, begin) => Ok(result?),
-        error = ungreeted(&shard, &seen, greeted_by) => Err(error),
-        error = stalled(&shard, open.account(), &seen) => Err(error),
-        () = left_alone(&shard, open.account(), &seen) => Ok(()),
+        error = ungreeted(shard, &seen, greeted_by) => Err(error),
+        error = stalled(shard, open.account(), &seen) => Err(error),
+        () = left_alone(shard, open.account(), &seen) => Ok(()),
     }
 }
 
@@ -111,19 +113,19 @@ async fn ungreeted(shard: &Shard, seen: &Seen, by: Instant) -> Box<dyn Error> {
 /// Counts a client that has not begun in time: before the connection is closed, so that whoever sees
 /// it closed sees it counted.
 fn late(shard: &Shard) -> Box<dyn Error> {
-    shard.shared.metrics.handshakes_late.fetch_add(1, Relaxed);
-    let time = shard.shared.handshake_time;
+    shard.state.metrics.handshakes_late.fetch_add(1, Relaxed);
+    let time = shard.state.handshake_time;
     format!("its client has not begun to speak HTTP/2 within {time:?}").into()
 }
 
 /// Waits until a client has kept a message waiting for too long, or takes nothing of what there is
 /// to send; and counts it.
 async fn stalled(shard: &Shard, account: &Account, seen: &Seen) -> Box<dyn Error> {
-    let patience = shard.shared.memory.patience();
+    let patience = shard.state.memory.patience();
     while !account.tick() && !seen.takes_nothing_for(patience) {
         sleep(account.tick_time()).await;
     }
-    shard.shared.metrics.connections_stalled.fetch_add(1, Relaxed);
+    shard.state.metrics.connections_stalled.fetch_add(1, Relaxed);
     format!("its client kept a message waiting for over {patience:?}").into()
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-
+pub mod compare;
 pub mod strings;
 
 /// The element types that can be served.
@@ -56,6 +56,27 @@ impl DType {
         Self::Fp64,
         Self::Bytes,
     ];
+
+    /// The type that `onnx.TensorProto.DataType` numbers so.
+    pub fn from_onnx(number: i32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Fp32,
+            2 => Self::Uint8,
+            3 => Self::Int8,
+            4 => Self::Uint16,
+            5 => Self::Int16,
+            6 => Self::Int32,
+            7 => Self::Int64,
+            9 => Self::Bool,
+            10 => Self::Fp16,
+            11 => Self::Fp64,
+            12 => Self::Uint32,
+            13 => Self::Uint64,
+            8 => Self::Bytes,
+            16 => Self::Bf16,
+            _ => return None,
+        })
+    }
 
     /// Bytes an element takes, which is also its alignment. Of BYTES, whose elements take what they
     /// take: the least unit, a byte.
@@ -171,4 +192,17 @@ impl TensorView<'_> {
 /// not fit in memory.
 pub fn byte_size(dtype: DType, shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(dtype.size(), |size, &dim| size.checked_mul(dim))
+}
+
+/// A copy whose first byte lies where an element of any type may lie.
+pub fn aligned(bytes: &[u8]) -> Bytes {
+    struct Words(Vec<u64>);
+    impl AsRef<[u8]> for Words {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+    let mut words = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
+    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+    Bytes::from_owner(Words(words)).slice(..bytes.len())
 }

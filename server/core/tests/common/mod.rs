@@ -17,7 +17,8 @@ use sigmax_core::model::{ModelSpec, Placement, Report, Task};
 use sigmax_core::proto::inference::model_infer_request::InferInputTensor;
 use sigmax_core::proto::inference::{ModelInferRequest, ModelInferResponse};
 use sigmax_core::proto::sigmax::{ClassifyRequest, ClassifyResponse, Tensor, tensor::Data};
-use sigmax_core::server::{Server, ServerConfig};
+use sigmax_core::server::Server;
+use sigmax_core::server::config::ServerConfig;
 use tonic::Status;
 
 pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -70,7 +71,11 @@ pub fn load(
         ..Default::default()
     };
     server.declare("fake", 1);
-    server.load(Box::new(fake.clone()), spec, vec![], Instant::now() + Duration::from_secs(600))
+    let until = Instant::now() + Duration::from_secs(600);
+    let loaded = server.load(Box::new(fake.clone()), spec, vec![], until)?;
+    let report = loaded.model.report.clone();
+    server.publish(loaded);
+    Ok(report)
 }
 
 /// One connection.

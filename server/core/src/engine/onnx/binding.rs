@@ -12,8 +12,9 @@ use ort::memory::MemoryInfo;
 use ort::session::Session;
 use ort::{AsPointer, sys};
 
+use super::errors::run_error;
 use super::session::Options;
-use super::{run_error, value};
+use super::value;
 use crate::engine::{Bounds, EngineError};
 use crate::tensor::DType;
 

@@ -15,7 +15,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use ort::environment::Environment;
 use ort::{AsPointer, sys};
 
-use super::run_error;
+use super::errors::run_error;
 use crate::engine::EngineError;
 
 /// What the library's vector kernels want.

@@ -13,7 +13,6 @@ use ort::value::{DynValue, PrimitiveTensorElementType, Tensor};
 
 use crate::engine::onnx::weights::{Outside, Place, put_inside};
 use crate::file::{self, Regular};
-use crate::loading::golden;
 use crate::tensor::DType;
 
 /// The least bytes of a tensor that are worth sharing. ONNX Runtime wants to see smaller ones in the
@@ -81,7 +80,7 @@ pub(super) fn give(
 /// How many bytes a tensor has by its type and sizes; nothing where that type is not known.
 fn size(outside: &Outside) -> Result<Option<u64>, String> {
     let Outside { data_type, dims, length, .. } = outside;
-    let dtype = golden::dtype(*data_type).filter(|dtype| *dtype != DType::Bytes);
+    let dtype = DType::from_onnx(*data_type).filter(|dtype| *dtype != DType::Bytes);
     let Some(dtype) = dtype else { return Ok(None) };
     let bytes = dims.iter().try_fold(dtype.size() as u64, |product, &dim| {
         u64::try_from(dim).ok().and_then(|dim| product.checked_mul(dim))
@@ -98,7 +97,7 @@ fn size(outside: &Outside) -> Result<Option<u64>, String> {
 impl Folder {
     /// The tensor as a value; nothing where its type has none.
     fn value(&mut self, outside: &Outside) -> Result<Option<Arc<DynValue>>, String> {
-        match golden::dtype(outside.data_type) {
+        match DType::from_onnx(outside.data_type) {
             Some(DType::Uint8) => self.typed::<u8>(outside),
             Some(DType::Uint16) => self.typed::<u16>(outside),
             Some(DType::Uint32) => self.typed::<u32>(outside),

@@ -11,10 +11,12 @@ use ort::ep::{self, ArenaExtendStrategy};
 use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{RunOptions, Session};
 
+use super::errors::run_error;
+use super::heap;
 use super::outside::{self, Weights};
+use super::runtime::environment;
 use super::said::brief;
 use super::value::{borrowed, copied, size};
-use super::{environment, heap, run_error};
 use crate::engine::thread::LATE;
 use crate::engine::watchdog::{Stop, Watch};
 use crate::engine::{Bounds, Engine, EngineError};

@@ -2,16 +2,30 @@
 //! library that stands in for CUDA's: the very code that runs on a GPU.
 
 use std::fs;
+use std::path::Path;
 use std::process::{self, Command};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ort::memory::MemoryInfo;
 
+use super::buckets::Bucketed;
+use super::cuda;
+use super::errors::run_error;
+use super::file::OnnxFile;
 use super::graph::{FP32, Graph, INT64, Node, STRING, Value, Weights};
 use super::memory::{Memory, Pair};
-use super::*;
+use super::runtime::{load_runtime, providers};
+use super::said::brief;
+use super::session::Place;
+use super::trial::try_device;
 use crate::engine::Bounds;
+use crate::engine::{Engine, EngineError, Source, watchdog};
+use crate::model::TensorSpec;
+use crate::model::device::{Device, GpuOptions};
 use crate::tensor::TensorView;
 use crate::tensor::strings;
+use crate::tensor::{DType, Tensor, aligned};
 
 /// The library of the environment that `make build` makes.
 fn load() {
@@ -123,7 +137,7 @@ fn numbers(seed: usize, count: usize) -> Vec<f32> {
 }
 
 fn floats(shape: &[usize], values: &[f32]) -> Tensor {
-    let data = golden::aligned(bytemuck::cast_slice(values));
+    let data = aligned(bytemuck::cast_slice(values));
     Tensor { dtype: DType::Fp32, shape: shape.to_vec(), data }
 }
 
@@ -209,7 +223,7 @@ fn batch(file: &OnnxFile, rows: usize) -> Vec<Tensor> {
         let integers = (0..count).map(|at| ((at * 5 + rows) % 7 % 2).to_le_bytes());
         let data: Vec<u8> =
             integers.flat_map(|bytes| bytes.into_iter().take(input.dtype.size())).collect();
-        Tensor { dtype: input.dtype, shape, data: golden::aligned(&data) }
+        Tensor { dtype: input.dtype, shape, data: aligned(&data) }
     };
     file.inputs().iter().map(batch).collect()
 }
@@ -540,7 +554,7 @@ fn expands() -> Graph {
 }
 
 fn ask(engine: &mut dyn Engine, count: i64) -> Result<usize, EngineError> {
-    let data = golden::aligned(bytemuck::bytes_of(&count));
+    let data = aligned(bytemuck::bytes_of(&count));
     let input = Tensor { dtype: DType::Int64, shape: vec![1], data };
     engine.run(&[Some(input.view())]).map(|outputs| outputs[0].shape[0])
 }

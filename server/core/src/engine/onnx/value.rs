@@ -9,7 +9,7 @@ use ort::AsPointer;
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
 
-use super::run_error;
+use super::errors::run_error;
 use crate::engine::EngineError;
 use crate::tensor::strings;
 use crate::tensor::{DType, Tensor, TensorView, byte_size};

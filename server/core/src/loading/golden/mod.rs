@@ -6,15 +6,15 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use half::{bf16, f16};
 use prost::Message;
 
 use crate::engine::Engine;
 use crate::file;
 use crate::model::device::{Device, GpuOptions};
 use crate::model::{ModelSpec, TensorSpec};
+use crate::tensor::compare::{difference, float};
 use crate::tensor::strings;
-use crate::tensor::{self, DType, Rows, Tensor};
+use crate::tensor::{self, DType, Rows, Tensor, aligned};
 
 /// The most bytes of one file.
 const MOST_BYTES: u64 = 1 << 30;
@@ -154,30 +154,6 @@ fn compare(expected: &Tensor, came: &Tensor, tolerance: f64, slack: f64) -> Resu
     Ok(())
 }
 
-/// How far two elements are apart; infinitely for a NaN, an infinity or an element that is no
-/// float, and another one.
-pub(crate) fn difference(dtype: DType, one: &[u8], other: &[u8]) -> f64 {
-    if one == other {
-        return 0.0;
-    }
-    match (float(dtype, one), float(dtype, other)) {
-        (Some(a), Some(b)) if a == b || (a.is_nan() && b.is_nan()) => 0.0,
-        (Some(a), Some(b)) if a.is_finite() && b.is_finite() => (a - b).abs(),
-        _ => f64::INFINITY,
-    }
-}
-
-/// The value of an element of a floating-point type.
-pub(crate) fn float(dtype: DType, element: &[u8]) -> Option<f64> {
-    Some(match dtype {
-        DType::Fp16 => bytemuck::pod_read_unaligned::<f16>(element).to_f64(),
-        DType::Bf16 => bytemuck::pod_read_unaligned::<bf16>(element).to_f64(),
-        DType::Fp32 => bytemuck::pod_read_unaligned::<f32>(element).into(),
-        DType::Fp64 => bytemuck::pod_read_unaligned(element),
-        _ => return None,
-    })
-}
-
 fn text(dtype: DType, element: &[u8]) -> String {
     match float(dtype, element) {
         Some(value) if dtype == DType::Fp64 => return value.to_string(),
@@ -259,7 +235,7 @@ fn place(
 }
 
 fn tensor(proto: &TensorProto, spec: &TensorSpec) -> Result<Tensor, String> {
-    let found = dtype(proto.data_type);
+    let found = DType::from_onnx(proto.data_type);
     if found != Some(spec.dtype) {
         let found = found.map_or(format!("ONNX type {}", proto.data_type), |d| d.name().into());
         return Err(format!("'{}': expected {}, got {found}", spec.name, spec.dtype.name()));
@@ -290,27 +266,6 @@ fn tensor(proto: &TensorProto, spec: &TensorSpec) -> Result<Tensor, String> {
     Ok(Tensor { dtype: spec.dtype, shape, data: aligned(&data) })
 }
 
-/// The type that `onnx.TensorProto.DataType` numbers so.
-pub(crate) fn dtype(number: i32) -> Option<DType> {
-    Some(match number {
-        1 => DType::Fp32,
-        2 => DType::Uint8,
-        3 => DType::Int8,
-        4 => DType::Uint16,
-        5 => DType::Int16,
-        6 => DType::Int32,
-        7 => DType::Int64,
-        9 => DType::Bool,
-        10 => DType::Fp16,
-        11 => DType::Fp64,
-        12 => DType::Uint32,
-        13 => DType::Uint64,
-        8 => DType::Bytes,
-        16 => DType::Bf16,
-        _ => return None,
-    })
-}
-
 /// The elements in little-endian order, from whichever field holds those of this type.
 fn elements(proto: &TensorProto, dtype: DType) -> Vec<u8> {
     if !proto.raw_data.is_empty() && dtype != DType::Bytes {
@@ -330,19 +285,6 @@ fn elements(proto: &TensorProto, dtype: DType) -> Vec<u8> {
 /// The low bytes of each value.
 fn narrowed<T: bytemuck::NoUninit>(values: &[T], dtype: DType) -> Vec<u8> {
     values.iter().flat_map(|value| &bytemuck::bytes_of(value)[..dtype.size()]).copied().collect()
-}
-
-/// A copy whose first byte lies where an element of any type may lie.
-pub(crate) fn aligned(bytes: &[u8]) -> Bytes {
-    struct Words(Vec<u64>);
-    impl AsRef<[u8]> for Words {
-        fn as_ref(&self) -> &[u8] {
-            bytemuck::cast_slice(&self.0)
-        }
-    }
-    let mut words = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
-    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-    Bytes::from_owner(Words(words)).slice(..bytes.len())
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use std::time::Duration;
 use half::{bf16, f16};
 
 use crate::engine::{Engine, EngineError};
-use crate::loading::golden::{self, Sample};
+use crate::loading::golden::Sample;
 use crate::model::{ModelSpec, Report, TensorSpec};
+use crate::tensor::compare::{difference, float};
 use crate::tensor::strings;
-use crate::tensor::{self, DType, Rows, Tensor};
+use crate::tensor::{self, DType, Rows, Tensor, aligned};
 
 /// Sizes tried for axes that the graph leaves open; one of a usual length comes first.
 const GUESSES: [usize; 7] = [16, 8, 1, 32, 64, 128, 256];
@@ -197,8 +198,8 @@ fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f
 /// Whether all elements of `one` are these.
 fn same_elements<'a>(one: &Tensor, others: impl Iterator<Item = &'a [u8]>, tolerance: f64) -> bool {
     one.elements().zip(others).all(|(a, b)| {
-        let scale = golden::float(one.dtype, a).map_or(1.0, |value| value.abs().max(1.0));
-        golden::difference(one.dtype, a, b) <= tolerance * scale
+        let scale = float(one.dtype, a).map_or(1.0, |value| value.abs().max(1.0));
+        difference(one.dtype, a, b) <= tolerance * scale
     })
 }
 
@@ -400,7 +401,7 @@ impl Pool {
             Tensor {
                 dtype: input.dtype,
                 shape: batch.into_iter().chain(input.shape.iter().copied()).collect(),
-                data: golden::aligned(&bytes),
+                data: aligned(&bytes),
             }
         };
         self.inputs.iter().map(gather).collect()
@@ -503,7 +504,7 @@ mod tests {
             if !(self.takes)(shape, bytemuck::cast_slice(data)) {
                 return Err(EngineError::Refused("not to my taste".into()));
             }
-            Ok(vec![Tensor { dtype, shape: shape.to_vec(), data: golden::aligned(data) }])
+            Ok(vec![Tensor { dtype, shape: shape.to_vec(), data: aligned(data) }])
         }
 
         fn now(&self) -> Instant {
@@ -512,7 +513,7 @@ mod tests {
     }
 
     fn sample(row: f32) -> Sample {
-        let data = golden::aligned(bytemuck::cast_slice(&[row; 6]));
+        let data = aligned(bytemuck::cast_slice(&[row; 6]));
         let tensor = Tensor { dtype: DType::Fp32, shape: vec![2, 3], data };
         Sample { inputs: vec![tensor.clone()], outputs: vec![tensor] }
     }

@@ -3,20 +3,20 @@
 //! Written by hand because a generated message would copy a label for every class of every row.
 
 use bytes::{BufMut, BytesMut};
-use half::{bf16, f16};
 use prost::encoding::{
     WireType, encode_key, encode_varint, encoded_len_varint, key_len, message, string,
 };
 
 use crate::error::{Error, Result};
-use crate::grpc::Call;
-use crate::metrics::nanoseconds;
+use crate::grpc::head::Call;
+use crate::metrics::timings::nanoseconds;
 use crate::model::{ModelSpec, Task};
 use crate::proto::sigmax::{self, Timings};
 use crate::scheduler::request::Answer;
-use crate::service::classifier::classify::Options;
-use crate::service::{fits, wire_dtype};
-use crate::tensor::{DType, Tensor};
+use crate::service::answer_size::fits;
+use crate::service::classifier::decision::{Decision, Options};
+use crate::service::classifier::wire::wire_dtype;
+use crate::tensor::Tensor;
 
 // Field numbers of proto/sigmax/v1/classifier.proto.
 const MODEL_NAME: u32 = 1;
@@ -32,13 +32,12 @@ const INDEX: u32 = 1;
 const LABEL: u32 = 2;
 const PROBABILITY: u32 = 3;
 
-/// The answer's message, after `head` bytes left free.
+/// The answer's message, after what it begins with.
 pub fn encode(
     spec: &ModelSpec,
     options: &Options,
     answer: &Answer,
     call: Call,
-    head: usize,
 ) -> Result<BytesMut> {
     let output = &answer.outputs[0];
     let classes = classes(spec, output)?;
@@ -46,8 +45,8 @@ pub fn encode(
     let shown = rows.saturating_mul(classes.min(options.top));
     let tensor = if options.return_probabilities { output.data.len() } else { 0 };
     fits(shown.saturating_mul(LEAST_CLASS).saturating_add(tensor), spec)?;
-    let mut reply = BytesMut::with_capacity(head + 128 + (shown + rows) * 24);
-    reply.put_bytes(0, head);
+    let mut reply = BytesMut::with_capacity(call.reply_head.len() + 128 + (shown + rows) * 24);
+    reply.put_slice(call.reply_head);
     string::encode(MODEL_NAME, &spec.name, &mut reply);
     string::encode(MODEL_VERSION, &spec.version.to_string(), &mut reply);
     put_rows(spec, options, output, classes, &mut reply)?;
@@ -96,70 +95,27 @@ fn put_rows(
             let input = spec.inputs[0].name.clone();
             return Err(Error::NotFinite { model: spec.name.clone(), row, input });
         }
-        decision.put(&spec.labels, reply);
+        put_row(&decision, &spec.labels, reply);
     }
     Ok(())
 }
 
-/// One row, decided; its memory serves one row after the other.
-#[derive(Debug, Default)]
-struct Decision {
-    /// By class.
-    probabilities: Vec<f32>,
-    /// The classes to show, by falling probability.
-    top: Vec<usize>,
-    /// The classes decided, rising.
-    decided: Vec<usize>,
-}
-
-impl Decision {
-    fn decide(&mut self, spec: &ModelSpec, options: &Options, dtype: DType, row: &[u8]) {
-        let probabilities = &mut self.probabilities;
-        probabilities.clear();
-        read(dtype, row, probabilities);
-        if options.task == Task::Binary {
-            probabilities.insert(0, 1.0 - probabilities[0]);
-        }
-        self.top.clear();
-        self.top.extend(0..probabilities.len());
-        let falling =
-            |a: &usize, b: &usize| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b));
-        if options.top < self.top.len() {
-            self.top.select_nth_unstable_by(options.top, falling);
-            self.top.truncate(options.top);
-        }
-        self.top.sort_unstable_by(falling);
-        self.decided.clear();
-        let threshold = |index: usize| {
-            options.threshold.or_else(|| spec.thresholds.get(index).copied()).unwrap_or(0.5)
-        };
-        match options.task {
-            Task::Multiclass => self.decided.push(self.top[0]),
-            Task::Binary => self.decided.push(usize::from(probabilities[1] > threshold(0))),
-            Task::Multilabel => {
-                let over = |&index: &usize| probabilities[index] > threshold(index);
-                self.decided.extend((0..probabilities.len()).filter(over));
-            }
-        }
-    }
-
-    /// Writes the row's Classification.
-    fn put(&self, labels: &[String], reply: &mut BytesMut) {
-        let label = |index: usize| labels.get(index).map_or("", String::as_str);
-        let classes = self.top.iter().map(|index| (CLASSES, *index));
-        let fields = classes.chain(self.decided.iter().map(|index| (DECISION, *index)));
-        let size = |(field, index)| {
-            let size = class_size(index, label(index));
-            key_len(field) + encoded_len_varint(size) + size as usize
-        };
-        encode_key(ROWS, WireType::LengthDelimited, reply);
-        encode_varint(fields.clone().map(size).sum::<usize>() as u64, reply);
-        for (field, index) in fields {
-            let label = label(index);
-            encode_key(field, WireType::LengthDelimited, reply);
-            encode_varint(class_size(index, label), reply);
-            put_class(index, label, self.probabilities[index], reply);
-        }
+/// Writes the row's Classification.
+fn put_row(decision: &Decision, labels: &[String], reply: &mut BytesMut) {
+    let label = |index: usize| labels.get(index).map_or("", String::as_str);
+    let classes = decision.top.iter().map(|index| (CLASSES, *index));
+    let fields = classes.chain(decision.decided.iter().map(|index| (DECISION, *index)));
+    let size = |(field, index)| {
+        let size = class_size(index, label(index));
+        key_len(field) + encoded_len_varint(size) + size as usize
+    };
+    encode_key(ROWS, WireType::LengthDelimited, reply);
+    encode_varint(fields.clone().map(size).sum::<usize>() as u64, reply);
+    for (field, index) in fields {
+        let label = label(index);
+        encode_key(field, WireType::LengthDelimited, reply);
+        encode_varint(class_size(index, label), reply);
+        put_class(index, label, decision.probabilities[index], reply);
     }
 }
 
@@ -184,23 +140,6 @@ fn put_class(index: usize, label: &str, probability: f32, reply: &mut BytesMut) 
     reply.put_f32_le(probability);
 }
 
-/// Floats of any width as FP32; the description admits no other output to a task.
-fn read(dtype: DType, row: &[u8], into: &mut Vec<f32>) {
-    let pairs = row.chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
-    match dtype {
-        DType::Fp16 => into.extend(pairs.map(|bytes| f16::from_le_bytes(bytes).to_f32())),
-        DType::Bf16 => into.extend(pairs.map(|bytes| bf16::from_le_bytes(bytes).to_f32())),
-        DType::Fp64 => {
-            let (doubles, _) = row.as_chunks::<8>();
-            into.extend(doubles.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32));
-        }
-        _ => {
-            let (floats, _) = row.as_chunks::<4>();
-            into.extend(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-        }
-    }
-}
-
 fn wire_tensor(name: &str, tensor: &Tensor) -> sigmax::Tensor {
     sigmax::Tensor {
         name: name.to_owned(),
@@ -217,9 +156,10 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::metrics::timings::Timings;
     use crate::model::TensorSpec;
     use crate::proto::sigmax::{Classification, ClassifyResponse, ScoredClass};
-    use crate::scheduler::request;
+    use crate::tensor::DType;
 
     fn spec(task: Task, labels: &[&str], thresholds: &[f32]) -> ModelSpec {
         let tensor = |name| TensorSpec::new(name, DType::Fp32, &[-1, -1]);
@@ -242,7 +182,7 @@ mod tests {
         Answer {
             outputs: vec![output],
             rows: shape[0],
-            timings: request::Timings {
+            timings: Timings {
                 queue: Duration::from_nanos(5),
                 input: Duration::from_nanos(1),
                 infer: Duration::from_nanos(2),
@@ -258,8 +198,8 @@ mod tests {
 
     /// What a client reads.
     fn decoded(spec: &ModelSpec, options: &Options, answer: &Answer) -> Result<ClassifyResponse> {
-        let call = Call::now();
-        let reply = encode(spec, options, answer, call, 5)?;
+        let call = Call::of_stream(b"12345");
+        let reply = encode(spec, options, answer, call)?;
         Ok(ClassifyResponse::decode(&reply[5..]).expect("a ClassifyResponse"))
     }
 

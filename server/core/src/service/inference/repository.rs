@@ -12,11 +12,11 @@ use crate::proto::inference::{
     RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
 };
 use crate::service::inference::parameters::bad;
-use crate::shard::Shared;
+use crate::state::ServerState;
 
 /// Every version that was ever to be served; and by name alone every other model there is.
 pub async fn index(
-    shared: &Shared,
+    shared: &ServerState,
     request: RepositoryIndexRequest,
 ) -> Result<RepositoryIndexResponse> {
     only_repository(&request.repository_name)?;
@@ -54,7 +54,7 @@ fn versions(book: &Book, only_ready: bool) -> Vec<ModelIndex> {
 }
 
 /// Loads a model, or loads it again, and answers when it serves.
-pub async fn load(shared: &Shared, request: RepositoryModelLoadRequest) -> Result<()> {
+pub async fn load(shared: &ServerState, request: RepositoryModelLoadRequest) -> Result<()> {
     let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request;
     let orders = orders(shared, &repository_name, &model_name)?;
     let (config, files) = replacements(parameters)?;
@@ -70,7 +70,7 @@ pub async fn load(shared: &Shared, request: RepositoryModelLoadRequest) -> Resul
 }
 
 /// Unloads a model, if there is one. What was accepted is still answered.
-pub async fn unload(shared: &Shared, request: RepositoryModelUnloadRequest) -> Result<()> {
+pub async fn unload(shared: &ServerState, request: RepositoryModelUnloadRequest) -> Result<()> {
     let RepositoryModelUnloadRequest { repository_name, model_name, parameters } = request;
     let orders = orders(shared, &repository_name, &model_name)?;
     for (key, value) in &parameters {
@@ -117,7 +117,7 @@ fn unrecognized(key: &str) -> Error {
 }
 
 /// Where orders go, for a model that may be ordered.
-fn orders<'a>(shared: &'a Shared, repository: &str, model: &str) -> Result<&'a Orders> {
+fn orders<'a>(shared: &'a ServerState, repository: &str, model: &str) -> Result<&'a Orders> {
     only_repository(repository)?;
     let orders = shared.orders.as_ref().ok_or(Error::ControlDisabled)?;
     let field = |detail: &str| Err(Error::BadField { field: "model_name", detail: detail.into() });

@@ -3,7 +3,8 @@
 use tonic::Status;
 
 use crate::error::{Dialect, Error};
-use crate::metrics::{BatchStatistics, Elapsed, Metrics, Statistics};
+use crate::metrics::Metrics;
+use crate::metrics::statistics::{BatchStatistics, Elapsed, Statistics};
 use crate::model::catalog::{Book, State, parse_version};
 use crate::proto::inference::{
     InferBatchStatistics, InferStatistics, ModelStatistics, ModelStatisticsRequest,

@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 use super::{Call, PREFIX, answer};
 use crate::error::{Dialect, Error};
 use crate::grpc::budget::{Held, Memory};
+use crate::grpc::head;
 use crate::grpc::reply::ReplyBody;
 
 const LIMIT: usize = 1000;
@@ -43,7 +44,7 @@ async fn call_with(
         reply.put(message.copy_to_bytes(message.remaining()));
         Ok(reply)
     };
-    let head = super::head(&request, Instant::now());
+    let head = head::read(&request, Instant::now());
     answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, echo).await.0
 }
 
@@ -190,7 +191,7 @@ async fn timeouts_come_in_all_units() {
     let timeout = |text: &str| {
         let mut headers = HeaderMap::new();
         headers.insert("grpc-timeout", text.parse().expect("valid"));
-        super::timeout(&headers)
+        head::timeout(&headers)
     };
     assert_eq!(timeout("2H"), Ok(Some(Duration::from_secs(7200))));
     assert_eq!(timeout("3M"), Ok(Some(Duration::from_secs(180))));
@@ -201,7 +202,7 @@ async fn timeouts_come_in_all_units() {
     for bad in ["", "S", "1", "1s", "-1S", "123456789S", "1.5S"] {
         assert!(matches!(timeout(bad), Err(Error::Malformed { .. })), "{bad}");
     }
-    assert_eq!(super::timeout(&HeaderMap::new()), Ok(None));
+    assert_eq!(head::timeout(&HeaderMap::new()), Ok(None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,7 +235,7 @@ async fn kept_back(frames: impl Stream<Item = Bytes> + Unpin) -> Duration {
     };
     let request = request(&GRPC, frames);
     let held = memory(LIMIT).account().hold();
-    let head = super::head(&request, Instant::now());
+    let head = head::read(&request, Instant::now());
     answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, handle).await;
     found.get()
 }

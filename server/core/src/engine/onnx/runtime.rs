@@ -1,0 +1,98 @@
+//! ONNX Runtime's shared library and its environment, of which a process has one.
+
+use std::ffi::CStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::slice;
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use crate::engine::EngineError;
+use crate::engine::onnx::errors::run_error;
+use crate::engine::onnx::{division, heap};
+
+/// The library can be opened once a process, and takes one environment: so this is global.
+static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+
+struct Runtime {
+    library: PathBuf,
+    version: String,
+    environment: Environment,
+}
+
+/// Opens ONNX Runtime's shared library at this absolute path and returns its version.
+///
+/// The first call of a process decides: a later one with the same path changes nothing, one with
+/// another path is an error. `ORT_DISABLE_TELEMETRY=1` must be set before, in the environment.
+pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
+    let mut loaded = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = &*loaded {
+        if runtime.library == library {
+            return Ok(runtime.version.clone());
+        }
+        return Err(EngineError::Fault(format!(
+            "ONNX Runtime is open as {}; a process cannot open {} too",
+            runtime.library.display(),
+            library.display()
+        )));
+    }
+    let fault = |error: &dyn std::fmt::Display| {
+        EngineError::Fault(format!("cannot open ONNX Runtime at {}: {error}", library.display()))
+    };
+    let environment = ort::init_from(library)
+        .map_err(|error| fault(&error))?
+        .with_name("sigmax")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| fault(&error))?;
+    heap::register(&environment)?;
+    division::mend();
+    // `ort` asks for every message, and each run has some: the runtime would format them all.
+    // Errors come back as results, so its own messages are for those who look for faults.
+    let debug = tracing::enabled!(tracing::Level::DEBUG);
+    environment.set_log_level(if debug { LogLevel::Warning } else { LogLevel::Fatal });
+    let version = version(library);
+    let runtime = Runtime { library: library.into(), version: version.clone(), environment };
+    *loaded = Some(runtime);
+    Ok(version)
+}
+
+/// The version that the library's file name ends in, else the one that the library tells.
+fn version(library: &Path) -> String {
+    let file = fs::canonicalize(library).unwrap_or_else(|_| library.into());
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    match name.rsplit_once(".so.") {
+        Some((_, version)) if version.contains('.') => version.into(),
+        _ => ort::util::probe(library).map_or("unknown".into(), |minor| format!("1.{minor}")),
+    }
+}
+
+/// The providers that the library has been built with, such as `CUDAExecutionProvider`, the one that
+/// it would rather have first; after [`load_runtime`].
+#[allow(unsafe_code)]
+pub fn providers() -> Result<Vec<String>, EngineError> {
+    environment()?;
+    let (mut names, mut count) = (ptr::null_mut(), 0);
+    // SAFETY: on success the library has given as many names as it says, each a C string of its own,
+    // until they are released.
+    unsafe {
+        let status = (ort::api().GetAvailableProviders)(&mut names, &mut count);
+        ort::Error::result_from_status(status).map_err(|error| run_error(&error))?;
+        let list = slice::from_raw_parts(names, count as usize).iter();
+        let list = list.map(|&name| CStr::from_ptr(name).to_string_lossy().into_owned()).collect();
+        let status = (ort::api().ReleaseAvailableProviders)(names, count);
+        ort::Error::result_from_status(status).map_err(|error| run_error(&error))?;
+        Ok(list)
+    }
+}
+
+/// The environment, after [`load_runtime`].
+pub fn environment() -> Result<Environment, EngineError> {
+    let runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let environment = runtime.as_ref().map(|runtime| runtime.environment.clone());
+    // Not an error of `ort`, which would look for a library to make one.
+    environment.ok_or_else(|| EngineError::Fault("ONNX Runtime has not been loaded".into()))
+}

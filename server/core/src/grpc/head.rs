@@ -1,0 +1,123 @@
+//! The head of a call: gRPC's headers, read.
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+
+use crate::error::{Error, Result};
+use crate::grpc::message::{Encoding, PREFIX};
+
+/// Which compression a call's messages have.
+pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// When a call began, and when its answer is of no more use.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// When its headers came.
+    pub arrived: Instant,
+    /// Since when only the server was waited for: `arrived`, and later by the time for which the
+    /// client kept the rest of its message back.
+    pub ready: Instant,
+    /// By the header `grpc-timeout`.
+    pub deadline: Option<Instant>,
+    /// By the header `grpc-encoding`.
+    pub encoding: Encoding,
+    /// What the answer's bytes begin with: room for gRPC's prefix, or what every answer of a stream
+    /// begins with.
+    pub reply_head: &'static [u8],
+}
+
+impl Call {
+    /// One request of a stream, whose answer begins with these bytes.
+    pub fn of_stream(reply_head: &'static [u8]) -> Self {
+        let now = Instant::now();
+        Self { arrived: now, ready: now, deadline: None, encoding: Encoding::Identity, reply_head }
+    }
+}
+
+/// Why a call is refused by its head alone.
+#[derive(Debug)]
+pub enum Refused {
+    /// It is no gRPC call at all.
+    NotGrpc,
+    /// It is one that cannot be answered. Boxed because every call carries room for it.
+    Call(Box<Error>),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Call(error.into())
+    }
+}
+
+/// Reads a call's head, apart from its answer, so that the head is not carried along.
+pub fn read<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> {
+    if !is_grpc(request) {
+        return Err(Refused::NotGrpc);
+    }
+    let headers = request.headers();
+    if headers.get(header::TE).is_none_or(|te| te != "trailers") {
+        let detail = "expected the header 'te: trailers'; a proxy on the way may not know gRPC";
+        return Err(Error::Malformed { detail: detail.into() }.into());
+    }
+    let encoding = encoding(headers)?;
+    let timeout = timeout(headers)?;
+    let deadline = timeout.and_then(|timeout| arrived.checked_add(timeout));
+    Ok(Call { arrived, ready: arrived, deadline, encoding, reply_head: &[0; PREFIX] })
+}
+
+/// How much metadata there is, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
+pub fn metadata_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
+/// The header `grpc-encoding`.
+pub fn encoding(headers: &HeaderMap) -> Result<Encoding> {
+    match headers.get(&ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(Encoding::Identity),
+        Some(b"gzip") => Ok(Encoding::Gzip),
+        Some(b"deflate") => Ok(Encoding::Deflate),
+        Some(other) => {
+            let other = other.escape_ascii();
+            let detail = format!("expected grpc-encoding identity, gzip or deflate, got {other}");
+            Err(Error::Unimplemented { detail })
+        }
+    }
+}
+
+/// Whether the request is a gRPC call with protobuf messages, as far as its content type says.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let Some(kind) = request.headers().get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let rest = kind.as_bytes().strip_prefix(b"application/grpc");
+    let rest = rest.map(|rest| rest.strip_prefix(b"+proto").unwrap_or(rest));
+    request.method() == Method::POST && rest.is_some_and(|rest| matches!(rest, [] | [b';', ..]))
+}
+
+/// The header `grpc-timeout`: one to eight digits and a unit.
+pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
+    let Some(value) = headers.get(&TIMEOUT) else {
+        return Ok(None);
+    };
+    let malformed = || Error::Malformed {
+        detail: format!("grpc-timeout: expected up to 8 digits and one of HMSmun, got {value:?}"),
+    };
+    let Some((unit, digits)) = value.as_bytes().split_last() else {
+        return Err(malformed());
+    };
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(malformed());
+    }
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    Ok(Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return Err(malformed()),
+    }))
+}

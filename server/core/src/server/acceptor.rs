@@ -1,0 +1,76 @@
+//! Accepts connections and hands each to a shard.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::lifecycle::Life;
+use crate::service::dispatch::Dispatch;
+use crate::shard::connections::{Connections, Place};
+use crate::shard::handle::Handle;
+use crate::shard::socket::Socket;
+use crate::state::ServerState;
+
+/// How long to wait when the process has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the control thread works on.
+#[derive(Debug)]
+pub struct Control {
+    /// What all threads share.
+    pub state: Arc<ServerState>,
+    /// The connections that are open.
+    pub connections: Arc<Connections>,
+    /// Those that take connections.
+    pub shards: Vec<Handle<Dispatch>>,
+    /// Open connections at once of the HTTP port.
+    pub http_connections: usize,
+    /// How far the end has come.
+    pub life: watch::Receiver<Life>,
+}
+
+/// Hands each connection to the shard with the fewest, until the server drains.
+pub async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>) {
+    let mut life = control.life.clone();
+    loop {
+        let socket = tokio::select! {
+            accepted = next() => accepted,
+            _ = life.wait_for(|life| *life != Life::Serving) => return,
+        };
+        match socket {
+            Ok(socket) => control.place(socket),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Control {
+    fn place(&self, socket: Socket) {
+        let ServerState { metrics, memory, .. } = &*self.state;
+        let open = match self.connections.open(memory.account()) {
+            Place::Free(open) => open,
+            Place::OfIdle(open) => {
+                metrics.connections_evicted.fetch_add(1, Relaxed);
+                open
+            }
+            Place::None => {
+                metrics.connections_refused.fetch_add(1, Relaxed);
+                let limit = self.connections.limit();
+                tracing::warn!("a connection is refused: {limit} are open and have work");
+                return;
+            }
+        };
+        metrics.connections.fetch_add(1, Relaxed);
+        let least = |shard: &&Handle<_>| (shard.is_stuck(), shard.connections());
+        if let Some(shard) = self.shards.iter().min_by_key(least) {
+            shard.connect(socket, open);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `sigmax.v1.ClassifierService` but for Classify: streams, and what there is to ask.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::stream::FuturesUnordered;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::error::Dialect;
+use crate::grpc::budget::Held;
+use crate::grpc::message::{Parcel, Unread};
+use crate::model::catalog::{State, newest_ready};
+use crate::model::{self, TensorSpec};
+use crate::proto::sigmax::classifier_service_server::ClassifierService;
+use crate::proto::sigmax::classify_stream_response::Result as Outcome;
+use crate::proto::sigmax::{
+    ClassifyStreamRequest, ClassifyStreamResponse, GetModelRequest, GetModelResponse,
+    ListModelsRequest, ListModelsResponse, Model, ModelState, ModelSummary, ModelVersion,
+    StreamError, Task, TensorDescription,
+};
+use crate::service::classifier::classify;
+use crate::service::classifier::wire::wire_dtype;
+use crate::service::stream::{self, Answered};
+use crate::shard::Service;
+use crate::shard::handle::Handle;
+use crate::state::ServerState;
+
+/// The service.
+#[derive(Debug)]
+pub struct Classifier<S> {
+    state: Arc<ServerState>,
+    shard: Handle<S>,
+}
+
+impl<S> Classifier<S> {
+    /// The service of one shard.
+    pub fn new(state: Arc<ServerState>, shard: Handle<S>) -> Self {
+        Self { state, shard }
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Service> ClassifierService for Classifier<S> {
+    async fn classify_stream(
+        &self,
+        request: Request<Streaming<Unread>>,
+    ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
+        let shard = self.shard.clone();
+        let answer = move |one, held| Box::pin(answer_one(shard.clone(), one, held));
+        stream::start(request, FuturesUnordered::new(), answer)
+    }
+
+    async fn list_models(
+        &self,
+        _: Request<ListModelsRequest>,
+    ) -> Result<Response<ListModelsResponse>, Status> {
+        let book = self.state.catalog.read();
+        let summary = |(name, versions): (&str, &BTreeMap<u64, State>)| ModelSummary {
+            name: name.to_owned(),
+            versions: wire_versions(versions),
+            task: newest_ready(versions).map_or(Task::Unspecified, |m| wire_task(m.spec.task))
+                as i32,
+        };
+        Ok(Response::new(ListModelsResponse { models: book.models().map(summary).collect() }))
+    }
+
+    async fn get_model(
+        &self,
+        request: Request<GetModelRequest>,
+    ) -> Result<Response<GetModelResponse>, Status> {
+        let GetModelRequest { model_name, model_version } = request.into_inner();
+        let book = self.state.catalog.read();
+        let model = book
+            .find(&model_name, &model_version)
+            .map_err(|error| error.status(Dialect::Sigmax))?;
+        let versions = book.versions(&model_name).map(wire_versions).unwrap_or_default();
+        Ok(Response::new(GetModelResponse { model: Some(wire_model(model, versions)) }))
+    }
+}
+
+/// A request that fails is answered by its error, and the stream goes on.
+async fn answer_one<S: Service>(
+    shard: Handle<S>,
+    request: Parcel,
+    mut held: Held,
+) -> Answered<ClassifyStreamResponse> {
+    let ClassifyStreamRequest { id, request } = match request.open(&mut held).await {
+        Ok(request) => request,
+        Err(error) => return (Err(error.status(Dialect::Sigmax)), held),
+    };
+    let request = request.unwrap_or_default();
+    let more = held.beside();
+    let work = async move |service: Rc<S>| {
+        stream::answer_one(service.shard(), request, Dialect::Sigmax, more, &[], classify::answer)
+            .await
+    };
+    let result = match shard.run(work).await.flatten() {
+        Ok(response) => Outcome::Response(response),
+        Err(error) => Outcome::Error(StreamError {
+            code: error.code(Dialect::Sigmax) as i32,
+            message: error.message(Dialect::Sigmax),
+            reason: error.reason().to_owned(),
+        }),
+    };
+    (Ok(ClassifyStreamResponse { id, result: Some(result) }), held)
+}
+
+fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {
+    let wire = |(version, state): (&u64, &State)| {
+        let (state, reason) = match state {
+            State::Loading => (ModelState::Loading, "it is being loaded".to_owned()),
+            State::Ready(_) => (ModelState::Ready, String::new()),
+            State::Unavailable(reason) | State::Lost(_, reason) => {
+                (ModelState::Unavailable, reason.clone())
+            }
+            State::Unloaded => (ModelState::Unavailable, "it has been unloaded".to_owned()),
+        };
+        ModelVersion { version: version.to_string(), state: state as i32, reason }
+    };
+    versions.iter().rev().map(wire).collect()
+}
+
+fn wire_task(task: Option<model::Task>) -> Task {
+    match task {
+        None => Task::Unspecified,
+        Some(model::Task::Binary) => Task::Binary,
+        Some(model::Task::Multiclass) => Task::Multiclass,
+        Some(model::Task::Multilabel) => Task::Multilabel,
+    }
+}
+
+fn wire_model(model: &model::Model, versions: Vec<ModelVersion>) -> Model {
+    let model::Model { spec, report } = model;
+    let describe = |spec: &TensorSpec| TensorDescription {
+        name: spec.name.clone(),
+        dtype: wire_dtype(spec.dtype) as i32,
+        shape: spec.dims.clone(),
+        meaning: spec.meaning.clone(),
+    };
+    Model {
+        name: spec.name.clone(),
+        version: spec.version.to_string(),
+        versions,
+        inputs: spec.inputs.iter().map(describe).collect(),
+        outputs: spec.outputs.iter().map(describe).collect(),
+        task: wire_task(spec.task) as i32,
+        labels: spec.labels.clone(),
+        thresholds: spec.thresholds.clone(),
+        device: report.device.clone(),
+        max_batch_size: spec.max_batch_size as u32,
+        preferred_batch_size: report.preferred_batch_size as u32,
+        rows_independent: report.rows_independent,
+        device_reason: report.device_reason.clone(),
+    }
+}

@@ -1,0 +1,33 @@
+//! Types of tensor elements, as `sigmax.v1` numbers them.
+
+use crate::proto::sigmax;
+use crate::tensor::DType;
+
+/// The wire's name of a dtype.
+pub fn wire_dtype(dtype: DType) -> sigmax::DataType {
+    match dtype {
+        DType::Bool => sigmax::DataType::Bool,
+        DType::Uint8 => sigmax::DataType::Uint8,
+        DType::Uint16 => sigmax::DataType::Uint16,
+        DType::Uint32 => sigmax::DataType::Uint32,
+        DType::Uint64 => sigmax::DataType::Uint64,
+        DType::Int8 => sigmax::DataType::Int8,
+        DType::Int16 => sigmax::DataType::Int16,
+        DType::Int32 => sigmax::DataType::Int32,
+        DType::Int64 => sigmax::DataType::Int64,
+        DType::Fp16 => sigmax::DataType::Fp16,
+        DType::Bf16 => sigmax::DataType::Bf16,
+        DType::Fp32 => sigmax::DataType::Fp32,
+        DType::Fp64 => sigmax::DataType::Fp64,
+        DType::Bytes => sigmax::DataType::Bytes,
+    }
+}
+
+/// The dtype of a wire number: nothing where unspecified, its text where unknown.
+pub fn dtype_of_wire(number: i32) -> Option<Result<DType, String>> {
+    if number == 0 {
+        return None;
+    }
+    let dtype = DType::ALL.into_iter().find(|dtype| wire_dtype(*dtype) as i32 == number);
+    Some(dtype.ok_or_else(|| format!("the unknown DataType {number}")))
+}

@@ -1,0 +1,141 @@
+//! From a call's path to what answers it: the two hot calls here, all others by tonic.
+
+use std::future::ready;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Request, Response};
+use tonic::service::Routes;
+use tower_service::Service as _;
+
+use crate::error::{Dialect, Error, Result};
+use crate::grpc::body::RequestBody;
+use crate::grpc::budget::{Account, Held};
+use crate::grpc::head::{self, Call, Refused};
+use crate::grpc::incoming::Incoming;
+use crate::grpc::message::Content;
+use crate::grpc::reply::{Reply, ReplyBody};
+use crate::grpc::{response, unary};
+use crate::panics::panic_text;
+use crate::service::classifier::classify;
+use crate::service::inference::infer;
+use crate::service::routes::routes;
+use crate::service::trace::Trace;
+use crate::shard::connections::Open;
+use crate::shard::handle::Handle;
+use crate::shard::{Service, Shard};
+
+/// What a call holds besides its metadata and its messages, in bytes, about.
+const CALL_BYTES: usize = 4096;
+
+/// All services, as one shard runs them.
+#[derive(Debug)]
+pub struct Dispatch {
+    shard: Shard,
+    handle: Handle<Self>,
+    routes: Routes,
+}
+
+impl Service for Dispatch {
+    type Call = Reply;
+
+    fn new(shard: Shard, handle: Handle<Self>) -> Self {
+        let routes = routes(&shard.state, &handle);
+        Self { shard, handle, routes }
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// None of what answers it carries the request's head.
+    fn begin(
+        self: &Rc<Self>,
+        connection: &Open,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> Reply {
+        let arrived = Instant::now();
+        connection.called(arrived);
+        let account = connection.account();
+        let mut held = account.hold().of_call(self.handle.accept());
+        let admitted = self.admit(request.headers(), &mut held);
+        let dialect = Dialect::of(request.uri().path());
+        let is_classify = match request.uri().path() {
+            classify::PATH => true,
+            infer::PATH => false,
+            _ => {
+                let request = request.map(Incoming::from);
+                return match admitted {
+                    Ok(()) => {
+                        Reply::new(respond, self.clone().cold(account.clone(), request, held))
+                    }
+                    Err(error) => Reply::new(respond, ready(response::failed(&error, dialect))),
+                };
+            }
+        };
+        let head = admitted.map_err(Refused::from).and_then(|()| head::read(&request, arrived));
+        let (body, dispatch) = (Incoming::from(request.into_body()), self.clone());
+        match is_classify {
+            true => Reply::new(respond, dispatch.hot(held, head, body, dialect, classify::answer)),
+            false => Reply::new(respond, dispatch.hot(held, head, body, dialect, infer::answer)),
+        }
+    }
+}
+
+impl Dispatch {
+    /// Holds a call's metadata against the limit and the budget.
+    fn admit(&self, metadata: &HeaderMap, held: &mut Held) -> Result<()> {
+        let (size, limit) = (head::metadata_size(metadata), self.shard.state.metadata_limit);
+        if size > limit {
+            return Err(Error::MetadataTooLarge { found: size, limit });
+        }
+        held.grow(CALL_BYTES + size)
+    }
+
+    /// A unary call with framing of our own.
+    async fn hot<M: Content>(
+        self: Rc<Self>,
+        held: Held,
+        head: Result<Call, Refused>,
+        body: Incoming,
+        dialect: Dialect,
+        handle: impl AsyncFnOnce(&Shard, M, Call, &mut Held, &Trace) -> Result<BytesMut>,
+    ) -> Response<ReplyBody> {
+        let arrived = head.as_ref().map_or_else(|_| Instant::now(), |call| call.arrived);
+        self.shard.busy_poll.request(arrived);
+        let trace = Trace::default();
+        let handle = async |message: M, call: Call, held: &mut Held| {
+            handle(&self.shard, message, call, held, &trace).await
+        };
+        let limit = self.shard.state.message_limit;
+        let (response, outcome) = unary::answer(head, body, dialect, limit, held, handle).await;
+        trace.count(&self.shard, outcome, arrived);
+        response
+    }
+
+    /// Any other call.
+    async fn cold(
+        self: Rc<Self>,
+        account: Arc<Account>,
+        request: Request<Incoming>,
+        held: Held,
+    ) -> Response<ReplyBody> {
+        let dialect = Dialect::of(request.uri().path());
+        let Shard { state, life, .. } = &self.shard;
+        let limit = state.message_limit;
+        let (request, load) = RequestBody::of(request, &account, held, life.clone(), limit);
+        let call = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
+        let Ok(response) = call.await.unwrap_or_else(|panic| {
+            tracing::error!("a request {}", panic_text(&*panic));
+            Ok(Error::Internal.status(dialect).into_http())
+        });
+        response.map(|body| ReplyBody::Tonic { body, load })
+    }
+}

@@ -1,0 +1,289 @@
+//! `inference.GRPCInferenceService` but for ModelInfer: liveness, readiness, metadata,
+//! statistics, streams.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::stream::FuturesOrdered;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::error::{Dialect, Error};
+use crate::grpc::budget::Held;
+use crate::grpc::message::{Parcel, Unread};
+use crate::model::TensorSpec;
+use crate::model::catalog::{State, parse_version};
+use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
+use crate::proto::inference::model_metadata_response::TensorMetadata;
+use crate::proto::inference::{
+    CudaSharedMemoryRegisterRequest, CudaSharedMemoryRegisterResponse,
+    CudaSharedMemoryStatusRequest, CudaSharedMemoryStatusResponse,
+    CudaSharedMemoryUnregisterRequest, CudaSharedMemoryUnregisterResponse, LogSettingsRequest,
+    LogSettingsResponse, ModelConfigRequest, ModelConfigResponse, ModelInferRequest,
+    ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
+    ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
+    RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
+    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
+    ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
+    ServerReadyRequest, ServerReadyResponse, SystemSharedMemoryRegisterRequest,
+    SystemSharedMemoryRegisterResponse, SystemSharedMemoryStatusRequest,
+    SystemSharedMemoryStatusResponse, SystemSharedMemoryUnregisterRequest,
+    SystemSharedMemoryUnregisterResponse,
+};
+use crate::service::inference::{infer, logging, reply, repository, shared_memory, statistics};
+use crate::service::stream::{self, Answered};
+use crate::shard::Service;
+use crate::shard::handle::Handle;
+use crate::state::ServerState;
+
+/// The service. Calls that it does not have are UNIMPLEMENTED.
+#[derive(Debug)]
+pub struct Inference<S> {
+    state: Arc<ServerState>,
+    shard: Handle<S>,
+}
+
+impl<S> Inference<S> {
+    /// What works beyond the protocol's core, by the names of Triton's documents.
+    fn extensions(&self) -> Vec<String> {
+        let always = [
+            "classification",
+            "model_configuration",
+            "schedule_policy",
+            "binary_tensor_data",
+            "parameters",
+            "statistics",
+        ];
+        let control = self.state.orders.is_some();
+        let sometimes = [
+            (control, "model_repository"),
+            (control, "model_repository(unload_dependents)"),
+            (self.state.regions.are_allowed(), "system_shared_memory"),
+            (self.state.log_settings, "logging"),
+        ];
+        let sometimes = sometimes.into_iter().filter_map(|(works, name)| works.then_some(name));
+        always.into_iter().chain(sometimes).map(str::to_owned).collect()
+    }
+
+    /// The service of one shard.
+    pub fn new(state: Arc<ServerState>, shard: Handle<S>) -> Self {
+        Self { state, shard }
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Service> GrpcInferenceService for Inference<S> {
+    async fn server_live(
+        &self,
+        _: Request<ServerLiveRequest>,
+    ) -> Result<Response<ServerLiveResponse>, Status> {
+        Ok(Response::new(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<ServerReadyRequest>,
+    ) -> Result<Response<ServerReadyResponse>, Status> {
+        let ready = self.state.catalog.read().is_ready();
+        Ok(Response::new(ServerReadyResponse { ready }))
+    }
+
+    /// An unknown model is not ready, and no error: clients poll until it is.
+    async fn model_ready(
+        &self,
+        request: Request<ModelReadyRequest>,
+    ) -> Result<Response<ModelReadyResponse>, Status> {
+        let ModelReadyRequest { name, version } = request.into_inner();
+        parse_version(&version).map_err(|error| error.status(Dialect::Inference))?;
+        let ready = self.state.catalog.read().find(&name, &version).is_ok();
+        Ok(Response::new(ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<ServerMetadataRequest>,
+    ) -> Result<Response<ServerMetadataResponse>, Status> {
+        Ok(Response::new(ServerMetadataResponse {
+            name: self.state.server_name.clone(),
+            version: self.state.server_version.clone(),
+            extensions: self.extensions(),
+        }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<ModelMetadataRequest>,
+    ) -> Result<Response<ModelMetadataResponse>, Status> {
+        let ModelMetadataRequest { name, version } = request.into_inner();
+        let book = self.state.catalog.read();
+        let model = book.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
+        let describe = |spec: &TensorSpec| TensorMetadata {
+            name: spec.name.clone(),
+            datatype: spec.dtype.name().to_owned(),
+            shape: spec.dims.clone(),
+        };
+        let ready = book.versions(&name).into_iter().flatten();
+        let ready = ready.filter(|(_, state)| matches!(state, State::Ready(_)));
+        Ok(Response::new(ModelMetadataResponse {
+            versions: match version.is_empty() {
+                true => ready.map(|(version, _)| version.to_string()).collect(),
+                false => vec![version],
+            },
+            name,
+            platform: "onnxruntime_onnx".to_owned(),
+            inputs: model.spec.inputs.iter().map(describe).collect(),
+            outputs: model.spec.outputs.iter().map(describe).collect(),
+            ..Default::default()
+        }))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let ModelConfigRequest { name, version } = request.into_inner();
+        let book = self.state.catalog.read();
+        let model = book.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
+        Ok(Response::new(ModelConfigResponse { config: Some(model.spec.config.clone()) }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Result<Response<RepositoryIndexResponse>, Status> {
+        answered(repository::index(&self.state, request.into_inner()).await)
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<RepositoryModelLoadRequest>,
+    ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
+        let loaded = repository::load(&self.state, request.into_inner()).await;
+        answered(loaded.map(|()| RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<RepositoryModelUnloadRequest>,
+    ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
+        let unloaded = repository::unload(&self.state, request.into_inner()).await;
+        answered(unloaded.map(|()| RepositoryModelUnloadResponse {}))
+    }
+
+    async fn log_settings(
+        &self,
+        request: Request<LogSettingsRequest>,
+    ) -> Result<Response<LogSettingsResponse>, Status> {
+        answered(logging::answer(request.into_inner(), self.state.log_settings))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        request: Request<SystemSharedMemoryStatusRequest>,
+    ) -> Result<Response<SystemSharedMemoryStatusResponse>, Status> {
+        answered(shared_memory::status(&self.state.regions, &request.get_ref().name))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        request: Request<SystemSharedMemoryRegisterRequest>,
+    ) -> Result<Response<SystemSharedMemoryRegisterResponse>, Status> {
+        let registered = shared_memory::register(&self.state.regions, request.get_ref());
+        answered(registered.map(|()| SystemSharedMemoryRegisterResponse {}))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        request: Request<SystemSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<SystemSharedMemoryUnregisterResponse>, Status> {
+        let unregistered = self.state.regions.unregister(&request.get_ref().name);
+        answered(unregistered.map(|()| SystemSharedMemoryUnregisterResponse {}))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        request: Request<CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<CudaSharedMemoryStatusResponse>, Status> {
+        let CudaSharedMemoryStatusRequest { name: region } = request.into_inner();
+        answered(match region.as_str() {
+            "" => Ok(CudaSharedMemoryStatusResponse::default()),
+            _ => Err(Error::UnknownCudaRegion { region }),
+        })
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        request: Request<CudaSharedMemoryRegisterRequest>,
+    ) -> Result<Response<CudaSharedMemoryRegisterResponse>, Status> {
+        answered(Err(Error::NoGpu { region: request.into_inner().name }))
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: Request<CudaSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<CudaSharedMemoryUnregisterResponse>, Status> {
+        Ok(Response::new(CudaSharedMemoryUnregisterResponse {}))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        let ServerState { catalog, metrics, .. } = &*self.state;
+        statistics::answer(&catalog.read(), metrics, request.get_ref()).map(Response::new)
+    }
+
+    /// Answers leave in the order of their requests.
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<Unread>>,
+    ) -> Result<Response<BoxStream<ModelStreamInferResponse>>, Status> {
+        let shard = self.shard.clone();
+        let errors_end_it =
+            request.metadata().get("triton_grpc_error").is_some_and(|value| value == "true");
+        let answer = move |one, held| Box::pin(answer_one(shard.clone(), one, held, errors_end_it));
+        stream::start(request, FuturesOrdered::new(), answer)
+    }
+}
+
+fn answered<T>(result: crate::error::Result<T>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| error.status(Dialect::Inference))
+}
+
+/// A request that fails is answered by its error, and the stream goes on, unless the client wants
+/// it to end.
+async fn answer_one<S: Service>(
+    shard: Handle<S>,
+    request: Parcel,
+    mut held: Held,
+    errors_end_it: bool,
+) -> Answered<ModelStreamInferResponse> {
+    let request: ModelInferRequest = match request.open(&mut held).await {
+        Ok(request) => request,
+        Err(error) => return (Err(error.status(Dialect::Inference)), held),
+    };
+    let id = request.id.clone();
+    let more = held.beside();
+    let work = async move |service: Rc<S>| {
+        stream::answer_one(
+            service.shard(),
+            request,
+            Dialect::Inference,
+            more,
+            &reply::LAST,
+            infer::answer,
+        )
+        .await
+    };
+    let answer = match shard.run(work).await.flatten() {
+        Ok(infer_response) => {
+            Ok(ModelStreamInferResponse { error_message: String::new(), infer_response })
+        }
+        Err(error) if errors_end_it => Err(error.status(Dialect::Inference)),
+        Err(error) => Ok(ModelStreamInferResponse {
+            error_message: error.message(Dialect::Inference),
+            infer_response: reply::empty(id),
+        }),
+    };
+    (answer, held)
+}

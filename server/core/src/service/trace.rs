@@ -1,0 +1,39 @@
+//! What is learnt of a request on its way, for the counters.
+
+use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::metrics::model::Ran;
+use crate::metrics::outcome::Outcome;
+use crate::scheduler::request::Answer;
+use crate::scheduler::served_model::Served;
+use crate::shard::Shard;
+
+/// What is learnt of a request on its way, for the counters.
+#[derive(Debug, Default)]
+pub struct Trace {
+    served: OnceCell<Rc<Served>>,
+    ran: Cell<Option<Ran>>,
+}
+
+impl Trace {
+    /// The request is for this model.
+    pub fn found(&self, served: &Rc<Served>) {
+        let _ = self.served.set(served.clone());
+    }
+
+    /// The network has answered the request.
+    pub fn ran(&self, answer: &Answer) {
+        self.ran.set(Some(Ran::new(answer.rows, &answer.timings)));
+    }
+
+    /// Counts the request, which has ended, with its model, or with those that name none there is.
+    pub fn count(&self, shard: &Shard, outcome: Outcome, arrived: Instant) {
+        let served = self.served.get().map(|served| &served.metrics);
+        let metrics = served.unwrap_or(&shard.models.unknown);
+        let now = Instant::now();
+        metrics.request(outcome, now.duration_since(arrived), self.ran.get());
+        shard.busy_poll.answered(now);
+    }
+}

@@ -1,0 +1,29 @@
+//! How far two tensors are apart.
+
+use half::{bf16, f16};
+
+use crate::tensor::DType;
+
+/// How far two elements are apart; infinitely for a NaN, an infinity or an element that is no
+/// float, and another one.
+pub fn difference(dtype: DType, one: &[u8], other: &[u8]) -> f64 {
+    if one == other {
+        return 0.0;
+    }
+    match (float(dtype, one), float(dtype, other)) {
+        (Some(a), Some(b)) if a == b || (a.is_nan() && b.is_nan()) => 0.0,
+        (Some(a), Some(b)) if a.is_finite() && b.is_finite() => (a - b).abs(),
+        _ => f64::INFINITY,
+    }
+}
+
+/// The value of an element of a floating-point type.
+pub fn float(dtype: DType, element: &[u8]) -> Option<f64> {
+    Some(match dtype {
+        DType::Fp16 => bytemuck::pod_read_unaligned::<f16>(element).to_f64(),
+        DType::Bf16 => bytemuck::pod_read_unaligned::<bf16>(element).to_f64(),
+        DType::Fp32 => bytemuck::pod_read_unaligned::<f32>(element).into(),
+        DType::Fp64 => bytemuck::pod_read_unaligned(element),
+        _ => return None,
+    })
+}
