@@ -45,6 +45,7 @@ lint: build ## Check formatting, lints, the protos and that the stubs are theirs
 	$(BIN)/ruff check .
 	$(CARGO) fmt --check --manifest-path server/Cargo.toml --all
 	PYO3_PYTHON=$(BIN)/python $(CARGO) clippy $(MANIFEST) --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/python server/core/imports.py
 	$(BIN)/buf lint proto
 	$(BIN)/buf build proto
 	$(BIN)/python proto/generate --check

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sigmax_core::engine::{Engine, EngineError, Source};
+use sigmax_core::loading::description::Described;
 use sigmax_core::model::device::{Device, GpuOptions};
 use sigmax_core::model::{ModelSpec, Task, TensorSpec};
 use sigmax_core::server::Server;
@@ -93,7 +94,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let spec = spec(&noop);
     server.declare(&spec.name, spec.version);
     let later = sigmax_core::engine::watchdog::from_now(std::time::Duration::MAX);
-    server.publish(server.load(Box::new(noop), spec, vec![], later)?);
+    let described = Described { source: Box::new(noop), spec, samples: vec![] };
+    server.publish(server.load(described, later)?);
     server.finish_loading();
     println!("ready: gRPC {}, HTTP {};", server.grpc_address(), server.http_address());
     loop {

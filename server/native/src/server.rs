@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use sigmax_core::engine::Source;
-use sigmax_core::engine::onnx::file::OnnxFile;
-use sigmax_core::loading::golden::Sample;
+use sigmax_core::loading::description::{DescribedTensor, Description};
+use sigmax_core::loading::error::LoadError;
 use sigmax_core::model::device::GpuOptions;
 use sigmax_core::model::triton_config;
-use sigmax_core::model::{self, Limits, ModelSpec, Placement, Task, TensorSpec};
+use sigmax_core::model::{self, ModelSpec, Placement, Task};
 use sigmax_core::server;
 use sigmax_core::server::config::ServerConfig;
 
@@ -47,20 +46,14 @@ impl Server {
     }
 
     fn load(&self, py: Python<'_>, opened: &OpenedModel, spec: Spec) -> PyResult<Report> {
-        let task = spec.task()?;
-        let mut file = opened.take()?;
+        let description = Description::try_from(spec).map_err(PyValueError::new_err)?;
+        let file = opened.take()?;
         let until = opened.until;
         detached(py, || {
-            file.keep_optional(|name| spec.inputs.iter().any(|input| input.name == name));
-            let folders = spec.golden.iter();
-            let samples = folders
-                .map(|folder| Sample::read(folder, file.inputs(), file.outputs()))
-                .collect::<Result<_, _>>()?;
-            let spec = spec.complete(&file, task)?;
-            let loaded = self.0.load(Box::new(file), spec, samples, until)?;
+            let loaded = self.0.load(description.complete(file)?, until)?;
             let report = loaded.model.report.clone();
             self.0.publish(loaded);
-            Ok::<_, String>(report)
+            Ok::<_, LoadError>(report)
         })
         .map(Report::from)
     }
@@ -270,63 +263,47 @@ struct Described {
     optional: bool,
 }
 
-impl Described {
-    /// With what the graph says; nothing where it has no such tensor.
-    fn complete(self, graph: &[TensorSpec]) -> Option<TensorSpec> {
-        let Self { name, dims, meaning, labels, optional } = self;
-        let declared = graph.iter().find(|tensor| tensor.name == name)?;
-        Some(TensorSpec { name, dtype: declared.dtype, dims, meaning, labels, optional })
+impl From<Described> for DescribedTensor {
+    fn from(described: Described) -> Self {
+        let Described { name, dims, meaning, labels, optional } = described;
+        Self { name, dims, meaning, labels, optional }
     }
 }
 
-impl Spec {
-    fn task(&self) -> PyResult<Option<Task>> {
-        Ok(Some(match self.task.as_deref() {
-            None => return Ok(None),
-            Some("binary") => Task::Binary,
-            Some("multiclass") => Task::Multiclass,
-            Some("multilabel") => Task::Multilabel,
-            Some(other) => {
-                return Err(PyValueError::new_err(format!(
-                    "task: expected binary, multiclass, multilabel or None; got '{other}'"
-                )));
-            }
-        }))
+fn task(name: &str) -> Result<Task, String> {
+    match name {
+        "binary" => Ok(Task::Binary),
+        "multiclass" => Ok(Task::Multiclass),
+        "multilabel" => Ok(Task::Multilabel),
+        other => {
+            Err(format!("task: expected binary, multiclass, multilabel or None; got '{other}'"))
+        }
     }
+}
 
-    /// The description with what the graph says, in the graph's order.
-    fn complete(self, file: &OnnxFile, task: Option<Task>) -> Result<ModelSpec, String> {
-        let complete = |described: Vec<Described>, graph: &[TensorSpec]| {
-            let tensors: Vec<_> =
-                described.into_iter().filter_map(|each| each.complete(graph)).collect();
-            let names = |tensors: &[TensorSpec]| {
-                tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>()
-            };
-            match names(&tensors) == names(graph) {
-                true => Ok(tensors),
-                false => Err(format!("expected a description of {:?}", names(graph))),
-            }
-        };
-        Ok(ModelSpec {
-            inputs: complete(self.inputs, file.inputs())?,
-            outputs: complete(self.outputs, file.outputs())?,
-            name: self.name,
-            version: self.version,
-            max_batch_size: self.max_batch_size,
-            task,
-            labels: self.labels,
-            thresholds: self.thresholds,
-            tolerance: self.tolerance,
-            placements: self
-                .placements
-                .into_iter()
-                .map(|each| each.into_iter().map(Placement::try_from).collect())
-                .collect::<Result<_, _>>()?,
-            device_reason: self.device_reason,
-            batching: self.batching.try_into()?,
-            // The server's own.
-            limits: Limits::default(),
-            config: triton_config::from_json(&self.config)?,
+impl TryFrom<Spec> for Description {
+    type Error = String;
+
+    fn try_from(spec: Spec) -> Result<Self, String> {
+        let place = |each: Vec<Placed>| each.into_iter().map(Placement::try_from).collect();
+        Ok(Self {
+            inputs: spec.inputs.into_iter().map(DescribedTensor::from).collect(),
+            outputs: spec.outputs.into_iter().map(DescribedTensor::from).collect(),
+            golden: spec.golden,
+            spec: ModelSpec {
+                name: spec.name,
+                version: spec.version,
+                max_batch_size: spec.max_batch_size,
+                task: spec.task.as_deref().map(task).transpose()?,
+                labels: spec.labels,
+                thresholds: spec.thresholds,
+                tolerance: spec.tolerance,
+                placements: spec.placements.into_iter().map(place).collect::<Result<_, _>>()?,
+                device_reason: spec.device_reason,
+                batching: spec.batching.try_into()?,
+                config: triton_config::from_json(&spec.config)?,
+                ..ModelSpec::default()
+            },
         })
     }
 }

@@ -7,6 +7,7 @@ use crate::model::TensorSpec;
 use crate::model::device::{Device, GpuOptions};
 use crate::tensor::{Tensor, TensorView};
 
+#[cfg(any(test, feature = "testing"))]
 pub mod fake;
 pub mod onnx;
 pub mod reaper;

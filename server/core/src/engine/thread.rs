@@ -1,6 +1,7 @@
 //! A thread that an engine is made on, run on and ended on: what a GPU has captured of a network
 //! can be replayed by the thread alone that captured it.
 
+use std::fmt;
 use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -10,12 +11,31 @@ use crate::engine::Engine;
 
 /// How long is waited for what was ended: the library looks around between two operators only.
 const OVERTIME: Duration = Duration::from_secs(10);
-/// What a model is told that was not loaded in time.
-pub const LATE: &str =
-    "expected it to be loaded within --load-timeout-seconds; it took longer, and was ended";
-/// And one that cannot even be ended.
-const LOST: &str = "expected it to be loaded within --load-timeout-seconds; it took longer, and \
-                    does not end: its thread is given up";
+/// Why a thread has not done its work.
+#[derive(Debug)]
+pub enum Unfinished {
+    /// The thread cannot be started.
+    NotStarted(io::Error),
+    /// The work took too long, and was ended.
+    Late,
+    /// The work took too long, and cannot even be ended.
+    Lost,
+    /// The thread has ended.
+    Ended,
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let expected =
+            "expected it to be loaded within --load-timeout-seconds; it took longer, and";
+        match self {
+            Self::NotStarted(error) => write!(f, "cannot start its threads: {error}"),
+            Self::Late => write!(f, "{expected} was ended"),
+            Self::Lost => write!(f, "{expected} does not end: its thread is given up"),
+            Self::Ended => f.write_str("its thread has ended"),
+        }
+    }
+}
 
 /// Where the thread keeps its engine, once it has one.
 pub type Slot = Option<Box<dyn Engine>>;
@@ -33,12 +53,13 @@ pub struct EngineThread {
 
 impl EngineThread {
     /// A thread without an engine.
-    pub fn start(name: String) -> io::Result<Self> {
+    pub fn start(name: String) -> Result<Self, Unfinished> {
         let (sender, inbox) = mpsc::channel::<Work>();
         let thread = thread::Builder::new().name(name).spawn(move || {
             let mut slot = None;
             inbox.into_iter().for_each(|work| work(&mut slot));
-        })?;
+        });
+        let thread = thread.map_err(Unfinished::NotStarted)?;
         Ok(Self { work: Some(sender), thread: Some(thread) })
     }
 
@@ -63,12 +84,12 @@ impl EngineThread {
     }
 }
 
-/// What comes of work that ends at this time at the latest, or hangs. The error is for people.
-pub fn outcome<T>(result: &mpsc::Receiver<T>, until: Instant) -> Result<T, String> {
+/// What comes of work that ends at this time at the latest, or hangs.
+pub fn outcome<T>(result: &mpsc::Receiver<T>, until: Instant) -> Result<T, Unfinished> {
     let patience = until.saturating_duration_since(Instant::now()) + OVERTIME;
     result.recv_timeout(patience).map_err(|error| match error {
-        RecvTimeoutError::Timeout => LOST.into(),
-        RecvTimeoutError::Disconnected => "its thread has ended".into(),
+        RecvTimeoutError::Timeout => Unfinished::Lost,
+        RecvTimeoutError::Disconnected => Unfinished::Ended,
     })
 }
 
@@ -76,9 +97,8 @@ pub fn outcome<T>(result: &mpsc::Receiver<T>, until: Instant) -> Result<T, Strin
 pub fn apart<T: Send + 'static>(
     until: Instant,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
-    let thread = EngineThread::start("load".into())
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+) -> Result<T, Unfinished> {
+    let thread = EngineThread::start("load".into())?;
     let came = outcome(&thread.run(|_| work()), until);
     thread.abandon();
     came

@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use crate::engine::thread::LATE;
+use crate::engine::thread::Unfinished;
 use crate::engine::{Bounds, Engine, Source};
+use crate::loading::error::LoadError;
 use crate::loading::golden::{self, Sample};
 use crate::loading::warmup;
 use crate::model::device::{Device, GpuOptions};
@@ -33,14 +34,14 @@ impl Maker {
         &self,
         device: Device,
         until: Instant,
-    ) -> Result<(Box<dyn Engine>, Report), String> {
+    ) -> Result<(Box<dyn Engine>, Report), LoadError> {
         let slack = golden::slack(device, self.gpu);
         let warm_up =
             |engine: &mut dyn Engine| warmup::warm_up(engine, &self.spec, &self.samples, slack);
         let (engine, report) = self.make(device, until, warm_up)?;
         let is_refused = device != Device::Cpu && !report.refusal.is_empty();
         if is_refused && self.first(Device::Cpu, until).is_ok_and(|(_, it)| it.refusal.is_empty()) {
-            return Err(format!("it cannot be run on {device}: {}", report.refusal));
+            return Err(LoadError::Unfit { device, refusal: report.refusal });
         }
         Ok((engine, report))
     }
@@ -51,7 +52,7 @@ impl Maker {
         device: Device,
         report: &Report,
         until: Instant,
-    ) -> Result<Box<dyn Engine>, String> {
+    ) -> Result<Box<dyn Engine>, LoadError> {
         let prepare =
             |engine: &mut dyn Engine| warmup::prepare(engine, &self.spec, report.rows_independent);
         let (engine, ()) = self.make(device, until, prepare)?;
@@ -67,11 +68,10 @@ impl Maker {
         &self,
         device: Device,
         until: Instant,
-        look: impl FnOnce(&mut dyn Engine) -> Result<T, String>,
-    ) -> Result<(Box<dyn Engine>, T), String> {
+        look: impl FnOnce(&mut dyn Engine) -> Result<T, LoadError>,
+    ) -> Result<(Box<dyn Engine>, T), LoadError> {
         let make = || {
-            let engine = self.source.engine(device, self.gpu, until);
-            let mut engine = engine.map_err(|error| error.to_string())?;
+            let mut engine = self.source.engine(device, self.gpu, until)?;
             let limits = &self.spec.limits;
             let (time, memory) = (limits.run_time, limits.run_memory);
             engine.bound(Bounds { until: Some(until), time, memory, ..Default::default() });
@@ -81,9 +81,9 @@ impl Maker {
             Ok((engine, seen))
         };
         let made = catch_unwind(AssertUnwindSafe(make));
-        match made.unwrap_or_else(|panic| Err(panic_text(&*panic))) {
+        match made.unwrap_or_else(|panic| Err(LoadError::Panic(panic_text(&*panic)))) {
             // Whatever it says, that is why.
-            Err(_) if until <= Instant::now() => Err(LATE.into()),
+            Err(_) if until <= Instant::now() => Err(Unfinished::Late.into()),
             made => made,
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::thread::EngineThread;
+use crate::loading::error::LoadError;
 use crate::loading::factory::Maker;
 use crate::loading::placement;
 use crate::model::Model;
@@ -22,7 +23,7 @@ pub struct Loaded {
 
 /// Tries a model where it may run, and makes all of its engines. What is not done at this time is
 /// given up.
-pub fn load(maker: Maker, shards: usize, until: Instant) -> Result<Loaded, String> {
+pub fn load(maker: Maker, shards: usize, until: Instant) -> Result<Loaded, LoadError> {
     let maker = Arc::new(maker);
     let mut chosen = placement::choose(&maker, shards, until)?;
     // A light model runs in the shards' loops, where each of them can have an engine.

@@ -1,5 +1,7 @@
 //! From a network to engines that have given the right answers.
 
+pub mod description;
+pub mod error;
 pub mod factory;
 pub mod golden;
 pub mod load;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::thread::{EngineThread, outcome};
+use crate::loading::error::LoadError;
 use crate::loading::factory::Maker;
 use crate::model::device::Device;
 use crate::model::{Placement, Report, Timed};
@@ -24,7 +25,7 @@ pub struct Tried {
 
 /// Tries every alternative of a model, and takes the one that answers the most rows a second; the
 /// first of equals. The error is why none of them works. What takes longer than until then is given up.
-pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried, String> {
+pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried, LoadError> {
     let alternatives = &maker.spec.placements;
     let mut best: Option<Tried> = None;
     let mut timed = Vec::new();
@@ -40,11 +41,13 @@ pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried
                     best = Some(tried);
                 }
             }
-            Err(reason) if alternatives.len() == 1 => return Err(reason),
-            Err(reason) => failures.push(format!("{names}: {reason}")),
+            Err(error) if alternatives.len() == 1 => return Err(error),
+            Err(error) => failures.push((names, error)),
         }
     }
-    let mut best = best.ok_or_else(|| failures.join("; "))?;
+    let Some(mut best) = best else {
+        return Err(LoadError::Nowhere(failures));
+    };
     best.report.device = names(&best.devices);
     best.report.device_reason = reason(&maker.spec.device_reason, &timed, &failures);
     if alternatives.len() > 1 {
@@ -54,27 +57,26 @@ pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried
 }
 
 /// Makes the first engine of a set.
-fn try_first(maker: &Arc<Maker>, devices: Vec<Device>, until: Instant) -> Result<Tried, String> {
-    let device = *devices.first().ok_or("expected at least one placement")?;
+fn try_first(maker: &Arc<Maker>, devices: Vec<Device>, until: Instant) -> Result<Tried, LoadError> {
+    let device = *devices.first().ok_or(LoadError::NoPlacement)?;
     let first = start(maker, 0)?;
     let maker = maker.clone();
     let report = first.run(move |slot| {
         let (engine, report) = maker.first(device, until)?;
         *slot = Some(engine);
-        Ok::<_, String>(report)
+        Ok::<_, LoadError>(report)
     });
-    match outcome(&report, until).flatten() {
+    match outcome(&report, until).map_err(LoadError::from).flatten() {
         Ok(report) => Ok(Tried { devices, report, first }),
-        Err(reason) => {
+        Err(error) => {
             first.abandon();
-            Err(reason)
+            Err(error)
         }
     }
 }
 
-fn start(maker: &Maker, number: usize) -> Result<EngineThread, String> {
-    EngineThread::start(format!("lane-{}-{number}", maker.spec.name))
-        .map_err(|error| format!("cannot start its threads: {error}"))
+fn start(maker: &Maker, number: usize) -> Result<EngineThread, LoadError> {
+    Ok(EngineThread::start(format!("worker-{}-{number}", maker.spec.name))?)
 }
 
 impl Tried {
@@ -83,7 +85,7 @@ impl Tried {
         self,
         maker: &Arc<Maker>,
         until: Instant,
-    ) -> Result<Vec<(Device, EngineThread)>, String> {
+    ) -> Result<Vec<(Device, EngineThread)>, LoadError> {
         let mut threads = vec![(self.devices[0], self.first)];
         let mut pending = Vec::new();
         for (number, &device) in self.devices.iter().enumerate().skip(1) {
@@ -91,11 +93,13 @@ impl Tried {
             let (maker, report) = (maker.clone(), self.report.clone());
             pending.push(thread.run(move |slot| {
                 *slot = Some(maker.more(device, &report, until)?);
-                Ok::<_, String>(())
+                Ok::<_, LoadError>(())
             }));
             threads.push((device, thread));
         }
-        let made = pending.iter().try_for_each(|made| outcome(made, until).flatten());
+        let made = pending
+            .iter()
+            .try_for_each(|made| outcome(made, until).map_err(LoadError::from).flatten());
         if made.is_err() {
             threads.drain(..).for_each(|(_, thread)| thread.abandon());
         }
@@ -138,7 +142,7 @@ fn distinct(devices: &[Device]) -> impl Iterator<Item = &Device> {
 }
 
 /// What was said before, and how a choice came out.
-fn reason(stated: &str, timed: &[Timed], failures: &[String]) -> String {
+fn reason(stated: &str, timed: &[Timed], failures: &[(String, LoadError)]) -> String {
     let mut text = stated.to_owned();
     if timed.len() + failures.len() < 2 {
         return text;
@@ -149,7 +153,7 @@ fn reason(stated: &str, timed: &[Timed], failures: &[String]) -> String {
     timed.iter().for_each(|timed| {
         add(format_args!("{} gives {:.0} rows/s", timed.device, timed.rows_per_second));
     });
-    failures.iter().for_each(|failure| add(format_args!("not {failure}")));
+    failures.iter().for_each(|(place, error)| add(format_args!("not {place}: {error}")));
     text
 }
 

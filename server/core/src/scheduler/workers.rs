@@ -183,7 +183,7 @@ impl Shared {
         };
         let mut fault = match make() {
             Ok(engine) => return Some(engine),
-            Err(fault) => fault,
+            Err(fault) => fault.to_string(),
         };
         metrics.alive.fetch_sub(1, Relaxed);
         self.change(|state| {
@@ -206,7 +206,7 @@ impl Shared {
                     });
                     return Some(engine);
                 }
-                Err(again) => fault = again,
+                Err(again) => fault = again.to_string(),
             }
         }
         self.log(device, "a lane is given up", &fault);

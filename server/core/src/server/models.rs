@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::time::{Duration, Instant};
 
-use crate::engine::Source;
 use crate::engine::thread::EngineThread;
+use crate::loading::description::Described;
+use crate::loading::error::LoadError;
 use crate::loading::factory::Maker;
-use crate::loading::golden::Sample;
 use crate::loading::load::{Loaded, load};
 use crate::metrics::{Gauge, LaneMetrics, Shown};
 use crate::model::catalog::State;
@@ -58,13 +58,8 @@ impl Server {
 
     /// Tries a model where it may run, warms it up and checks its golden samples. What is not done at
     /// this time is given up. Nobody is served by it before it is published.
-    pub fn load(
-        &self,
-        source: Box<dyn Source>,
-        mut spec: ModelSpec,
-        samples: Vec<Sample>,
-        until: Instant,
-    ) -> Result<Loaded, String> {
+    pub fn load(&self, described: Described, until: Instant) -> Result<Loaded, LoadError> {
+        let Described { source, mut spec, samples } = described;
         spec.limits = self.limits;
         load(Maker { source, spec, samples, gpu: self.gpu }, self.shards.len(), until)
     }

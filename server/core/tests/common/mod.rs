@@ -13,6 +13,7 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use sigmax_core::engine::{Source, fake::Fake};
+use sigmax_core::loading::description::Described;
 use sigmax_core::model::{ModelSpec, Placement, Report, Task};
 use sigmax_core::proto::inference::model_infer_request::InferInputTensor;
 use sigmax_core::proto::inference::{ModelInferRequest, ModelInferResponse};
@@ -72,7 +73,9 @@ pub fn load(
     };
     server.declare("fake", 1);
     let until = Instant::now() + Duration::from_secs(600);
-    let loaded = server.load(Box::new(fake.clone()), spec, vec![], until)?;
+    let source = Box::new(fake.clone());
+    let loaded = server.load(Described { source, spec, samples: vec![] }, until);
+    let loaded = loaded.map_err(|error| error.to_string())?;
     let report = loaded.model.report.clone();
     server.publish(loaded);
     Ok(report)

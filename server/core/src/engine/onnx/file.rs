@@ -72,7 +72,9 @@ impl OnnxFile {
         until: Instant,
         open: impl FnOnce() -> Result<Self, EngineError> + Send + 'static,
     ) -> Result<Self, EngineError> {
-        let late = |reason| EngineError::Fault(format!("{}: {reason}", path.display()));
+        let late = |reason: thread::Unfinished| {
+            EngineError::Fault(format!("{}: {reason}", path.display()))
+        };
         thread::apart(until, open).map_err(late).flatten()
     }
 

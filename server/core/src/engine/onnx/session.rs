@@ -17,7 +17,7 @@ use super::outside::{self, Weights};
 use super::runtime::environment;
 use super::said::brief;
 use super::value::{borrowed, copied, size};
-use crate::engine::thread::LATE;
+use crate::engine::thread::Unfinished;
 use crate::engine::watchdog::{Stop, Watch};
 use crate::engine::{Bounds, Engine, EngineError};
 use crate::model::TensorSpec;
@@ -70,7 +70,7 @@ impl File {
         let watch = Watch::new(builder.canceler());
         match watch.run(until, || builder.commit_from_memory(&self.bytes)) {
             (Ok(session), _) => Ok(session),
-            (Err(_), true) => Err(self.fault(&LATE)),
+            (Err(_), true) => Err(self.fault(&Unfinished::Late)),
             (Err(error), false) => Err(fault(error)),
         }
     }

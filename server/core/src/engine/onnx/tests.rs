@@ -392,7 +392,7 @@ impl FakeCuda {
         let base = format!("sigmax-{}-{name}", process::id());
         let library = std::env::temp_dir().join(base).with_extension("so");
         let source = library.with_extension("c");
-        fs::write(&source, include_str!("fake_cudart.c")).expect("written");
+        fs::write(&source, include_str!("../../../tests/fake_cudart.c")).expect("written");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
         assert!(compiler.status().expect("a C compiler").success());

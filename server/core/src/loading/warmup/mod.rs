@@ -4,23 +4,20 @@
 //! It is run on rows of its golden samples, where it has some, and on generated ones: floats in
 //! [-1, 1), integers of 0 and 1, which small embeddings take too, and strings of such integers. A network that refuses these is
 //! asked with golden rows alone, or else with rows of no zeros, all ones, all zeros. Sizes that the graph leaves
-//! open, but for the batch, are the golden sample's, or else the first of [`GUESSES`] that runs.
+//! open, but for the batch, are the golden sample's, or else the first of some usual lengths that runs.
 
 use std::time::Duration;
 
-use half::{bf16, f16};
-
 use crate::engine::{Engine, EngineError};
+use crate::loading::error::LoadError;
 use crate::loading::golden::Sample;
-use crate::model::{ModelSpec, Report, TensorSpec};
+use crate::loading::warmup::rows::{MOST_BYTES, Pool};
+use crate::model::{ModelSpec, Report};
+use crate::tensor::Tensor;
 use crate::tensor::compare::{difference, float};
-use crate::tensor::strings;
-use crate::tensor::{self, DType, Rows, Tensor, aligned};
 
-/// Sizes tried for axes that the graph leaves open; one of a usual length comes first.
-const GUESSES: [usize; 7] = [16, 8, 1, 32, 64, 128, 256];
-/// Distinct rows that batches are made of; also the batch in which rows are held against each other.
-const POOL_ROWS: usize = 8;
+pub mod rows;
+
 /// A full batch that takes longer than this makes a model heavy.
 const HEAVY: f64 = 500.0;
 /// A size whose rows cost at most this times the cheapest is as good as the best.
@@ -31,8 +28,6 @@ const WHILE_CHEAPER: Duration = Duration::from_secs(1);
 const WHILE_FLAT: Duration = Duration::from_micros(500);
 /// Runs are repeated, once at least, up to this time in all: the shortest has the least noise.
 const REPEAT_FOR: Duration = Duration::from_micros(100);
-/// The bytes of the largest batch that is tried.
-const MOST_BYTES: usize = 64 << 20;
 /// Answers closer than this, absolute or relative, are the same: the noise of floats.
 const NOISE: f64 = 1e-5;
 
@@ -46,7 +41,7 @@ pub fn warm_up(
     spec: &ModelSpec,
     golden: &[Sample],
     slack: f64,
-) -> Result<Report, String> {
+) -> Result<Report, LoadError> {
     let tolerance = f64::from(spec.tolerance).max(NOISE).max(slack);
     let mut refusal = String::from("there are none to try");
     for pool in Pool::candidates(spec, golden) {
@@ -71,15 +66,11 @@ pub fn warm_up(
 }
 
 /// What rows have come to; nothing where the network does not take them, and why.
-fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option<T>, String> {
+fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option<T>, LoadError> {
     match come {
         Ok(come) => Ok(Some(come)),
-        Err(EngineError::Device(reason)) => Err(reason),
-        Err(EngineError::Ended) => Err(
-            "expected a run of the rows tried to take at most --max-run-seconds; it took longer, \
-             and was ended"
-                .into(),
-        ),
+        Err(error @ EngineError::Device(_)) => Err(error.into()),
+        Err(EngineError::Ended) => Err(LoadError::RowsTakeTooLong),
         Err(error) => {
             *refusal = error.to_string();
             Ok(None)
@@ -92,11 +83,11 @@ pub fn prepare(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
     rows_independent: bool,
-) -> Result<(), String> {
+) -> Result<(), LoadError> {
     match spec.max_batch_size > 0 && !rows_independent {
         // Rows of zeros behind them would change their answers.
         true => Ok(()),
-        false => engine.prepare(spec.max_batch_size).map_err(|error| error.to_string()),
+        false => Ok(engine.prepare(spec.max_batch_size)?),
     }
 }
 
@@ -107,10 +98,10 @@ fn check_sizes(
     pool: &Pool,
     alone: &[Vec<Tensor>],
     tolerance: f64,
-) -> Result<(), String> {
+) -> Result<(), LoadError> {
     for rows in engine.sizes().into_iter().flat_map(|size| [size, (size - 1).max(1)]) {
         let batch: Vec<_> = (0..rows).map(|row| row % alone.len()).collect();
-        let together = pool.run(engine, &batch).map_err(|error| error.to_string())?;
+        let together = pool.run(engine, &batch)?;
         for (place, &row) in batch.iter().enumerate() {
             let mut pairs = alone[row].iter().zip(&together);
             let is_same = |(one, many): (&Tensor, &Tensor)| match pool.has_batch {
@@ -118,10 +109,7 @@ fn check_sizes(
                 false => one.shape == many.shape && same_elements(one, many.elements(), tolerance),
             };
             if !pairs.all(is_same) {
-                return Err(format!(
-                    "row {place} of a batch of {rows} is not answered as it is alone, \
-                     within {tolerance:.1e}"
-                ));
+                return Err(LoadError::RowDiffers { row: place, rows, tolerance });
             }
         }
     }
@@ -146,13 +134,13 @@ fn report(spec: &ModelSpec, rows_independent: bool, timings: Vec<(usize, f64)>) 
     }
 }
 
-fn declared(spec: &ModelSpec, outputs: &[Tensor]) -> Result<(), String> {
-    let expected: Vec<_> = spec.outputs.iter().map(|output| output.dtype.name()).collect();
-    let came: Vec<_> = outputs.iter().map(|output| output.dtype.name()).collect();
-    if expected == came {
-        return Ok(());
+fn declared(spec: &ModelSpec, outputs: &[Tensor]) -> Result<(), LoadError> {
+    let declared: Vec<_> = spec.outputs.iter().map(|output| output.dtype.name()).collect();
+    let found: Vec<_> = outputs.iter().map(|output| output.dtype.name()).collect();
+    match declared == found {
+        true => Ok(()),
+        false => Err(LoadError::OtherOutputs { declared, found }),
     }
-    Err(format!("the graph declares outputs of {expected:?}, a run gave {came:?}"))
 }
 
 /// Whether each row is answered the same alone, in a batch, and elsewhere among others.
@@ -208,7 +196,7 @@ fn time_batches(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
     pool: &Pool,
-) -> Result<Vec<(usize, f64)>, String> {
+) -> Result<Vec<(usize, f64)>, LoadError> {
     let largest = spec.max_batch_size.max(1);
     let begun = engine.now();
     let mut timings = Vec::new();
@@ -254,210 +242,6 @@ fn time(engine: &mut dyn Engine, batch: &[Tensor]) -> Result<Duration, EngineErr
     Ok(shortest)
 }
 
-/// A few rows for every input, of which batches are made. Without a batch axis: the only run.
-struct Pool {
-    inputs: Vec<PoolInput>,
-    rows: usize,
-    has_batch: bool,
-}
-
-struct PoolInput {
-    dtype: DType,
-    /// Of one row.
-    shape: Vec<usize>,
-    rows: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, Copy)]
-enum Fill {
-    Random,
-    /// Integers of 1 and 2, floats in [0.5, 1): divisors.
-    Positive,
-    Ones,
-    Zeros,
-}
-
-impl Pool {
-    /// The pools to try, the best first.
-    fn candidates<'a>(
-        spec: &'a ModelSpec,
-        golden: &'a [Sample],
-    ) -> Box<dyn Iterator<Item = Self> + 'a> {
-        if let Some(pool) = Self::golden(spec, golden) {
-            let shapes = pool.inputs.iter().map(|input| input.shape.clone()).collect();
-            let more = Self::generated(spec, shapes, Fill::Random).map(|mut more| {
-                more.append(&pool);
-                more
-            });
-            return Box::new(more.into_iter().chain([pool]));
-        }
-        let open = spec.inputs.iter().any(|input| own_dims(spec, input).contains(&-1));
-        let guesses = if open { &GUESSES[..] } else { &GUESSES[..1] };
-        let fills = [Fill::Random, Fill::Positive, Fill::Ones, Fill::Zeros];
-        Box::new(fills.into_iter().flat_map(move |fill| {
-            guesses.iter().filter_map(move |&guess| {
-                let close = |dim: &i64| usize::try_from(*dim).unwrap_or(guess);
-                let shape = |input| own_dims(spec, input).iter().map(close).collect();
-                Self::generated(spec, spec.inputs.iter().map(shape).collect(), fill)
-            })
-        }))
-    }
-
-    /// Rows of all golden samples that are shaped like the first one's.
-    fn golden(spec: &ModelSpec, golden: &[Sample]) -> Option<Self> {
-        let mut samples = golden.iter().filter_map(|sample| Self::of_sample(spec, sample));
-        let mut pool = samples.next()?;
-        for sample in samples {
-            if sample.inputs.iter().zip(&pool.inputs).all(|(a, b)| a.shape == b.shape) {
-                pool.append(&sample);
-            }
-        }
-        pool.truncate(POOL_ROWS);
-        Some(pool)
-    }
-
-    fn of_sample(spec: &ModelSpec, sample: &Sample) -> Option<Self> {
-        let has_batch = spec.max_batch_size > 0;
-        let rows = if has_batch { *sample.inputs.first()?.shape.first()? } else { 1 };
-        let inputs = sample
-            .inputs
-            .iter()
-            .map(|tensor| {
-                if !has_batch {
-                    let (shape, rows) = (tensor.shape.clone(), vec![tensor.data.to_vec()]);
-                    return Some(PoolInput { dtype: tensor.dtype, shape, rows });
-                }
-                if tensor.shape.first() != Some(&rows) {
-                    return None;
-                }
-                let mut split = Rows::of(tensor);
-                let split = (0..rows).map(|_| split.next(1).data.to_vec()).collect();
-                let shape = tensor.shape[1..].to_vec();
-                Some(PoolInput { dtype: tensor.dtype, shape, rows: split })
-            })
-            .collect::<Option<_>>()?;
-        (rows > 0).then_some(Self { inputs, rows, has_batch })
-    }
-
-    /// Generated rows of these shapes, or nothing where they are too large.
-    fn generated(spec: &ModelSpec, shapes: Vec<Vec<usize>>, fill: Fill) -> Option<Self> {
-        let sizes = spec.inputs.iter().zip(&shapes);
-        let row_bytes = sizes
-            .map(|(input, shape)| tensor::byte_size(input.dtype, shape))
-            .try_fold(0usize, |sum, size| sum.checked_add(size?))?;
-        if row_bytes > MOST_BYTES {
-            return None;
-        }
-        let mut random = Random(0x5167_6d61);
-        let rows = POOL_ROWS;
-        let inputs = spec.inputs.iter().zip(shapes).map(|(input, shape)| {
-            let elements = shape.iter().product();
-            let mut row = |row| random.row(input.dtype, elements, fill, row);
-            PoolInput { dtype: input.dtype, shape, rows: (0..rows).map(&mut row).collect() }
-        });
-        Some(Self { inputs: inputs.collect(), rows, has_batch: spec.max_batch_size > 0 })
-    }
-
-    fn append(&mut self, other: &Self) {
-        for (input, other) in self.inputs.iter_mut().zip(&other.inputs) {
-            input.rows.extend_from_slice(&other.rows);
-        }
-        self.rows += other.rows;
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.rows = self.rows.min(rows);
-        self.inputs.iter_mut().for_each(|input| input.rows.truncate(rows));
-    }
-
-    fn has_distinct_rows(&self) -> bool {
-        self.inputs.iter().any(|input| input.rows.iter().any(|row| *row != input.rows[0]))
-    }
-
-    fn row_bytes(&self) -> usize {
-        self.inputs.iter().map(|input| input.rows[0].len()).sum()
-    }
-
-    fn run(&self, engine: &mut dyn Engine, rows: &[usize]) -> Result<Vec<Tensor>, EngineError> {
-        let batch = self.batch(rows);
-        engine.run(&batch.iter().map(|input| Some(input.view())).collect::<Vec<_>>())
-    }
-
-    /// What rows are answered alone: as many as a batch may have, and one where more show nothing.
-    fn run_alone(
-        &self,
-        engine: &mut dyn Engine,
-        most: usize,
-    ) -> Result<Vec<Vec<Tensor>>, EngineError> {
-        let rows = if self.has_distinct_rows() { self.rows.min(most).max(1) } else { 1 };
-        (0..rows).map(|row| self.run(engine, &[row])).collect()
-    }
-
-    /// The inputs of a batch of these rows.
-    fn batch(&self, rows: &[usize]) -> Vec<Tensor> {
-        let gather = |input: &PoolInput| {
-            let bytes: Vec<u8> = rows.iter().flat_map(|&row| &input.rows[row]).copied().collect();
-            let batch = if self.has_batch { Some(rows.len()) } else { None };
-            Tensor {
-                dtype: input.dtype,
-                shape: batch.into_iter().chain(input.shape.iter().copied()).collect(),
-                data: aligned(&bytes),
-            }
-        };
-        self.inputs.iter().map(gather).collect()
-    }
-}
-
-/// The sizes of an input but for the batch.
-fn own_dims<'a>(spec: &ModelSpec, input: &'a TensorSpec) -> &'a [i64] {
-    let batch = usize::from(spec.max_batch_size > 0).min(input.dims.len());
-    &input.dims[batch..]
-}
-
-/// SplitMix64: the same rows at every start.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// The elements of a row; random ones begin with the row's parity, so that rows differ.
-    fn row(&mut self, dtype: DType, elements: usize, fill: Fill, row: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(elements * dtype.size());
-        for element in 0..elements {
-            let bits = self.next();
-            let bit = if element == 0 { row as u64 & 1 } else { bits & 1 };
-            let (integer, float) = match fill {
-                Fill::Random => (bit, unit(bits)),
-                // No byte of a BOOL is 2.
-                Fill::Positive if dtype == DType::Bool => (bit, 1.0),
-                Fill::Positive => (bit + 1, 0.75 + unit(bits) / 4.0),
-                Fill::Ones => (1, 1.0),
-                Fill::Zeros => (0, 0.0),
-            };
-            match dtype {
-                DType::Fp16 => bytes.extend(f16::from_f64(float).to_le_bytes()),
-                DType::Bf16 => bytes.extend(bf16::from_f64(float).to_le_bytes()),
-                DType::Fp32 => bytes.extend((float as f32).to_le_bytes()),
-                DType::Fp64 => bytes.extend(float.to_le_bytes()),
-                DType::Bytes => bytes.extend(strings::tensor_of(&[integer.to_string()])),
-                _ => bytes.extend(&integer.to_le_bytes()[..dtype.size()]),
-            }
-        }
-        bytes
-    }
-}
-
-/// A number in [-1, 1) of the 24 highest bits: exact in FP32.
-fn unit(bits: u64) -> f64 {
-    (bits >> 40) as f64 / f64::from(1 << 23) - 1.0
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -465,8 +249,9 @@ mod tests {
     use super::*;
     use crate::engine::Source;
     use crate::engine::fake::Fake;
+    use crate::model::TensorSpec;
     use crate::model::device::{Device, GpuOptions};
-    use crate::tensor::TensorView;
+    use crate::tensor::{DType, TensorView, aligned};
 
     fn spec(dims: &[i64], max_batch_size: usize) -> ModelSpec {
         let tensor = |name| TensorSpec::new(name, DType::Fp32, dims);
@@ -606,7 +391,7 @@ mod tests {
             fake.engine(Device::Cpu, GpuOptions::default(), Instant::now()).expect("an engine");
         let lost = [sample(Fake::DEVICE_LOST)];
         let error = warm_up(&mut *engine, &spec(&[-1, 3], 64), &lost, 0.0).expect_err("it is lost");
-        assert_eq!(error, "a row is a loss");
+        assert_eq!(error.to_string(), "a row is a loss");
     }
 
     #[test]
@@ -614,6 +399,7 @@ mod tests {
         let mut spec = spec(&[-1, 3], 4);
         spec.outputs[0].dtype = DType::Int64;
         let error = warm_up(&mut picky(|_, _| true), &spec, &[], 0.0).expect_err("another type");
+        let error = error.to_string();
         assert!(error.contains("INT64") && error.contains("FP32"), "{error}");
     }
 }

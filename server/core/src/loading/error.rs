@@ -1,0 +1,123 @@
+//! Why a model cannot be served.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::engine::EngineError;
+use crate::engine::thread::Unfinished;
+use crate::model::device::Device;
+
+/// Why a model cannot be served. Its text is for the people who run the server.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The description is not of all the graph's inputs, or outputs.
+    NotDescribed {
+        /// Those that the graph has.
+        expected: Vec<String>,
+    },
+    /// A thread that makes its engines cannot be started, takes too long, or has ended.
+    Unfinished(Unfinished),
+    /// An engine cannot be made, or a run of it failed.
+    Engine(EngineError),
+    /// The code that makes an engine panicked, with these words.
+    Panic(String),
+    /// The warm-up's rows took longer than a run may.
+    RowsTakeTooLong,
+    /// The types of the outputs are not those that the graph declares.
+    OtherOutputs {
+        /// What the graph declares.
+        declared: Vec<&'static str>,
+        /// What a run gave.
+        found: Vec<&'static str>,
+    },
+    /// A row is answered otherwise in a batch than alone.
+    RowDiffers {
+        /// Its place in the batch.
+        row: usize,
+        /// The rows of the batch.
+        rows: usize,
+        /// How far it may differ.
+        tolerance: f64,
+    },
+    /// A file of a golden sample cannot be read.
+    SampleFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A golden sample is not answered as it must be.
+    Sample {
+        /// Its number, from 0.
+        number: usize,
+        /// The rows of the batch that it was repeated to, if it was.
+        rows: Option<usize>,
+        /// What came instead.
+        reason: String,
+    },
+    /// A GPU runs none of the rows that the CPU runs.
+    Unfit {
+        /// The GPU.
+        device: Device,
+        /// What it says.
+        refusal: String,
+    },
+    /// There is no place where the model may run.
+    NoPlacement,
+    /// No place where the model may run works.
+    Nowhere(Vec<(String, LoadError)>),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotDescribed { expected } => {
+                write!(f, "expected a description of {expected:?}")
+            }
+            Self::Unfinished(error) => error.fmt(f),
+            Self::Engine(error) => error.fmt(f),
+            Self::Panic(text) => f.write_str(text),
+            Self::RowsTakeTooLong => f.write_str(
+                "expected a run of the rows tried to take at most --max-run-seconds; it took \
+                 longer, and was ended",
+            ),
+            Self::OtherOutputs { declared, found } => {
+                write!(f, "the graph declares outputs of {declared:?}, a run gave {found:?}")
+            }
+            Self::RowDiffers { row, rows, tolerance } => write!(
+                f,
+                "row {row} of a batch of {rows} is not answered as it is alone, within \
+                 {tolerance:.1e}"
+            ),
+            Self::SampleFile { path, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::Sample { number, rows: None, reason } => {
+                write!(f, "golden sample {number}: {reason}")
+            }
+            Self::Sample { number, rows: Some(rows), reason } => {
+                write!(f, "golden sample {number} in a batch of {rows} rows: {reason}")
+            }
+            Self::Unfit { device, refusal } => write!(f, "it cannot be run on {device}: {refusal}"),
+            Self::NoPlacement => f.write_str("expected at least one placement"),
+            Self::Nowhere(failures) => {
+                for (number, (place, error)) in failures.iter().enumerate() {
+                    write!(f, "{}{place}: {error}", if number > 0 { "; " } else { "" })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<EngineError> for LoadError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<Unfinished> for LoadError {
+    fn from(error: Unfinished) -> Self {
+        Self::Unfinished(error)
+    }
+}
