@@ -70,8 +70,8 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
         ("sigmax_compute_seconds", "histogram"),
         ("sigmax_batch_rows", "histogram"),
         ("sigmax_model_info", "gauge"),
-        ("sigmax_lanes", "gauge"),
-        ("sigmax_lane_faults", "counter"),
+        ("sigmax_workers", "gauge"),
+        ("sigmax_worker_faults", "counter"),
     }
     for family in families:
         assert family.documentation.endswith(".")

@@ -32,7 +32,7 @@ def lookup(rows: int, width: int) -> onnx.ModelProto:
     return files.graph([make_node("Gather", ["table", "x"], ["y"])], *shapes, {"table": table})
 
 
-@pytest.mark.parametrize("engines", [0, 3], ids=["light", "lanes"])
+@pytest.mark.parametrize("engines", [0, 3], ids=["light", "workers"])
 @pytest.mark.parametrize("side", [4, 64], ids=["small", "shared"])
 def test_what_happens_to_the_file_changes_nothing(
     serve: Serve, tmp_path: Path, engines: int, side: int

@@ -39,8 +39,8 @@ def test_a_fault_that_passes_costs_a_batch_and_an_engine(
     assert refusal(model.ask).code == "INTERNAL"
     server.until_logged("an engine is lost")
     model.ask()
-    assert server.metric("sigmax_lane_faults_total", model="model") == 1
-    assert server.metric("sigmax_lanes", model="model") == 1
+    assert server.metric("sigmax_worker_faults_total", model="model") == 1
+    assert server.metric("sigmax_workers", model="model") == 1
     assert gpu.memory_used() <= used
 
 
@@ -53,7 +53,7 @@ def test_too_little_memory_for_a_run_costs_a_batch(
     gpu.fail(OUT_OF_MEMORY)
     assert refusal(model.ask).code == "INTERNAL"
     model.ask()
-    assert server.metric("sigmax_lane_faults_total", model="layers") == 0
+    assert server.metric("sigmax_worker_faults_total", model="layers") == 0
 
 
 @every_way
@@ -73,7 +73,7 @@ def test_a_lost_gpu_takes_its_models_with_it_and_no_others(
     assert "no engine is left on cuda:0" in refused.message
     here.ask()
     assert server.get("/readyz")[0] == 503
-    assert server.metric("sigmax_lanes", model="there") == 0
+    assert server.metric("sigmax_workers", model="there") == 0
     assert server.stop() == 0
 
 
@@ -85,7 +85,7 @@ def test_a_model_that_nobody_asks_is_not_ready_when_its_gpu_is_lost(
     server = serve(tmp_path, "--device=cuda")
     gpu.fail(ILLEGAL_ADDRESS)
     refusal(Asked(server, "asked", file).ask)
-    server.until(0, "sigmax_lanes", model="idle")
+    server.until(0, "sigmax_workers", model="idle")
     request = service_pb2.ModelReadyRequest(name="idle")
     assert not triton(server).ModelReady(request, timeout=60).ready
 
@@ -99,7 +99,7 @@ def test_one_of_two_gpus_is_lost(tmp_path: Path, serve: Serve, gpu: SimulatedGpu
     assert refusal(model.ask).code == "INTERNAL"
     for _ in range(20):
         model.ask()
-    assert server.metric("sigmax_lanes", model="layers") == 1
+    assert server.metric("sigmax_workers", model="layers") == 1
     assert server.get("/readyz")[0] == 200
     assert server.stop() == 0
 

@@ -69,4 +69,4 @@ def test_a_capture_that_fails_harms_nobody(tmp_path: Path, serve: Serve) -> None
     rows = np.eye(3, dtype=np.float32)
     product, weight = infer(server, "model", Tensor.of("x", rows))
     assert (product.array == weight.array).all()
-    assert server.metric("sigmax_lane_faults_total") == 0
+    assert server.metric("sigmax_worker_faults_total") == 0

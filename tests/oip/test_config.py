@@ -179,7 +179,7 @@ def test_a_request_waits_no_longer_than_its_queue_policy_allows(
     x = Tensor.of("x", np.zeros((1, 1)))
     others = []
     while not server.metric("sigmax_queued_rows", model="slow"):
-        # Fills the lane and the queue behind it, so that what comes next has to wait.
+        # Fills the worker and the queue behind it, so that what comes next has to wait.
         others.append(triton(server).ModelInfer.future(infer_request("slow", x), timeout=60))
     late = infer_request("slow", x)
     late.parameters["timeout"].int64_param = 1

@@ -68,9 +68,11 @@ async fn run(plan: &Value) -> Result<Value> {
     let mut results = Vec::new();
     for (load, connections) in loads {
         results.push(load.clone());
-        match load.pace {
-            Pace::Open { .. } => tasks.push(spawn_local(open_loop(load, connections, begin, end))),
-            Pace::Closed { streams } => {
+        match load.estimate {
+            Estimate::Open { .. } => {
+                tasks.push(spawn_local(open_loop(load, connections, begin, end)))
+            }
+            Estimate::Closed { streams } => {
                 for client in connections.iter().flat_map(|client| vec![client; streams]) {
                     tasks.push(spawn_local(closed_loop(load.clone(), client.clone(), end)));
                 }
@@ -95,11 +97,11 @@ struct Load {
     message: Bytes,
     answer: Option<Bytes>,
     deadline: Option<Duration>,
-    pace: Pace,
+    estimate: Estimate,
     tally: RefCell<Tally>,
 }
 
-enum Pace {
+enum Estimate {
     Open { rate: f64, even: bool },
     Closed { streams: usize },
 }
@@ -154,9 +156,9 @@ impl Load {
             message: fs::read(text("request")?)?.into(),
             answer: entry["answer"].as_str().map(fs::read).transpose()?.map(Bytes::from),
             deadline,
-            pace: match entry["rate"].as_f64() {
-                Some(rate) => Pace::Open { rate, even: entry["even"].as_bool() == Some(true) },
-                None => Pace::Closed { streams },
+            estimate: match entry["rate"].as_f64() {
+                Some(rate) => Estimate::Open { rate, even: entry["even"].as_bool() == Some(true) },
+                None => Estimate::Closed { streams },
             },
             tally: RefCell::default(),
         })
@@ -303,7 +305,7 @@ async fn open_loop(
     begin: Instant,
     end: Instant,
 ) {
-    let Pace::Open { rate, even } = load.pace else { return };
+    let Estimate::Open { rate, even } = load.estimate else { return };
     let mut chance = Chance(load.message.len() as u64 + 1);
     let mut due = begin;
     let mut turn = 0;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::grpc::budget::Memory;
+use crate::grpc::budget::Budget;
 use crate::metrics::Metrics;
 use crate::model::catalog::Catalog;
-use crate::model::control::Orders;
+use crate::model::control::ModelControl;
 use crate::shared_memory::Regions;
 
 /// What all threads of a server share.
@@ -23,7 +23,7 @@ pub struct ServerState {
     /// The longest message, in bytes.
     pub message_limit: usize,
     /// What all messages hold together.
-    pub memory: Arc<Memory>,
+    pub budget: Arc<Budget>,
     /// The longest that an idle shard looks for a request before it sleeps.
     pub busy_poll: Duration,
     /// Memory that clients share.
@@ -31,7 +31,7 @@ pub struct ServerState {
     /// Whether clients may change what is logged.
     pub log_settings: bool,
     /// Where orders about models go, where clients may give any.
-    pub orders: Option<Orders>,
+    pub orders: Option<ModelControl>,
     /// The name in ServerMetadata.
     pub server_name: String,
     /// The version in ServerMetadata.

@@ -82,10 +82,10 @@ fn a_light_model_runs_in_the_shards_only_where_each_has_an_engine() {
         let report = load(&server, &Fake::new(2), vec![vec![placement]]).expect("it loads");
         assert_eq!(report.heavy, heavy, "{placement:?}");
         let metrics = get(server.http_address(), "/metrics");
-        let lanes = format!(
-            "sigmax_lanes{{model=\"fake\",version=\"1\",device=\"{}\"}} {}\n",
+        let workers = format!(
+            "sigmax_workers{{model=\"fake\",version=\"1\",device=\"{}\"}} {}\n",
             placement.device, placement.count
         );
-        assert_eq!(metrics.contains(&lanes), heavy, "{metrics}");
+        assert_eq!(metrics.contains(&workers), heavy, "{metrics}");
     }
 }

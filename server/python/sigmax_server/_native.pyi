@@ -94,7 +94,7 @@ def open_content(name: str, content: bytes, seconds: float) -> OpenedModel:
 class Report:
     """What warming a model up has shown."""
 
-    heavy: bool  # served by lanes of its own, not in the shards' loops
+    heavy: bool  # served by workers of its own, not in the shards' loops
     rows_independent: bool
     preferred_batch_size: int  # rows
     microseconds_per_batch: list[tuple[int, float]]  # (rows, run time of one batch)
@@ -141,7 +141,7 @@ class Server:
         max_connections: int, handshake_seconds: float, max_metadata_bytes: int,
         shared_memory: bool, model_control: str, allow_model_upload: bool, allow_log_settings: bool,
         max_run_seconds: float, model_memory_limit: int (bytes; 0: no limit),
-        load_timeout_seconds: float (of an engine that a lane lost),
+        load_timeout_seconds: float (of an engine that a worker lost),
         gpu_memory_limit: int (bytes of one engine's arena on a GPU; 0: no limit), tf32: bool,
         server_name: str, server_version: str, strict_readiness: bool.
         OSError where a port cannot be bound, naming the address.

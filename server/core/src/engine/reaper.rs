@@ -11,14 +11,14 @@ use std::time::Duration;
 
 /// A thread that drops what it is given, in its order.
 #[derive(Clone, Debug)]
-pub struct Ender(mpsc::Sender<Box<dyn Send>>);
+pub struct Reaper(mpsc::Sender<Box<dyn Send>>);
 
-impl Ender {
+impl Reaper {
     /// Starts the thread; it ends with the last clone of this.
     pub fn start() -> io::Result<Self> {
         let (sender, inbox) = mpsc::channel::<Box<dyn Send>>();
         thread::Builder::new()
-            .name("ender".into())
+            .name("reaper".into())
             .spawn(move || inbox.into_iter().for_each(drop))?;
         Ok(Self(sender))
     }

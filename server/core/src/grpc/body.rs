@@ -16,7 +16,7 @@ use tokio_stream::wrappers::WatchStream;
 use crate::error::{Dialect, Error, Result};
 use crate::grpc::budget::{Account, Held, OpenStream};
 use crate::grpc::head::{self, ENCODING};
-use crate::grpc::message::{self, Encoding, PREFIX, Parcel, Received};
+use crate::grpc::message::{self, Encoding, PREFIX, PackedMessage, Received};
 use crate::grpc::wire::{self, Shape};
 use crate::lifecycle::Life;
 
@@ -141,14 +141,14 @@ impl<B> RequestBody<B> {
         if self.received.remaining() < size {
             return Ok(false);
         }
-        let parcel = Parcel::new(self.received.split_to(size), self.encoding, self.limit)?;
+        let packed = PackedMessage::new(self.received.split_to(size), self.encoding, self.limit)?;
         let mut held = self.held.split(size);
         held.resize(size + MESSAGE);
         held.work();
-        match parcel.open_here(self.shape, &mut held, Ok) {
+        match packed.open_here(self.shape, &mut held, Ok) {
             Ok(message) => self.hand_over(message?, held),
-            Err(parcel) => {
-                self.opening = Some(parcel.open_elsewhere(self.shape, held, Ok));
+            Err(packed) => {
+                self.opening = Some(packed.open_elsewhere(self.shape, held, Ok));
             }
         }
         Ok(true)

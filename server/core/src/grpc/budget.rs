@@ -28,13 +28,13 @@ const SLOTS: usize = 8;
 
 /// The bytes of all messages.
 #[derive(Debug)]
-pub struct Memory {
+pub struct Budget {
     used: AtomicUsize,
     limit: usize,
     patience: Duration,
 }
 
-impl Memory {
+impl Budget {
     /// Room for so many bytes. The patience is the longest that a client may keep a message half sent
     /// or an answer untaken.
     pub fn new(limit: usize, patience: Duration) -> Arc<Self> {
@@ -44,7 +44,7 @@ impl Memory {
     /// An account of one more connection.
     pub fn account(self: &Arc<Self>) -> Arc<Account> {
         Arc::new(Account {
-            memory: self.clone(),
+            budget: self.clone(),
             used: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             work: AtomicUsize::new(0),
@@ -77,7 +77,7 @@ impl Memory {
 /// What one connection's messages hold.
 #[derive(Debug)]
 pub struct Account {
-    memory: Arc<Memory>,
+    budget: Arc<Budget>,
     used: AtomicUsize,
     streams: AtomicUsize,
     /// Messages that are whole and not answered yet.
@@ -105,8 +105,8 @@ impl Account {
 
     /// Whether half of what it may hold is free still.
     pub fn has_room(&self) -> bool {
-        let memory = &self.memory;
-        self.used.load(Relaxed) < memory.share() / 2 && memory.used() < memory.limit / 2
+        let budget = &self.budget;
+        self.used.load(Relaxed) < budget.share() / 2 && budget.used() < budget.limit / 2
     }
 
     /// Whether a message is whole, and its answer has not left: the client waits for the server.
@@ -116,7 +116,7 @@ impl Account {
 
     /// Time between ticks.
     pub fn tick_time(&self) -> Duration {
-        self.memory.patience / TICKS
+        self.budget.patience / TICKS
     }
 
     /// Counts one more tick; whether the client has kept a message waiting for too long.
@@ -162,13 +162,13 @@ impl Held {
 
     /// Holds so many more bytes, or says that there is no room.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
-        let Account { memory, used, .. } = &*self.account;
+        let Account { budget, used, .. } = &*self.account;
         self.bytes += bytes;
         let own = used.fetch_add(bytes, Relaxed) + bytes;
-        let all = memory.used.fetch_add(bytes, Relaxed) + bytes;
-        let reserve = if self.bytes <= LITTLE { memory.limit / RESERVE } else { 0 };
-        if own > memory.share() + reserve || all > memory.limit + reserve {
-            return Err(Error::NoMemory { limit: memory.limit });
+        let all = budget.used.fetch_add(bytes, Relaxed) + bytes;
+        let reserve = if self.bytes <= LITTLE { budget.limit / RESERVE } else { 0 };
+        if own > budget.share() + reserve || all > budget.limit + reserve {
+            return Err(Error::NoMemory { limit: budget.limit });
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Held {
     /// Holds so many more bytes for a message that has come whole. What no try would find room for
     /// is told apart.
     pub fn unfold(&mut self, bytes: usize) -> Result<()> {
-        let (found, limit) = (self.bytes + bytes, self.account.memory.share());
+        let (found, limit) = (self.bytes + bytes, self.account.budget.share());
         if found > limit {
             return Err(Error::DecodedTooLarge { found, limit });
         }
@@ -232,19 +232,19 @@ impl Held {
     /// Holds these bytes only, whatever it held before. What answers is never refused: it is how
     /// room is made.
     pub fn resize(&mut self, bytes: usize) {
-        let Account { memory, used, .. } = &*self.account;
+        let Account { budget, used, .. } = &*self.account;
         let difference = bytes.wrapping_sub(self.bytes);
         used.fetch_add(difference, Relaxed);
-        memory.used.fetch_add(difference, Relaxed);
+        budget.used.fetch_add(difference, Relaxed);
         self.bytes = bytes;
     }
 
     /// An answer, held until the client has taken it.
-    pub fn answer(mut self, message: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+    pub fn reply(mut self, message: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         self.resize(message.as_ref().len());
         self.work();
         self.wait();
-        Bytes::from_owner(Answer { message, _held: self })
+        Bytes::from_owner(HeldBytes { message, _held: self })
     }
 }
 
@@ -259,12 +259,12 @@ impl Drop for Held {
 }
 
 /// The memory of an answer.
-struct Answer<T> {
+struct HeldBytes<T> {
     message: T,
     _held: Held,
 }
 
-impl<T: AsRef<[u8]>> AsRef<[u8]> for Answer<T> {
+impl<T: AsRef<[u8]>> AsRef<[u8]> for HeldBytes<T> {
     fn as_ref(&self) -> &[u8] {
         self.message.as_ref()
     }
@@ -276,28 +276,28 @@ mod tests {
 
     #[test]
     fn all_is_given_back_when_the_answer_has_left() {
-        let memory = Memory::new(1000, Duration::from_secs(1));
-        let account = memory.account();
+        let budget = Budget::new(1000, Duration::from_secs(1));
+        let account = budget.account();
         let mut held = account.hold();
         held.grow(300).expect("room");
-        assert_eq!(memory.used(), 300);
-        let answer = held.answer(vec![7; 40]);
-        assert_eq!((memory.used(), answer.len()), (40, 40));
+        assert_eq!(budget.used(), 300);
+        let answer = held.reply(vec![7; 40]);
+        assert_eq!((budget.used(), answer.len()), (40, 40));
         drop(answer.clone());
-        assert_eq!(memory.used(), 40);
+        assert_eq!(budget.used(), 40);
         drop(answer);
-        assert_eq!((memory.used(), account.used.load(Relaxed)), (0, 0));
+        assert_eq!((budget.used(), account.used.load(Relaxed)), (0, 0));
     }
 
     #[test]
     fn there_is_work_from_a_whole_message_to_its_answer_s_end() {
-        let account = Memory::new(1000, Duration::from_secs(1)).account();
+        let account = Budget::new(1000, Duration::from_secs(1)).account();
         let mut held = account.hold();
         held.wait();
         assert!(!account.has_work(), "it is the client who is waited for");
         held.go_on();
         held.work();
-        let answer = held.answer("taken");
+        let answer = held.reply("taken");
         assert!(account.has_work());
         drop(answer);
         assert!(!account.has_work());
@@ -306,30 +306,30 @@ mod tests {
     #[test]
     fn one_connection_leaves_room_for_others() {
         let mebibyte = 1 << 20;
-        let memory = Memory::new(mebibyte, Duration::from_secs(1));
+        let budget = Budget::new(mebibyte, Duration::from_secs(1));
         let full = Err(Error::NoMemory { limit: mebibyte });
         let large = LITTLE + 1;
-        let (greedy, modest) = (memory.account(), memory.account());
+        let (greedy, modest) = (budget.account(), budget.account());
         let mut much = greedy.hold();
         much.grow(mebibyte / 2).expect("its share");
         assert_eq!(greedy.hold().grow(large), full);
         let mut rest = modest.hold();
         rest.grow(mebibyte / 2).expect("the rest");
-        assert_eq!(memory.account().hold().grow(large), full);
+        assert_eq!(budget.account().hold().grow(large), full);
         drop(rest);
-        memory.account().hold().grow(large).expect("room again");
+        budget.account().hold().grow(large).expect("room again");
     }
 
     #[test]
     fn what_holds_little_finds_room_when_large_messages_hold_all() {
         let mebibyte = 1 << 20;
-        let memory = Memory::new(mebibyte, Duration::from_secs(1));
-        let accounts = [memory.account(), memory.account()];
+        let budget = Budget::new(mebibyte, Duration::from_secs(1));
+        let accounts = [budget.account(), budget.account()];
         let mut held = accounts.each_ref().map(Account::hold);
         held.iter_mut().for_each(|each| each.grow(mebibyte / 2).expect("its share"));
         let mut small = Vec::new();
         let refused = loop {
-            let mut next = memory.account().hold();
+            let mut next = budget.account().hold();
             match next.grow(LITTLE) {
                 Ok(()) => small.push(next),
                 Err(error) => break error,
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn who_keeps_a_message_waiting_is_found_out() {
-        let account = Memory::new(1000, Duration::from_secs(1)).account();
+        let account = Budget::new(1000, Duration::from_secs(1)).account();
         let ticks = |count: u32| (0..count).filter(|_| account.tick()).count();
         let mut held = account.hold();
         assert_eq!(ticks(20), 0, "nobody waits for the client");
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(ticks(TICKS), 0, "not for so long");
         held.go_on();
         assert_eq!(ticks(20), 0);
-        let answer = held.answer("taken late");
+        let answer = held.reply("taken late");
         assert_eq!((ticks(TICKS), ticks(1)), (0, 1));
         drop(answer);
         assert_eq!(ticks(20), 0);

@@ -236,7 +236,7 @@ impl Content for Received {
 
 /// A message that is not opened yet.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct PackedMessage {
     bytes: Received,
     /// Identity where it has no compressed flag.
     encoding: Encoding,
@@ -244,7 +244,7 @@ pub struct Parcel {
     limit: usize,
 }
 
-impl Parcel {
+impl PackedMessage {
     /// A message with its prefix, of a call with this encoding.
     pub fn new(mut bytes: Received, encoding: Encoding, limit: usize) -> Result<Self> {
         let (compressed, _) = bytes.prefix(limit)?;
@@ -271,10 +271,10 @@ impl Parcel {
         match self.open_here(T::shape(), held, T::read) {
             Ok(content) => content,
             // In a box, because it is rare, and all calls would carry it.
-            Err(parcel) => {
+            Err(packed) => {
                 Box::pin(async {
                     let (content, more) =
-                        parcel.open_elsewhere(T::shape(), held.beside(), T::read).await??;
+                        packed.open_elsewhere(T::shape(), held.beside(), T::read).await??;
                     held.join(more);
                     Ok(content)
                 })

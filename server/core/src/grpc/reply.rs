@@ -149,7 +149,7 @@ async fn pipe(
             None => return Ok(()),
         };
         match frame.into_data() {
-            Ok(data) => stream.send_data(load.account().hold().answer(data), false)?,
+            Ok(data) => stream.send_data(load.account().hold().reply(data), false)?,
             Err(frame) => return stream.send_trailers(frame.into_trailers().unwrap_or_default()),
         }
     }

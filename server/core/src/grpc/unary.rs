@@ -14,7 +14,9 @@ use tonic::Code;
 use crate::error::{Dialect, Error, Result};
 use crate::grpc::budget::Held;
 use crate::grpc::head::{Call, Refused};
-use crate::grpc::message::{Content, Encoding, PREFIX, Parcel, Received, frame, within_limit};
+use crate::grpc::message::{
+    Content, Encoding, PREFIX, PackedMessage, Received, frame, within_limit,
+};
 use crate::grpc::reply::ReplyBody;
 use crate::grpc::response::{failed, succeeded};
 use crate::metrics::outcome::Outcome;
@@ -24,7 +26,7 @@ use crate::panics::panic_text;
 /// handler leaves `PREFIX` bytes for. The message is of at most `limit` bytes; `held` counts what
 /// the call holds until its answer has left, with what the handler allocates by the message's word.
 /// Never fails: every failure is an answer. Also says how it went, for the metrics.
-pub async fn answer<B, M, H>(
+pub async fn serve<B, M, H>(
     head: Result<Call, Refused>,
     body: B,
     dialect: Dialect,
@@ -54,7 +56,7 @@ where
             }),
     };
     match result.and_then(within_limit) {
-        Ok(message) => (succeeded(held.answer(frame(message))), Outcome::OK),
+        Ok(message) => (succeeded(held.reply(frame(message))), Outcome::OK),
         Err(error) => (failed(&error, dialect), Outcome::of(&error, dialect)),
     }
 }
@@ -72,7 +74,7 @@ where
     H: AsyncFnOnce(M, Call, &mut Held) -> Result<BytesMut>,
 {
     let read = read(body, call.encoding, limit, held);
-    let (parcel, kept_back) = match call.deadline {
+    let (packed, kept_back) = match call.deadline {
         // Makes a timer only where the message is not there yet.
         Some(deadline) => tokio::time::timeout_at(deadline.into(), read)
             .await
@@ -82,7 +84,7 @@ where
     call.ready += kept_back;
     held.go_on();
     held.work();
-    let message = parcel.open(held).await?;
+    let message = packed.open(held).await?;
     handle(message, call, held).await
 }
 
@@ -93,7 +95,7 @@ async fn read<B>(
     encoding: Encoding,
     limit: usize,
     held: &mut Held,
-) -> Result<(Parcel, Duration)>
+) -> Result<(PackedMessage, Duration)>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -133,7 +135,7 @@ where
     }
     match whole {
         Some(whole) if received.remaining() == whole => {
-            Ok((Parcel::new(received, encoding, limit)?, kept_back))
+            Ok((PackedMessage::new(received, encoding, limit)?, kept_back))
         }
         Some(whole) => Err(Error::Malformed {
             detail: format!(

@@ -14,7 +14,7 @@ use crate::panics::panic_text;
 
 /// What the engines of one version of a model are made from.
 #[derive(Debug)]
-pub struct Maker {
+pub struct EngineFactory {
     /// The network.
     pub source: Box<dyn Source>,
     /// How it is served.
@@ -25,7 +25,7 @@ pub struct Maker {
     pub gpu: GpuOptions,
 }
 
-impl Maker {
+impl EngineFactory {
     /// The first engine on a device, and what warming it up has shown. It is run by this thread from
     /// now on. What is not made at this time is given up.
     ///

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::engine::thread::{EngineThread, outcome};
 use crate::loading::error::LoadError;
-use crate::loading::factory::Maker;
+use crate::loading::factory::EngineFactory;
 use crate::model::device::Device;
 use crate::model::{Placement, Report, Timed};
 use crate::proto::inference::ModelInstanceGroup;
@@ -25,15 +25,19 @@ pub struct Tried {
 
 /// Tries every alternative of a model, and takes the one that answers the most rows a second; the
 /// first of equals. The error is why none of them works. What takes longer than until then is given up.
-pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried, LoadError> {
-    let alternatives = &maker.spec.placements;
+pub fn choose(
+    factory: &Arc<EngineFactory>,
+    shards: usize,
+    until: Instant,
+) -> Result<Tried, LoadError> {
+    let alternatives = &factory.spec.placements;
     let mut best: Option<Tried> = None;
     let mut timed = Vec::new();
     let mut failures = Vec::new();
     for alternative in alternatives {
         let devices = devices(alternative, shards);
         let names = names(&devices);
-        match try_first(maker, devices, until) {
+        match try_first(factory, devices, until) {
             Ok(tried) => {
                 timed.push(tried.timed());
                 let speed = |tried: &Tried| tried.timed().rows_per_second;
@@ -49,7 +53,7 @@ pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried
         return Err(LoadError::Nowhere(failures));
     };
     best.report.device = names(&best.devices);
-    best.report.device_reason = reason(&maker.spec.device_reason, &timed, &failures);
+    best.report.device_reason = reason(&factory.spec.device_reason, &timed, &failures);
     if alternatives.len() > 1 {
         best.report.alternatives = timed;
     }
@@ -57,12 +61,16 @@ pub fn choose(maker: &Arc<Maker>, shards: usize, until: Instant) -> Result<Tried
 }
 
 /// Makes the first engine of a set.
-fn try_first(maker: &Arc<Maker>, devices: Vec<Device>, until: Instant) -> Result<Tried, LoadError> {
+fn try_first(
+    factory: &Arc<EngineFactory>,
+    devices: Vec<Device>,
+    until: Instant,
+) -> Result<Tried, LoadError> {
     let device = *devices.first().ok_or(LoadError::NoPlacement)?;
-    let first = start(maker, 0)?;
-    let maker = maker.clone();
+    let first = start(factory, 0)?;
+    let factory = factory.clone();
     let report = first.run(move |slot| {
-        let (engine, report) = maker.first(device, until)?;
+        let (engine, report) = factory.first(device, until)?;
         *slot = Some(engine);
         Ok::<_, LoadError>(report)
     });
@@ -75,24 +83,24 @@ fn try_first(maker: &Arc<Maker>, devices: Vec<Device>, until: Instant) -> Result
     }
 }
 
-fn start(maker: &Maker, number: usize) -> Result<EngineThread, LoadError> {
-    Ok(EngineThread::start(format!("worker-{}-{number}", maker.spec.name))?)
+fn start(factory: &EngineFactory, number: usize) -> Result<EngineThread, LoadError> {
+    Ok(EngineThread::start(format!("worker-{}-{number}", factory.spec.name))?)
 }
 
 impl Tried {
     /// The threads of all engines; those that there are not yet are made here, at once.
     pub fn complete(
         self,
-        maker: &Arc<Maker>,
+        factory: &Arc<EngineFactory>,
         until: Instant,
     ) -> Result<Vec<(Device, EngineThread)>, LoadError> {
         let mut threads = vec![(self.devices[0], self.first)];
         let mut pending = Vec::new();
         for (number, &device) in self.devices.iter().enumerate().skip(1) {
-            let thread = start(maker, number)?;
-            let (maker, report) = (maker.clone(), self.report.clone());
+            let thread = start(factory, number)?;
+            let (factory, report) = (factory.clone(), self.report.clone());
             pending.push(thread.run(move |slot| {
-                *slot = Some(maker.more(device, &report, until)?);
+                *slot = Some(factory.more(device, &report, until)?);
                 Ok::<_, LoadError>(())
             }));
             threads.push((device, thread));

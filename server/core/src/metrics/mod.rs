@@ -15,9 +15,9 @@ pub mod prometheus;
 pub mod statistics;
 pub mod timings;
 
-/// The lanes of one model on one device.
+/// The workers of one model on one device.
 #[derive(Debug)]
-pub struct LaneMetrics {
+pub struct WorkerMetrics {
     /// Such as `cuda:0`.
     pub device: String,
     /// Those that serve.
@@ -26,7 +26,7 @@ pub struct LaneMetrics {
     pub faults: AtomicU64,
 }
 
-impl LaneMetrics {
+impl WorkerMetrics {
     /// None yet.
     pub fn new(device: String) -> Arc<Self> {
         Arc::new(Self { device, alive: AtomicUsize::new(0), faults: AtomicU64::new(0) })
@@ -61,8 +61,8 @@ pub struct Shown {
     pub queued_rows: Gauge,
     /// What it runs on.
     pub device: String,
-    /// Its lanes, by device; none where it runs in the shards' loops.
-    pub lanes: Vec<Arc<LaneMetrics>>,
+    /// Its workers, by device; none where it runs in the shards' loops.
+    pub workers: Vec<Arc<WorkerMetrics>>,
 }
 
 /// The metrics of every thread, by model and version.

@@ -11,7 +11,7 @@ use crate::log;
 use crate::metrics::counters::Histogram;
 use crate::metrics::model::ModelMetrics;
 use crate::metrics::outcome::Refusal;
-use crate::metrics::{LaneMetrics, Metrics, Shown, Writers};
+use crate::metrics::{Metrics, Shown, WorkerMetrics, Writers};
 
 /// What is not counted, as it stands at a scrape.
 #[derive(Clone, Copy, Debug)]
@@ -112,16 +112,21 @@ fn shown_text(text: &mut String, shown: &BTreeMap<(String, u64), Shown>) {
     for (key, Shown { queued_rows, .. }) in shown {
         let _ = writeln!(text, "{name}{{{}}} {}", labels(key), queued_rows.get());
     }
-    let lanes = || shown.iter().flat_map(|(key, shown)| shown.lanes.iter().map(move |l| (key, l)));
-    let name = "sigmax_lanes";
+    let workers =
+        || shown.iter().flat_map(|(key, shown)| shown.workers.iter().map(move |l| (key, l)));
+    let name = "sigmax_workers";
     head(text, name, "gauge", "Threads with an engine of their own that serve a model.");
-    for (key, LaneMetrics { device, alive, .. }) in lanes().map(|(key, lanes)| (key, &**lanes)) {
+    for (key, WorkerMetrics { device, alive, .. }) in
+        workers().map(|(key, workers)| (key, &**workers))
+    {
         let alive = alive.load(Relaxed);
         let _ = writeln!(text, "{name}{{{},device=\"{device}\"}} {alive}", labels(key));
     }
-    let name = "sigmax_lane_faults_total";
+    let name = "sigmax_worker_faults_total";
     head(text, name, "counter", "Engines lost by a failure of their device or by a panic.");
-    for (key, LaneMetrics { device, faults, .. }) in lanes().map(|(key, lanes)| (key, &**lanes)) {
+    for (key, WorkerMetrics { device, faults, .. }) in
+        workers().map(|(key, workers)| (key, &**workers))
+    {
         let faults = faults.load(Relaxed);
         let _ = writeln!(text, "{name}{{{},device=\"{device}\"}} {faults}", labels(key));
     }

@@ -35,7 +35,7 @@ impl State {
 
 /// All models, and the server's own state.
 #[derive(Clone, Debug)]
-pub struct Book {
+pub struct Snapshot {
     models: BTreeMap<String, BTreeMap<u64, State>>,
     /// Every model of the start has been loaded or has failed.
     loaded: bool,
@@ -46,25 +46,25 @@ pub struct Book {
     strict: bool,
 }
 
-/// The book, shared: whoever watches it hears of every change.
+/// The snapshot, shared: whoever watches it hears of every change.
 #[derive(Debug)]
-pub struct Catalog(watch::Sender<Book>);
+pub struct Catalog(watch::Sender<Snapshot>);
 
 impl Catalog {
     /// An empty one.
     pub fn new(strict: bool) -> Self {
         let (models, loaded, draining, stuck) = (BTreeMap::new(), false, false, false);
-        let book = Book { models, loaded, draining, stuck, strict };
-        Self(watch::Sender::new(book))
+        let snapshot = Snapshot { models, loaded, draining, stuck, strict };
+        Self(watch::Sender::new(snapshot))
     }
 
-    /// The book as it is now. Do not hold the guard over anything slow.
-    pub fn read(&self) -> watch::Ref<'_, Book> {
+    /// The snapshot as it is now. Do not hold the guard over anything slow.
+    pub fn read(&self) -> watch::Ref<'_, Snapshot> {
         self.0.borrow()
     }
 
     /// Follow the changes.
-    pub fn watch(&self) -> watch::Receiver<Book> {
+    pub fn watch(&self) -> watch::Receiver<Snapshot> {
         self.0.subscribe()
     }
 
@@ -95,21 +95,21 @@ impl Catalog {
 
     /// Write down where a version stands.
     pub fn set(&self, name: &str, version: u64, state: State) {
-        self.0.send_modify(|book| {
-            book.models.entry(name.to_owned()).or_default().insert(version, state);
+        self.0.send_modify(|snapshot| {
+            snapshot.models.entry(name.to_owned()).or_default().insert(version, state);
         });
     }
 
     /// Strike out a version that has never served, and its model where that has no other.
     pub fn forget(&self, name: &str, version: u64) {
-        self.0.send_if_modified(|book| {
-            let Some(versions) = book.models.get_mut(name) else { return false };
+        self.0.send_if_modified(|snapshot| {
+            let Some(versions) = snapshot.models.get_mut(name) else { return false };
             if matches!(versions.get(&version), Some(State::Ready(_) | State::Lost(..))) {
                 return false;
             }
             let known = versions.remove(&version).is_some();
             if versions.is_empty() {
-                book.models.remove(name);
+                snapshot.models.remove(name);
             }
             known
         });
@@ -119,8 +119,8 @@ impl Catalog {
     /// Nothing changes where the model has been unloaded or replaced.
     pub fn set_lost(&self, model: &Arc<Model>, reason: Option<&str>) {
         let ModelSpec { name, version, .. } = &model.spec;
-        self.0.send_if_modified(|book| {
-            let versions = book.models.get_mut(name);
+        self.0.send_if_modified(|snapshot| {
+            let versions = snapshot.models.get_mut(name);
             match versions.and_then(|versions| versions.get_mut(version)) {
                 Some(state) if state.is_of(model) => {
                     *state = match reason {
@@ -136,21 +136,21 @@ impl Catalog {
 
     /// The start is over.
     pub fn finish_loading(&self) {
-        self.0.send_modify(|book| book.loaded = true);
+        self.0.send_modify(|snapshot| snapshot.loaded = true);
     }
 
     /// Whether a shard does not turn.
     pub fn set_stuck(&self, stuck: bool) {
-        self.0.send_if_modified(|book| std::mem::replace(&mut book.stuck, stuck) != stuck);
+        self.0.send_if_modified(|snapshot| std::mem::replace(&mut snapshot.stuck, stuck) != stuck);
     }
 
     /// The end has begun.
     pub fn drain(&self) {
-        self.0.send_modify(|book| book.draining = true);
+        self.0.send_modify(|snapshot| snapshot.draining = true);
     }
 }
 
-impl Book {
+impl Snapshot {
     /// Whether the server as a whole is ready.
     pub fn is_ready(&self) -> bool {
         let wanted = self

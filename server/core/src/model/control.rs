@@ -54,14 +54,14 @@ impl Order {
 
 /// Where orders go; nothing ends them.
 #[derive(Debug)]
-pub struct Orders {
+pub struct ModelControl {
     inbox: blocking::Sender<Option<Order>>,
     ended: watch::Sender<bool>,
     /// Models may come with a request.
     pub allow_upload: bool,
 }
 
-impl Orders {
+impl ModelControl {
     /// Orders, and where they are taken from.
     pub fn new(allow_upload: bool) -> (Self, blocking::Receiver<Option<Order>>) {
         let (inbox, orders) = blocking::channel();

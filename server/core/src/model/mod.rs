@@ -212,7 +212,7 @@ impl Default for ModelSpec {
 /// What warming up has shown.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// A full batch takes long enough to hold up a shard: the model is run by lanes.
+    /// A full batch takes long enough to hold up a shard: the model is run by workers.
     pub heavy: bool,
     /// A row's answer depends on that row alone, so requests may share a batch.
     pub rows_independent: bool,

@@ -10,8 +10,8 @@ use crate::metrics::model::ModelMetrics;
 use crate::metrics::timings::Timings;
 use crate::model::{Model, ModelSpec};
 use crate::panics::panic_text;
-use crate::scheduler::limits::Depth;
-use crate::scheduler::request::{Answer, Data, Input, Job};
+use crate::scheduler::limits::QueueLimits;
+use crate::scheduler::request::{Data, Input, Prediction, Request};
 use crate::tensor::{Rows, Tensor, TensorView};
 
 /// The buffers that batches for an engine are gathered in, and where its runs are counted.
@@ -19,7 +19,7 @@ use crate::tensor::{Rows, Tensor, TensorView};
 pub struct Runner {
     model: Arc<Model>,
     metrics: Arc<ModelMetrics>,
-    depth: Arc<Depth>,
+    queue_limits: Arc<QueueLimits>,
     buffers: Vec<Buffer>,
 }
 
@@ -77,21 +77,25 @@ fn in_place(input: &Option<Input>) -> Option<TensorView<'_>> {
 
 impl Runner {
     /// A runner for any engine of this model.
-    pub fn new(model: Arc<Model>, metrics: Arc<ModelMetrics>, depth: Arc<Depth>) -> Self {
+    pub fn new(
+        model: Arc<Model>,
+        metrics: Arc<ModelMetrics>,
+        queue_limits: Arc<QueueLimits>,
+    ) -> Self {
         let buffers = model.spec.inputs.iter().map(|_| Buffer::default()).collect();
-        Self { model, metrics, depth, buffers }
+        Self { model, metrics, queue_limits, buffers }
     }
 
     /// Runs these requests as one and answers each. When a batch of several fails, each is run
     /// again alone, so that only the culprit gets an error; but where the device has failed, all get
     /// it. An error is why the engine should be used no more.
-    pub fn run(&mut self, engine: &mut dyn Engine, batch: &mut Vec<Job>) -> Result<(), String> {
-        let rows = batch.iter().map(|job| job.size.rows).sum();
+    pub fn run(&mut self, engine: &mut dyn Engine, batch: &mut Vec<Request>) -> Result<(), String> {
+        let rows = batch.iter().map(|request| request.size.rows).sum();
         let started = Instant::now();
         engine.bound(self.bounds(batch));
         let failure = match self.outputs(engine, batch, rows) {
             Ok((outputs, gathered)) => {
-                self.answer(batch, &outputs, rows, started, gathered);
+                self.reply(batch, &outputs, rows, started, gathered);
                 return Ok(());
             }
             Err(failure) => failure,
@@ -102,27 +106,27 @@ impl Runner {
             return verdict;
         }
         let now = Instant::now();
-        for job in batch.drain(..) {
-            if job.deadline.is_some_and(|deadline| deadline <= now) {
-                let _ = job.reply.send(Err(Error::DeadlineExceeded));
+        for request in batch.drain(..) {
+            if request.deadline.is_some_and(|deadline| deadline <= now) {
+                let _ = request.reply.send(Err(Error::DeadlineExceeded));
                 continue;
             }
-            let ran = self.run(engine, &mut vec![job]);
+            let ran = self.run(engine, &mut vec![request]);
             verdict = verdict.and(ran);
         }
         verdict
     }
 
     /// What a run of these requests may take: it is ended when nobody waits for it any more.
-    fn bounds(&self, batch: &[Job]) -> Bounds {
+    fn bounds(&self, batch: &[Request]) -> Bounds {
         let limits = &self.model.spec.limits;
-        let mut deadlines = batch.iter().map(|job| job.deadline);
+        let mut deadlines = batch.iter().map(|request| request.deadline);
         let last = deadlines.try_fold(None, |last, deadline| deadline.map(|it| last.max(Some(it))));
         Bounds {
             until: last.flatten(),
             time: limits.run_time,
             memory: limits.run_memory,
-            outputs: batch.iter().map(|job| job.outputs).fold(0, usize::saturating_add),
+            outputs: batch.iter().map(|request| request.outputs).fold(0, usize::saturating_add),
         }
     }
 
@@ -131,7 +135,7 @@ impl Runner {
     fn outputs(
         &mut self,
         engine: &mut dyn Engine,
-        batch: &[Job],
+        batch: &[Request],
         rows: usize,
     ) -> Result<(Vec<Tensor>, Instant), Failure> {
         for (input, buffer) in self.buffers.iter_mut().enumerate() {
@@ -160,9 +164,9 @@ impl Runner {
         }
     }
 
-    fn answer(
+    fn reply(
         &self,
-        batch: &mut Vec<Job>,
+        batch: &mut Vec<Request>,
         outputs: &[Tensor],
         batch_rows: usize,
         started: Instant,
@@ -177,11 +181,12 @@ impl Runner {
             output: ran.elapsed(),
             batch_rows,
         };
-        self.depth.pace.ran(batch_rows, timings.infer);
+        self.queue_limits.estimate.ran(batch_rows, timings.infer);
         self.metrics.batch(&timings);
-        for (job, outputs) in batch.drain(..).zip(shares) {
-            timings.queue = started.duration_since(job.queued);
-            let _ = job.reply.send(Ok(Answer { outputs, rows: job.size.rows, timings }));
+        for (request, outputs) in batch.drain(..).zip(shares) {
+            timings.queue = started.duration_since(request.queued);
+            let _ =
+                request.reply.send(Ok(Prediction { outputs, rows: request.size.rows, timings }));
         }
     }
 
@@ -190,10 +195,11 @@ impl Runner {
         tracing::warn!(model = %name, version, error, "a request failed");
     }
 
-    fn refuse(&self, batch: &mut Vec<Job>, failure: Failure) {
+    fn refuse(&self, batch: &mut Vec<Request>, failure: Failure) {
         let ModelSpec { name, limits, .. } = &self.model.spec;
         let model = name.clone();
-        let is_late = |job: &Job| job.deadline.is_some_and(|time| time <= Instant::now());
+        let is_late =
+            |request: &Request| request.deadline.is_some_and(|time| time <= Instant::now());
         let error = match failure {
             Failure::Input(error) => error,
             Failure::Engine(EngineError::Refused(text)) => {
@@ -220,26 +226,27 @@ impl Runner {
                 Error::Fault { model }
             }
         };
-        for job in batch.drain(..) {
-            let _ = job.reply.send(Err(error.clone()));
+        for request in batch.drain(..) {
+            let _ = request.reply.send(Err(error.clone()));
         }
     }
 }
 
 /// The outputs of each request: its rows, or where it ran alone all there is.
-fn shares(batch: &[Job], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
+fn shares(batch: &[Request], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
     if batch.len() == 1 {
         return vec![outputs.to_vec()];
     }
     let mut outputs: Vec<_> = outputs.iter().map(Rows::of).collect();
-    let share = |job: &Job| outputs.iter_mut().map(|rows| rows.next(job.size.rows)).collect();
+    let share =
+        |request: &Request| outputs.iter_mut().map(|rows| rows.next(request.size.rows)).collect();
     batch.iter().map(share).collect()
 }
 
 impl Buffer {
     /// Puts the rows of all requests one after the other.
-    fn gather(&mut self, batch: &[Job], input: usize, rows: usize) -> Result<()> {
-        let inputs = || batch.iter().filter_map(|job| job.inputs[input].as_ref());
+    fn gather(&mut self, batch: &[Request], input: usize, rows: usize) -> Result<()> {
+        let inputs = || batch.iter().filter_map(|request| request.inputs[input].as_ref());
         let Some(first) = inputs().next() else {
             return Ok(());
         };

@@ -16,7 +16,7 @@ const CAUTION: f64 = 1.2;
 
 /// The run times of one model on all of its engines.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Estimate {
     /// (rows, microseconds of one run), rising; may be empty.
     timings: Vec<(usize, f64)>,
     /// Rows of the batches that a long queue forms; at least 1.
@@ -27,7 +27,7 @@ pub struct Pace {
     slowness: AtomicU32,
 }
 
-impl Pace {
+impl Estimate {
     /// What warming up has shown.
     pub fn new(model: &Model, engines: usize) -> Self {
         Self {
@@ -102,39 +102,39 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace(engines: usize) -> Pace {
+    fn estimate(engines: usize) -> Estimate {
         let timings = vec![(1, 100.0), (2, 120.0), (4, 200.0)];
-        Pace { timings, batch_rows: 4, engines, ..Pace::unknown() }
+        Estimate { timings, batch_rows: 4, engines, ..Estimate::unknown() }
     }
 
     #[test]
     fn a_run_takes_what_the_warm_up_took() {
-        let microseconds = [1, 2, 3, 4, 8].map(|rows| pace(1).run(rows).as_micros());
+        let microseconds = [1, 2, 3, 4, 8].map(|rows| estimate(1).run(rows).as_micros());
         assert_eq!(microseconds, [100, 120, 160, 200, 400]);
     }
 
     #[test]
     fn a_queue_is_run_in_full_batches_on_all_engines() {
-        assert_eq!(pace(1).queue(40), Duration::from_millis(2));
-        assert_eq!(pace(2).queue(40), Duration::from_millis(1));
-        assert_eq!(pace(1).queue(0), Duration::ZERO);
+        assert_eq!(estimate(1).queue(40), Duration::from_millis(2));
+        assert_eq!(estimate(2).queue(40), Duration::from_millis(1));
+        assert_eq!(estimate(1).queue(0), Duration::ZERO);
     }
 
     #[test]
     fn an_answer_waits_for_the_batch_that_runs_and_its_own_too() {
-        assert_eq!(pace(1).behind(0), Duration::ZERO);
-        assert_eq!(pace(1).behind(32), Duration::from_micros(2400));
+        assert_eq!(estimate(1).behind(0), Duration::ZERO);
+        assert_eq!(estimate(1).behind(32), Duration::from_micros(2400));
     }
 
     #[test]
     fn runs_correct_the_warm_up_both_ways() {
-        let pace = pace(1);
-        (0..100).for_each(|_| pace.ran(4, Duration::from_micros(600)));
-        assert!((5.9..6.1).contains(&(pace.queue(40).as_secs_f64() * 1e3)), "{pace:?}");
-        (0..100).for_each(|_| pace.ran(1, Duration::from_micros(50)));
-        assert!((0.9..1.1).contains(&(pace.queue(40).as_secs_f64() * 1e3)), "{pace:?}");
+        let estimate = estimate(1);
+        (0..100).for_each(|_| estimate.ran(4, Duration::from_micros(600)));
+        assert!((5.9..6.1).contains(&(estimate.queue(40).as_secs_f64() * 1e3)), "{estimate:?}");
+        (0..100).for_each(|_| estimate.ran(1, Duration::from_micros(50)));
+        assert!((0.9..1.1).contains(&(estimate.queue(40).as_secs_f64() * 1e3)), "{estimate:?}");
         assert_eq!(
-            pace.run(4),
+            estimate.run(4),
             Duration::from_micros(200),
             "of the least there is no more to learn"
         );
@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn what_was_never_timed_is_not_foretold() {
-        let pace = Pace::unknown();
-        pace.ran(1, Duration::from_secs(1));
-        assert_eq!((pace.run(1), pace.queue(1000)), (Duration::ZERO, Duration::ZERO));
+        let estimate = Estimate::unknown();
+        estimate.ran(1, Duration::from_secs(1));
+        assert_eq!((estimate.run(1), estimate.queue(1000)), (Duration::ZERO, Duration::ZERO));
     }
 }

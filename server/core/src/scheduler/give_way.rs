@@ -1,7 +1,7 @@
-//! A shard that has refused requests lets the lanes go first.
+//! A shard that has refused requests lets the workers go first.
 //!
-//! In an overload, a shard that wakes for every request takes the core away from a lane each time,
-//! only to refuse one more. So before it sleeps it yields: a lane that waits for this core runs for
+//! In an overload, a shard that wakes for every request takes the core away from a worker each time,
+//! only to refuse one more. So before it sleeps it yields: a worker that waits for this core runs for
 //! its slice, and what comes meanwhile is refused together. Where none waits it costs nothing.
 
 use std::cell::Cell;

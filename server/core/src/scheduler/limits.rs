@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::error::Full;
 use crate::model::{Batching, QueuePolicy};
-use crate::scheduler::estimate::Pace;
+use crate::scheduler::estimate::Estimate;
 
 /// What a request takes of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,12 @@ pub struct Size {
 /// What waits for one model, over all its queues: bounded in rows, in bytes, and by priority in
 /// requests.
 #[derive(Debug)]
-pub struct Depth {
+pub struct QueueLimits {
     rows: Bound,
     bytes: Bound,
     requests: Vec<Bound>,
     /// How long what waits will take.
-    pub pace: Pace,
+    pub estimate: Estimate,
 }
 
 #[derive(Debug)]
@@ -55,9 +55,9 @@ impl Bound {
     }
 }
 
-impl Depth {
+impl QueueLimits {
     /// Room for so many rows and bytes, and for so many requests of each priority.
-    pub fn new(rows: usize, bytes: usize, batching: &Batching, pace: Pace) -> Arc<Self> {
+    pub fn new(rows: usize, bytes: usize, batching: &Batching, estimate: Estimate) -> Arc<Self> {
         let requests = |policy: &QueuePolicy| {
             Bound::new("requests", policy.max_requests.unwrap_or(usize::MAX))
         };
@@ -65,7 +65,7 @@ impl Depth {
             rows: Bound::new("rows", rows),
             bytes: Bound::new("bytes", bytes),
             requests: batching.priorities.iter().map(requests).collect(),
-            pace,
+            estimate,
         })
     }
 
@@ -102,20 +102,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_depth_refuses_what_is_over_a_limit_and_says_how_much_waits() {
+    fn the_limits_refuse_what_is_over_a_limit_and_says_how_much_waits() {
         let batching = Batching {
             priorities: vec![QueuePolicy { max_requests: Some(3), ..Default::default() }],
             ..Default::default()
         };
-        let depth = Depth::new(10, 100, &batching, Pace::unknown());
+        let limits = QueueLimits::new(10, 100, &batching, Estimate::unknown());
         let size = |rows, bytes| Size { rows, bytes, priority: 0 };
-        assert_eq!(depth.enter(size(7, 10)), Ok(()));
+        assert_eq!(limits.enter(size(7, 10)), Ok(()));
         let full = |unit, found, limit| Err(Full { unit, found, limit });
-        assert_eq!(depth.enter(size(4, 10)), full("rows", 7, 10));
-        assert_eq!(depth.enter(size(1, 91)), full("bytes", 10, 100));
-        assert_eq!(depth.enter(size(1, 10)), Ok(()));
-        assert_eq!(depth.enter(size(1, 10)), Ok(()));
-        assert_eq!(depth.enter(size(1, 10)), full("requests", 3, 3));
-        assert_eq!((depth.rows(), depth.bytes.count.load(Relaxed)), (9, 30));
+        assert_eq!(limits.enter(size(4, 10)), full("rows", 7, 10));
+        assert_eq!(limits.enter(size(1, 91)), full("bytes", 10, 100));
+        assert_eq!(limits.enter(size(1, 10)), Ok(()));
+        assert_eq!(limits.enter(size(1, 10)), Ok(()));
+        assert_eq!(limits.enter(size(1, 10)), full("requests", 3, 3));
+        assert_eq!((limits.rows(), limits.bytes.count.load(Relaxed)), (9, 30));
     }
 }

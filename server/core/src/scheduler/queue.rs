@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::model::{Batching, QueuePolicy};
-use crate::scheduler::estimate::Pace;
-use crate::scheduler::limits::Depth;
-use crate::scheduler::request::Job;
+use crate::scheduler::estimate::Estimate;
+use crate::scheduler::limits::QueueLimits;
+use crate::scheduler::request::Request;
 
 /// Requests in the order in which they run: by priority, then as they came.
 #[derive(Debug)]
 pub struct Queue {
     priorities: Vec<Priority>,
     rows: usize,
-    depth: Arc<Depth>,
+    queue_limits: Arc<QueueLimits>,
     /// The most rows that requests form a batch of; one that is larger by itself runs alone, as every
     /// one does where it is 0.
     batch_rows: usize,
@@ -25,34 +25,34 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Priority {
-    jobs: VecDeque<Job>,
+    requests: VecDeque<Request>,
     /// They have waited for too long, and are run when nothing else of this priority waits.
-    late: VecDeque<Job>,
+    late: VecDeque<Request>,
     late_is_delayed: bool,
 }
 
 impl Queue {
     /// An empty one.
-    pub fn new(depth: Arc<Depth>, batch_rows: usize, batching: &Batching) -> Self {
+    pub fn new(queue_limits: Arc<QueueLimits>, batch_rows: usize, batching: &Batching) -> Self {
         let priority = |policy: &QueuePolicy| Priority {
-            jobs: VecDeque::new(),
+            requests: VecDeque::new(),
             late: VecDeque::new(),
             late_is_delayed: policy.late_is_delayed,
         };
         Self {
             priorities: batching.priorities.iter().map(priority).collect(),
             rows: 0,
-            depth,
+            queue_limits,
             batch_rows,
             max_delay: batching.max_delay,
             preferred_sizes: batching.preferred_sizes.clone(),
         }
     }
 
-    /// Adds a request for which the depth has room.
-    pub fn push(&mut self, job: Job) {
-        self.rows += job.size.rows;
-        self.priorities[job.size.priority].jobs.push_back(job);
+    /// Adds a request for which the limits have room.
+    pub fn push(&mut self, request: Request) {
+        self.rows += request.size.rows;
+        self.priorities[request.size.priority].requests.push_back(request);
     }
 
     /// Whether nothing waits.
@@ -63,27 +63,27 @@ impl Queue {
     /// Moves the next batch into `batch`, which is empty. Requests that nobody waits for any more, or
     /// that could not be answered in time, are answered here and not run. Where `batch` stays empty
     /// though requests wait: until when they wait for others.
-    pub fn next_batch(&mut self, batch: &mut Vec<Job>, now: Instant) -> Option<Instant> {
+    pub fn next_batch(&mut self, batch: &mut Vec<Request>, now: Instant) -> Option<Instant> {
         if let Some(until) = self.waits_until(now) {
             return Some(until);
         }
         let most = self.size();
         let mut rows = 0;
         while let Some((priority, is_late)) = self.first() {
-            let Priority { jobs, late, late_is_delayed } = &mut self.priorities[priority];
-            let from = if is_late { &mut *late } else { &mut *jobs };
+            let Priority { requests, late, late_is_delayed } = &mut self.priorities[priority];
+            let from = if is_late { &mut *late } else { &mut *requests };
             let next = from.front()?;
-            let unwanted = unwanted(next, now, &self.depth.pace);
+            let unwanted = unwanted(next, now, &self.queue_limits.estimate);
             if unwanted == Some(Error::QueueTimeout) && (*late_is_delayed || is_late) {
                 if !is_late {
-                    late.extend(jobs.pop_front());
+                    late.extend(requests.pop_front());
                     continue;
                 }
             } else if let Some(error) = unwanted {
-                let job = from.pop_front()?;
-                self.rows -= job.size.rows;
-                self.depth.leave(job.size);
-                drop(job.reply.send(Err(error)));
+                let request = from.pop_front()?;
+                self.rows -= request.size.rows;
+                self.queue_limits.leave(request.size);
+                drop(request.reply.send(Err(error)));
                 continue;
             }
             if let Some(first) = batch.first()
@@ -91,35 +91,37 @@ impl Queue {
             {
                 break;
             }
-            let job = from.pop_front()?;
-            rows += job.size.rows;
-            self.rows -= job.size.rows;
-            self.depth.leave(job.size);
-            batch.push(job);
+            let request = from.pop_front()?;
+            rows += request.size.rows;
+            self.rows -= request.size.rows;
+            self.queue_limits.leave(request.size);
+            batch.push(request);
         }
         None
     }
 
     /// Answers all that waits with an error.
     pub fn refuse_all(&mut self, error: &Error) {
-        for job in self.take_all() {
-            let _ = job.reply.send(Err(error.clone()));
+        for request in self.take_all() {
+            let _ = request.reply.send(Err(error.clone()));
         }
     }
 
     /// All that waits, which gives its room back.
-    fn take_all(&mut self) -> Vec<Job> {
+    fn take_all(&mut self) -> Vec<Request> {
         self.rows = 0;
-        let both = |each: &mut Priority| each.jobs.drain(..).chain(each.late.drain(..)).collect();
-        let jobs: Vec<Job> = self.priorities.iter_mut().flat_map::<Vec<_>, _>(both).collect();
-        jobs.iter().for_each(|job| self.depth.leave(job.size));
-        jobs
+        let both =
+            |each: &mut Priority| each.requests.drain(..).chain(each.late.drain(..)).collect();
+        let requests: Vec<Request> =
+            self.priorities.iter_mut().flat_map::<Vec<_>, _>(both).collect();
+        requests.iter().for_each(|request| self.queue_limits.leave(request.size));
+        requests
     }
 
     /// Where the request is that runs next: its priority, and whether it is late.
     fn first(&self) -> Option<(usize, bool)> {
         self.priorities.iter().enumerate().find_map(|(index, priority)| {
-            match (priority.jobs.is_empty(), priority.late.is_empty()) {
+            match (priority.requests.is_empty(), priority.late.is_empty()) {
                 (false, _) => Some((index, false)),
                 (true, false) => Some((index, true)),
                 (true, true) => None,
@@ -140,17 +142,18 @@ impl Queue {
         if self.max_delay.is_zero() || self.rows == 0 || self.rows >= enough {
             return None;
         }
-        let run = self.depth.pace.run(enough);
-        let latest = |job: &Job| {
+        let run = self.queue_limits.estimate.run(enough);
+        let latest = |request: &Request| {
             // A fifth of its time is for the answer's way.
-            let answered = job.deadline.map(|time| {
-                job.queued
-                    + (time.saturating_duration_since(job.queued) * 4 / 5).saturating_sub(run)
+            let answered = request.deadline.map(|time| {
+                request.queued
+                    + (time.saturating_duration_since(request.queued) * 4 / 5).saturating_sub(run)
             });
-            let times = [Some(job.queued + self.max_delay), answered, job.expiry];
+            let times = [Some(request.queued + self.max_delay), answered, request.expiry];
             times.into_iter().flatten().min()
         };
-        let waiting = self.priorities.iter().flat_map(|each| each.jobs.iter().chain(&each.late));
+        let waiting =
+            self.priorities.iter().flat_map(|each| each.requests.iter().chain(&each.late));
         waiting.filter_map(latest).min().filter(|until| *until > now)
     }
 }
@@ -162,15 +165,15 @@ impl Drop for Queue {
 }
 
 /// Why a request need not be run, if so.
-fn unwanted(job: &Job, now: Instant, pace: &Pace) -> Option<Error> {
-    let is_too_late = |deadline| deadline <= now + pace.run(job.size.rows);
-    if job.reply.is_closed() || job.deadline.is_some_and(is_too_late) {
+fn unwanted(request: &Request, now: Instant, estimate: &Estimate) -> Option<Error> {
+    let is_too_late = |deadline| deadline <= now + estimate.run(request.size.rows);
+    if request.reply.is_closed() || request.deadline.is_some_and(is_too_late) {
         return Some(Error::DeadlineExceeded);
     }
-    job.expiry.is_some_and(|time| time <= now).then_some(Error::QueueTimeout)
+    request.expiry.is_some_and(|time| time <= now).then_some(Error::QueueTimeout)
 }
 
-fn same_row_shape(a: &Job, b: &Job) -> bool {
+fn same_row_shape(a: &Request, b: &Request) -> bool {
     a.inputs.iter().zip(&b.inputs).all(|pair| match pair {
         (Some(a), Some(b)) => a.shape[1..] == b.shape[1..],
         (a, b) => a.is_none() && b.is_none(),
@@ -184,106 +187,113 @@ mod tests {
     use super::*;
     use crate::error::Result;
     use crate::scheduler::limits::Size;
-    use crate::scheduler::request::{Answer, Data, Input};
+    use crate::scheduler::request::{Data, Input, Prediction};
     use crate::tensor::DType;
 
-    type Reply = oneshot::Receiver<Result<Answer>>;
+    type Reply = oneshot::Receiver<Result<Prediction>>;
 
-    fn job(rows: usize, columns: usize, deadline: Option<Instant>) -> (Job, Reply) {
+    fn request(rows: usize, columns: usize, deadline: Option<Instant>) -> (Request, Reply) {
         let data = Data::Here(vec![0; rows * columns].into());
         let input = Input { dtype: DType::Uint8, shape: vec![rows, columns], data };
         let (reply, answer) = oneshot::channel();
         let (inputs, queued) = (vec![Some(input)], Instant::now());
         let size = Size { rows, bytes: rows * columns, priority: 0 };
-        (Job { inputs, size, deadline, expiry: None, outputs: usize::MAX, queued, reply }, answer)
+        (
+            Request { inputs, size, deadline, expiry: None, outputs: usize::MAX, queued, reply },
+            answer,
+        )
     }
 
-    fn queue(jobs: Vec<Job>, batch_rows: usize, batching: &Batching) -> Queue {
-        let depth = Depth::new(1_000_000, 1_000_000, batching, Pace::unknown());
-        let mut queue = Queue::new(depth.clone(), batch_rows, batching);
-        for job in jobs {
-            depth.enter(job.size).expect("room");
-            queue.push(job);
+    fn queue(requests: Vec<Request>, batch_rows: usize, batching: &Batching) -> Queue {
+        let queue_limits = QueueLimits::new(1_000_000, 1_000_000, batching, Estimate::unknown());
+        let mut queue = Queue::new(queue_limits.clone(), batch_rows, batching);
+        for request in requests {
+            queue_limits.enter(request.size).expect("room");
+            queue.push(request);
         }
         queue
     }
 
-    /// The rows of each batch that these jobs form, in order.
-    fn batches(jobs: Vec<Job>, batch_rows: usize) -> Vec<Vec<usize>> {
-        batches_of(jobs, batch_rows, &Batching::default())
+    /// The rows of each batch that these requests form, in order.
+    fn batches(requests: Vec<Request>, batch_rows: usize) -> Vec<Vec<usize>> {
+        batches_of(requests, batch_rows, &Batching::default())
     }
 
-    fn batches_of(jobs: Vec<Job>, batch_rows: usize, batching: &Batching) -> Vec<Vec<usize>> {
-        let mut queue = queue(jobs, batch_rows, batching);
+    fn batches_of(
+        requests: Vec<Request>,
+        batch_rows: usize,
+        batching: &Batching,
+    ) -> Vec<Vec<usize>> {
+        let mut queue = queue(requests, batch_rows, batching);
         let mut batches = Vec::new();
         while !queue.is_empty() {
             let mut batch = Vec::new();
             assert_eq!(queue.next_batch(&mut batch, Instant::now()), None);
-            batches.push(batch.iter().map(|job| job.size.rows).collect());
+            batches.push(batch.iter().map(|request| request.size.rows).collect());
         }
-        assert_eq!(queue.depth.rows(), 0, "all room is given back");
+        assert_eq!(queue.queue_limits.rows(), 0, "all room is given back");
         batches
     }
 
-    fn of_rows(rows: &[usize]) -> (Vec<Job>, Vec<Reply>) {
-        rows.iter().map(|rows| job(*rows, 3, None)).unzip()
+    fn of_rows(rows: &[usize]) -> (Vec<Request>, Vec<Reply>) {
+        rows.iter().map(|rows| request(*rows, 3, None)).unzip()
     }
 
     #[test]
     fn a_batch_grows_by_whole_requests_up_to_its_size() {
-        let (jobs, _replies) = of_rows(&[3, 3, 2, 1, 8]);
-        assert_eq!(batches(jobs, 8), [vec![3, 3, 2], vec![1], vec![8]]);
+        let (requests, _replies) = of_rows(&[3, 3, 2, 1, 8]);
+        assert_eq!(batches(requests, 8), [vec![3, 3, 2], vec![1], vec![8]]);
     }
 
     #[test]
     fn a_request_over_the_size_runs_alone() {
-        let (jobs, _replies) = of_rows(&[1, 20, 1]);
-        assert_eq!(batches(jobs, 8), [vec![1], vec![20], vec![1]]);
+        let (requests, _replies) = of_rows(&[1, 20, 1]);
+        assert_eq!(batches(requests, 8), [vec![1], vec![20], vec![1]]);
     }
 
     #[test]
     fn every_request_runs_alone_where_rows_depend_on_each_other() {
-        let (jobs, _replies) = of_rows(&[1, 1, 1]);
-        assert_eq!(batches(jobs, 0), [[1], [1], [1]]);
+        let (requests, _replies) = of_rows(&[1, 1, 1]);
+        assert_eq!(batches(requests, 0), [[1], [1], [1]]);
     }
 
     #[test]
     fn rows_of_different_shapes_share_no_batch() {
-        let (jobs, _replies): (Vec<_>, Vec<_>) =
-            [2, 2, 5, 2].map(|columns| job(1, columns, None)).into_iter().unzip();
-        assert_eq!(batches(jobs, 8), [vec![1, 1], vec![1], vec![1]]);
+        let (requests, _replies): (Vec<_>, Vec<_>) =
+            [2, 2, 5, 2].map(|columns| request(1, columns, None)).into_iter().unzip();
+        assert_eq!(batches(requests, 8), [vec![1, 1], vec![1], vec![1]]);
     }
 
     #[test]
     fn an_expired_request_is_answered_and_not_run() {
-        let (expired, mut reply) = job(4, 3, Some(Instant::now()));
-        let (live, _reply) = job(2, 3, Some(Instant::now() + Duration::from_secs(60)));
+        let (expired, mut reply) = request(4, 3, Some(Instant::now()));
+        let (live, _reply) = request(2, 3, Some(Instant::now() + Duration::from_secs(60)));
         assert_eq!(batches(vec![expired, live], 8), [[2]]);
         assert_eq!(reply.try_recv().expect("answered").err(), Some(Error::DeadlineExceeded));
     }
 
     #[test]
     fn a_request_that_has_waited_too_long_is_answered_and_not_run() {
-        let (mut expired, mut reply) = job(4, 3, None);
+        let (mut expired, mut reply) = request(4, 3, None);
         expired.expiry = Some(Instant::now());
-        let (live, _reply) = job(2, 3, None);
+        let (live, _reply) = request(2, 3, None);
         assert_eq!(batches(vec![expired, live], 8), [[2]]);
         assert_eq!(reply.try_recv().expect("answered").err(), Some(Error::QueueTimeout));
     }
 
     #[test]
     fn requests_with_and_without_an_optional_input_share_no_batch() {
-        let (mut without, _first) = job(1, 3, None);
+        let (mut without, _first) = request(1, 3, None);
         without.inputs[0] = None;
-        let (with, _second) = job(1, 3, None);
+        let (with, _second) = request(1, 3, None);
         assert_eq!(batches(vec![without, with], 8), [[1], [1]]);
     }
 
     #[test]
     fn a_request_that_nobody_waits_for_is_not_run() {
-        let (abandoned, reply) = job(4, 3, None);
+        let (abandoned, reply) = request(4, 3, None);
         drop(reply);
-        let (live, _reply) = job(2, 3, None);
+        let (live, _reply) = request(2, 3, None);
         assert_eq!(batches(vec![abandoned, live], 8), [[2]]);
     }
 
@@ -291,37 +301,37 @@ mod tests {
     fn a_higher_priority_runs_first_and_batches_mix_priorities() {
         let batching =
             Batching { priorities: vec![QueuePolicy::default(); 3], ..Default::default() };
-        let (mut jobs, _replies) = of_rows(&[1, 2, 3, 4]);
-        for (job, priority) in jobs.iter_mut().zip([2, 1, 0, 2]) {
-            job.size.priority = priority;
+        let (mut requests, _replies) = of_rows(&[1, 2, 3, 4]);
+        for (request, priority) in requests.iter_mut().zip([2, 1, 0, 2]) {
+            request.size.priority = priority;
         }
-        assert_eq!(batches_of(jobs, 5, &batching), [vec![3, 2], vec![1, 4]]);
+        assert_eq!(batches_of(requests, 5, &batching), [vec![3, 2], vec![1, 4]]);
     }
 
     #[test]
     fn what_is_late_is_delayed_behind_its_priority_where_the_policy_says_so() {
         let policy = QueuePolicy { late_is_delayed: true, ..Default::default() };
         let batching = Batching { priorities: vec![policy; 2], ..Default::default() };
-        let (mut jobs, _replies) = of_rows(&[1, 2, 3, 4]);
-        jobs[0].expiry = Some(Instant::now());
-        jobs[3].size.priority = 1;
-        assert_eq!(batches_of(jobs, 1, &batching), [[2], [3], [1], [4]]);
+        let (mut requests, _replies) = of_rows(&[1, 2, 3, 4]);
+        requests[0].expiry = Some(Instant::now());
+        requests[3].size.priority = 1;
+        assert_eq!(batches_of(requests, 1, &batching), [[2], [3], [1], [4]]);
     }
 
     #[test]
     fn a_batch_waits_for_more_until_it_is_full_or_the_first_has_waited_long_enough() {
         let delay = Duration::from_secs(60);
         let batching = Batching { max_delay: delay, ..Default::default() };
-        let (jobs, _replies) = of_rows(&[1, 2]);
-        let first = jobs[0].queued;
-        let mut queue = queue(jobs, 8, &batching);
+        let (requests, _replies) = of_rows(&[1, 2]);
+        let first = requests[0].queued;
+        let mut queue = queue(requests, 8, &batching);
         let mut batch = Vec::new();
         assert_eq!(queue.next_batch(&mut batch, first), Some(first + delay));
         assert!(batch.is_empty());
         assert_eq!(queue.next_batch(&mut batch, first + delay), None);
         assert_eq!(batch.len(), 2);
-        let (jobs, _replies) = of_rows(&[5, 3, 1]);
-        let mut queue = super::tests::queue(jobs, 8, &batching);
+        let (requests, _replies) = of_rows(&[5, 3, 1]);
+        let mut queue = super::tests::queue(requests, 8, &batching);
         batch.clear();
         assert_eq!(queue.next_batch(&mut batch, first), None, "it is full");
         assert_eq!(batch.len(), 2);
@@ -330,28 +340,28 @@ mod tests {
     #[test]
     fn no_batch_waits_beyond_the_tightest_deadline_in_it() {
         let batching = Batching { max_delay: Duration::from_secs(60), ..Default::default() };
-        let (mut jobs, _replies) = of_rows(&[1, 2, 1]);
-        let now = jobs[0].queued;
-        jobs[1].deadline = Some(jobs[1].queued + Duration::from_secs(5));
-        jobs[2].expiry = Some(now + Duration::from_secs(10));
-        let last = jobs[1].queued + Duration::from_secs(4);
-        let mut queue = queue(jobs, 8, &batching);
+        let (mut requests, _replies) = of_rows(&[1, 2, 1]);
+        let now = requests[0].queued;
+        requests[1].deadline = Some(requests[1].queued + Duration::from_secs(5));
+        requests[2].expiry = Some(now + Duration::from_secs(10));
+        let last = requests[1].queued + Duration::from_secs(4);
+        let mut queue = queue(requests, 8, &batching);
         assert_eq!(queue.next_batch(&mut Vec::new(), now), Some(last));
     }
 
     #[test]
     fn batches_are_of_a_preferred_size_where_enough_rows_wait() {
         let batching = Batching { preferred_sizes: vec![4, 8], ..Default::default() };
-        let sizes = |jobs: usize| {
-            let (jobs, _replies) = of_rows(&vec![1; jobs]);
-            batches_of(jobs, 8, &batching).iter().map(Vec::len).collect::<Vec<_>>()
+        let sizes = |requests: usize| {
+            let (requests, _replies) = of_rows(&vec![1; requests]);
+            batches_of(requests, 8, &batching).iter().map(Vec::len).collect::<Vec<_>>()
         };
         assert_eq!(sizes(3), [3]);
         assert_eq!(sizes(5), [4, 1]);
         assert_eq!(sizes(21), [8, 8, 4, 1]);
         let patient = Batching { max_delay: Duration::from_secs(60), ..batching };
-        let (jobs, _replies) = of_rows(&[1; 5]);
-        let mut queue = queue(jobs, 8, &patient);
+        let (requests, _replies) = of_rows(&[1; 5]);
+        let mut queue = queue(requests, 8, &patient);
         let mut batch = Vec::new();
         assert_eq!(queue.next_batch(&mut batch, Instant::now()), None);
         assert_eq!(batch.len(), 4);

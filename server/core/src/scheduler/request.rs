@@ -55,7 +55,7 @@ impl Data {
 
 /// A request that fits its model.
 #[derive(Debug)]
-pub struct Checked {
+pub struct ValidRequest {
     /// In the model's order, not yet aligned; none where an optional one is left out.
     pub inputs: Vec<Option<Input>>,
     /// 1 where the model has no batch axis.
@@ -64,7 +64,7 @@ pub struct Checked {
 
 /// A checked request on its way to the engine.
 #[derive(Debug)]
-pub struct Job {
+pub struct Request {
     /// In the model's order; none where an optional one is left out.
     pub inputs: Vec<Option<Input>>,
     /// What it takes of the queue.
@@ -78,12 +78,12 @@ pub struct Job {
     /// When it was checked.
     pub queued: Instant,
     /// Who waits for the answer; closed where nobody does any more.
-    pub reply: oneshot::Sender<Result<Answer>>,
+    pub reply: oneshot::Sender<Result<Prediction>>,
 }
 
 /// What the engine gave for one request.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Prediction {
     /// All outputs of the graph, in its order; this request's rows.
     pub outputs: Vec<Tensor>,
     /// Of this request.

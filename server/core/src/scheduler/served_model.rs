@@ -18,41 +18,41 @@ use crate::metrics::outcome::Refusal;
 use crate::model::Model;
 use crate::scheduler::batch::Runner;
 use crate::scheduler::give_way;
-use crate::scheduler::limits::{Depth, Size};
+use crate::scheduler::limits::{QueueLimits, Size};
 use crate::scheduler::queue::Queue;
-use crate::scheduler::request::{Answer, Checked, Job};
-use crate::scheduler::workers::Lanes;
+use crate::scheduler::request::{Prediction, Request, ValidRequest};
+use crate::scheduler::workers::WorkerPool;
 
 /// Where a model runs.
 #[derive(Debug)]
-pub enum Runs {
+pub enum Backend {
     /// In the shard's loop: a light model.
-    Here(Box<dyn Engine>),
-    /// In lanes that all shards share: a heavy one.
-    InLanes(Arc<Lanes>),
+    Inline(Box<dyn Engine>),
+    /// In workers that all shards share: a heavy one.
+    Workers(Arc<WorkerPool>),
 }
 
 /// A model in a shard's table.
 #[derive(Debug)]
-pub struct Served {
+pub struct ServedModel {
     /// The model.
     pub model: Arc<Model>,
     /// What this shard has counted of it.
     pub metrics: Arc<ModelMetrics>,
-    depth: Arc<Depth>,
-    way: Way,
+    queue_limits: Arc<QueueLimits>,
+    executor: Executor,
 }
 
 #[derive(Debug)]
-enum Way {
-    Turn(Rc<Turn>, AbortHandle),
-    Lanes(Arc<Lanes>),
+enum Executor {
+    Inline(Rc<InlineQueue>, AbortHandle),
+    Workers(Arc<WorkerPool>),
 }
 
-impl Drop for Way {
+impl Drop for Executor {
     /// Nobody waits for an answer any more: the engine can go.
     fn drop(&mut self) {
-        if let Self::Turn(_, batches) = self {
+        if let Self::Inline(_, batches) = self {
             batches.abort();
         }
     }
@@ -60,58 +60,61 @@ impl Drop for Way {
 
 /// What the batcher of a turn waits for.
 #[derive(Debug)]
-struct Turn {
+struct InlineQueue {
     queue: RefCell<Queue>,
     filled: Notify,
 }
 
-impl Served {
+impl ServedModel {
     /// Serves a model from this thread on.
     pub fn new(
         model: Arc<Model>,
-        runs: Runs,
-        depth: Arc<Depth>,
+        backend: Backend,
+        queue_limits: Arc<QueueLimits>,
         metrics: Arc<ModelMetrics>,
     ) -> Self {
-        let way = match runs {
-            Runs::InLanes(lanes) => Way::Lanes(lanes),
-            Runs::Here(engine) => {
-                let queue = Queue::new(depth.clone(), model.batch_rows(), &model.spec.batching);
-                let turn = Rc::new(Turn { queue: RefCell::new(queue), filled: Notify::new() });
-                let runner = Runner::new(model.clone(), metrics.clone(), depth.clone());
-                let batches = spawn_local(batches(turn.clone(), engine, runner));
-                Way::Turn(turn, batches.abort_handle())
+        let executor = match backend {
+            Backend::Workers(workers) => Executor::Workers(workers),
+            Backend::Inline(engine) => {
+                let queue =
+                    Queue::new(queue_limits.clone(), model.batch_rows(), &model.spec.batching);
+                let inline =
+                    Rc::new(InlineQueue { queue: RefCell::new(queue), filled: Notify::new() });
+                let runner = Runner::new(model.clone(), metrics.clone(), queue_limits.clone());
+                let batches = spawn_local(batches(inline.clone(), engine, runner));
+                Executor::Inline(inline, batches.abort_handle())
             }
         };
-        Self { model, metrics, depth, way }
+        Self { model, metrics, queue_limits, executor }
     }
 
     /// Queues a request; its answer comes when its batch has run.
-    pub async fn run(&self, request: Checked, wish: Wish) -> Result<Answer> {
+    pub async fn run(&self, request: ValidRequest, options: RequestOptions) -> Result<Prediction> {
         let queued = Instant::now();
-        let Checked { inputs, rows } = request;
+        let ValidRequest { inputs, rows } = request;
         let batching = &self.model.spec.batching;
-        let priority = batching.priority(wish.priority);
+        let priority = batching.priority(options.priority);
         let bytes = inputs.iter().flatten().map(|input| input.data.len()).sum();
         let size = Size { rows, bytes, priority };
-        self.admit(size, queued, wish).inspect_err(|_| give_way::refused())?;
+        self.admit(size, queued, options).inspect_err(|_| give_way::refused())?;
         let (reply, answer) = oneshot::channel();
-        let patience = batching.priorities[priority].timeout(wish.patience);
+        let patience = batching.priorities[priority].timeout(options.patience);
         let expiry = patience.and_then(|patience| queued.checked_add(patience));
         let limits = &self.model.spec.limits;
-        let outputs = if wish.all_outputs { limits.answer } else { limits.outputs };
-        let job = Job { inputs, size, deadline: wish.deadline, expiry, outputs, queued, reply };
-        match &self.way {
-            Way::Lanes(lanes) => lanes.push(job),
-            Way::Turn(turn, _) => {
-                turn.queue.borrow_mut().push(job);
-                turn.filled.notify_one();
+        let outputs = if options.all_outputs { limits.answer } else { limits.outputs };
+        let request =
+            Request { inputs, size, deadline: options.deadline, expiry, outputs, queued, reply };
+        match &self.executor {
+            Executor::Workers(workers) => workers.push(request),
+            Executor::Inline(inline, _) => {
+                inline.queue.borrow_mut().push(request);
+                inline.filled.notify_one();
             }
         }
         let waiting = Waiting(&self.metrics);
-        let answer = match (&self.way, wish.deadline) {
-            // The lanes may have other things to do until long after it.
-            (Way::Lanes(_), Some(deadline)) => timeout_at(deadline.into(), answer).await,
+        let answer = match (&self.executor, options.deadline) {
+            // The workers may have other things to do until long after it.
+            (Executor::Workers(_), Some(deadline)) => timeout_at(deadline.into(), answer).await,
             _ => Ok(answer.await),
         };
         mem::forget(waiting);
@@ -119,26 +122,26 @@ impl Served {
     }
 
     /// Takes room in the queue, or refuses what it has none for, and what cannot be answered in time.
-    fn admit(&self, size: Size, now: Instant, wish: Wish) -> Result<()> {
-        if let Some(deadline) = wish.deadline {
+    fn admit(&self, size: Size, now: Instant, options: RequestOptions) -> Result<()> {
+        if let Some(deadline) = options.deadline {
             let left = deadline.saturating_duration_since(now);
             if left.is_zero() {
                 return Err(Error::DeadlineExceeded);
             }
-            let expected = self.expected(size, now, wish.ready);
+            let expected = self.expected(size, now, options.ready);
             if expected > left {
                 return Err(Error::too_late(expected, left));
             }
         }
-        self.depth.enter(size).map_err(|full| self.queue_full(full))
+        self.queue_limits.enter(size).map_err(|full| self.queue_full(full))
     }
 
     /// How long an answer takes: its run at its shortest and, where others wait, their time, too.
     fn expected(&self, size: Size, now: Instant, ready: Option<Instant>) -> Duration {
-        let pace = &self.depth.pace;
-        let runs = pace.behind(self.depth.rows()) + pace.run(size.rows);
-        match (&self.way, ready) {
-            (Way::Lanes(_), Some(ready)) => {
+        let estimate = &self.queue_limits.estimate;
+        let runs = estimate.behind(self.queue_limits.rows()) + estimate.run(size.rows);
+        match (&self.executor, ready) {
+            (Executor::Workers(_), Some(ready)) => {
                 runs.max(now.saturating_duration_since(ready) * CATCHING_UP)
             }
             _ => runs,
@@ -147,20 +150,20 @@ impl Served {
 
     /// With the time that what waits will take.
     fn queue_full(&self, full: Full) -> Error {
-        let wait = self.depth.pace.queue(self.depth.rows());
+        let wait = self.queue_limits.estimate.queue(self.queue_limits.rows());
         let retry_after = wait.max(Duration::from_millis(1));
         Error::QueueFull { model: self.model.spec.name.clone(), full, retry_after }
     }
 }
 
-/// A request that waited to begin takes so many times that long. The shard is behind, and a lane
+/// A request that waited to begin takes so many times that long. The shard is behind, and a worker
 /// that it gives work to keeps it there: it would come to begin requests only when they are too old
 /// to be run. So it refuses them until it has caught up, as CoDel does by the time in a queue.
 const CATCHING_UP: u32 = 4;
 
 /// How a request wants to be treated.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wish {
+pub struct RequestOptions {
     /// Since when it has waited for the server to begin it; none: now.
     pub ready: Option<Instant>,
     /// When its answer is of no more use.
@@ -187,17 +190,17 @@ impl Drop for Waiting<'_> {
 const TURN: Duration = Duration::from_micros(200);
 
 /// Runs what waits, a turn of the loop at a time.
-async fn batches(turn: Rc<Turn>, mut engine: Box<dyn Engine>, mut runner: Runner) {
+async fn batches(inline: Rc<InlineQueue>, mut engine: Box<dyn Engine>, mut runner: Runner) {
     let mut batch = Vec::new();
     loop {
-        turn.filled.notified().await;
-        while !turn.queue.borrow().is_empty() {
+        inline.filled.notified().await;
+        while !inline.queue.borrow().is_empty() {
             // Once around the loop: every request that the sockets have delivered joins, and
             // the answers of the batch before leave.
             yield_now().await;
             let begun = Instant::now();
             let until = loop {
-                let until = turn.queue.borrow_mut().next_batch(&mut batch, Instant::now());
+                let until = inline.queue.borrow_mut().next_batch(&mut batch, Instant::now());
                 if batch.is_empty() {
                     break until;
                 }
@@ -208,7 +211,7 @@ async fn batches(turn: Rc<Turn>, mut engine: Box<dyn Engine>, mut runner: Runner
                 }
             };
             if let Some(until) = until {
-                let _ = timeout_at(until.into(), turn.filled.notified()).await;
+                let _ = timeout_at(until.into(), inline.filled.notified()).await;
             }
         }
     }
@@ -220,18 +223,18 @@ mod tests {
 
     use super::*;
     use crate::engine::fake::Fake;
-    use crate::engine::reaper::Ender;
+    use crate::engine::reaper::Reaper;
     use crate::engine::{Engine, Source};
-    use crate::loading::factory::Maker;
+    use crate::loading::factory::EngineFactory;
     use crate::metrics::Metrics;
     use crate::model::device::GpuOptions;
     use crate::model::{ModelSpec, Report};
-    use crate::scheduler::estimate::Pace;
+    use crate::scheduler::estimate::Estimate;
     use crate::scheduler::request::{Data, Input};
-    use crate::scheduler::workers::Crew;
+    use crate::scheduler::workers::WorkerPoolConfig;
     use crate::tensor::DType;
 
-    fn served(fake: &Fake, batch_rows: usize) -> Served {
+    fn served(fake: &Fake, batch_rows: usize) -> ServedModel {
         let spec = ModelSpec {
             name: "fake".into(),
             version: 1,
@@ -250,14 +253,15 @@ mod tests {
         let metrics = Metrics::default().writer("fake", 1);
         let engine: Box<dyn Engine> = Box::new(fake.clone());
         let model = Arc::new(Model { spec, report });
-        let depth = Depth::new(100, 1000, &model.spec.batching, Pace::new(&model, 1));
-        Served::new(model, Runs::Here(engine), depth, metrics)
+        let queue_limits =
+            QueueLimits::new(100, 1000, &model.spec.batching, Estimate::new(&model, 1));
+        ServedModel::new(model, Backend::Inline(engine), queue_limits, metrics)
     }
 
-    fn request(value: f32) -> Checked {
+    fn request(value: f32) -> ValidRequest {
         let data = bytes::Bytes::copy_from_slice(&value.to_le_bytes());
         let input = Input { dtype: DType::Fp32, shape: vec![1, 1], data: Data::Here(data) };
-        Checked { inputs: vec![Some(input)], rows: 1 }
+        ValidRequest { inputs: vec![Some(input)], rows: 1 }
     }
 
     /// Runs these requests, all come in one turn of the loop; the sizes of the runs.
@@ -269,9 +273,9 @@ mod tests {
             let tasks: Vec<_> = (0..requests)
                 .map(|number| {
                     let served = served.clone();
-                    spawn_local(
-                        async move { served.run(request(number as f32), Wish::default()).await },
-                    )
+                    spawn_local(async move {
+                        served.run(request(number as f32), RequestOptions::default()).await
+                    })
                 })
                 .collect();
             for (number, task) in tasks.into_iter().enumerate() {
@@ -287,35 +291,37 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_is_behind_gives_lanes_nothing_that_has_a_deadline() {
+    fn a_shard_that_is_behind_gives_workers_nothing_that_has_a_deadline() {
         let fake = Fake::new(1);
         let runtime = Builder::new_current_thread().build_local(LocalOptions::default());
         runtime.expect("a loop").block_on(async {
-            let Served { model, metrics, depth, .. } = served(&fake, 8);
-            let queue = Queue::new(depth.clone(), 8, &model.spec.batching);
+            let ServedModel { model, metrics, queue_limits, .. } = served(&fake, 8);
+            let queue = Queue::new(queue_limits.clone(), 8, &model.spec.batching);
             let (source, spec) = (Box::new(fake), model.spec.clone());
-            let maker = Maker { source, spec, samples: vec![], gpu: GpuOptions::default() };
-            let crew = Crew {
+            let factory =
+                EngineFactory { source, spec, samples: vec![], gpu: GpuOptions::default() };
+            let config = WorkerPoolConfig {
                 model: model.clone(),
-                maker: Arc::new(maker),
+                factory: Arc::new(factory),
                 pauses: vec![],
                 patience: Duration::MAX,
                 tell: Box::new(|_| ()),
-                ender: Ender::start().expect("a thread"),
+                reaper: Reaper::start().expect("a thread"),
             };
-            let lanes = Lanes::start(queue, vec![], crew);
-            let served = Served::new(model, Runs::InLanes(lanes), depth, metrics);
+            let workers = WorkerPool::start(queue, vec![], config);
+            let served = ServedModel::new(model, Backend::Workers(workers), queue_limits, metrics);
             let size = Size { rows: 1, bytes: 4, priority: 0 };
             let begun_after = |waited: u64| {
                 let arrived = Instant::now();
                 let deadline = Some(arrived + Duration::from_millis(50));
-                let wish = Wish { ready: Some(arrived), deadline, ..Default::default() };
-                served.admit(size, arrived + Duration::from_millis(waited), wish)
+                let options =
+                    RequestOptions { ready: Some(arrived), deadline, ..Default::default() };
+                served.admit(size, arrived + Duration::from_millis(waited), options)
             };
             assert_eq!(begun_after(9), Ok(()));
             let [expected, left] = [44, 39].map(Duration::from_millis);
             assert_eq!(begun_after(11), Err(Error::TooLate { expected, left }));
-            assert_eq!(served.admit(size, Instant::now(), Wish::default()), Ok(()));
+            assert_eq!(served.admit(size, Instant::now(), RequestOptions::default()), Ok(()));
         });
     }
 

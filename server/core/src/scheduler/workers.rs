@@ -1,9 +1,9 @@
-//! Lanes: threads that own an engine each, for GPUs and for models too heavy to run in a shard's
+//! Workers: threads that own an engine each, for GPUs and for models too heavy to run in a shard's
 //! loop.
 //!
-//! A lane whose device has failed, or whose engine has panicked, makes itself another engine, at
-//! once and then after growing pauses; what comes meanwhile is taken by the other lanes. The first
-//! try is still part of the service: requests wait for it. After that the lane counts as out, and
+//! A worker whose device has failed, or whose engine has panicked, makes itself another engine, at
+//! once and then after growing pauses; what comes meanwhile is taken by the other workers. The first
+//! try is still part of the service: requests wait for it. After that the worker counts as out, and
 //! where it was the last, whoever asks is told that the model is not ready.
 
 use std::fmt;
@@ -13,42 +13,42 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
-use crate::engine::reaper::Ender;
+use crate::engine::reaper::Reaper;
 use crate::engine::thread::{EngineThread, Slot};
 use crate::engine::watchdog;
 use crate::error::Error;
-use crate::loading::factory::Maker;
-use crate::metrics::LaneMetrics;
+use crate::loading::factory::EngineFactory;
+use crate::metrics::WorkerMetrics;
 use crate::model::Model;
 use crate::model::device::Device;
 use crate::scheduler::batch::Runner;
 use crate::scheduler::queue::Queue;
-use crate::scheduler::request::Job;
+use crate::scheduler::request::Request;
 
-/// What a lane waits between its tries to make another engine, after the first; then it gives up.
+/// What a worker waits between its tries to make another engine, after the first; then it gives up.
 pub const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
-/// How long a lane is idle before it looks whether its engine still works: who asks for a server's
+/// How long a worker is idle before it looks whether its engine still works: who asks for a server's
 /// health is told of a GPU that is lost before a request is.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The lanes of one model, and the queue they all take from: an idle one takes the next batch.
+/// The workers of one model, and the queue they all take from: an idle one takes the next batch.
 /// Dropping them has the threads end, each after the batch it runs; nobody waits for that.
 #[derive(Debug)]
-pub struct Lanes {
-    shared: Arc<Shared>,
+pub struct WorkerPool {
+    pool: Arc<Pool>,
     threads: Vec<EngineThread>,
 }
 
-/// Hears when the last lane is out, and why; and of nothing when one is back.
+/// Hears when the last worker is out, and why; and of nothing when one is back.
 pub type Tell = Box<dyn Fn(Option<&str>) + Send + Sync>;
 
-/// What lanes are started with.
-pub struct Crew {
+/// What workers are started with.
+pub struct WorkerPoolConfig {
     /// What they run.
     pub model: Arc<Model>,
     /// Where another engine comes from.
-    pub maker: Arc<Maker>,
+    pub factory: Arc<EngineFactory>,
     /// Waits between the tries to get another engine.
     pub pauses: Vec<Duration>,
     /// After so long without work an engine is checked.
@@ -56,18 +56,18 @@ pub struct Crew {
     /// Hears how they are.
     pub tell: Tell,
     /// Ends them.
-    pub ender: Ender,
+    pub reaper: Reaper,
 }
 
-impl fmt::Debug for Crew {
+impl fmt::Debug for WorkerPoolConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crew").field("model", &self.model).finish_non_exhaustive()
+        f.debug_struct("WorkerPoolConfig").field("model", &self.model).finish_non_exhaustive()
     }
 }
 
-/// A lane to start.
+/// A worker to start.
 #[derive(Debug)]
-pub struct Lane {
+pub struct Worker {
     /// What its engine runs on.
     pub device: Device,
     /// Has the engine already.
@@ -75,65 +75,65 @@ pub struct Lane {
     /// Gathers its batches.
     pub runner: Runner,
     /// Counts it, perhaps among others.
-    pub metrics: Arc<LaneMetrics>,
+    pub metrics: Arc<WorkerMetrics>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Pool {
     state: Mutex<State>,
-    /// Wakes a lane that is idle.
+    /// Wakes a worker that is idle.
     changed: Condvar,
-    /// Wakes the lanes that are out: one that took an idle lane's call would let a request lie.
+    /// Wakes the workers that are out: one that took an idle worker's call would let a request lie.
     closing: Condvar,
-    crew: Crew,
+    config: WorkerPoolConfig,
 }
 
 #[derive(Debug)]
 struct State {
     queue: Queue,
     closed: bool,
-    /// Lanes that serve.
+    /// Workers that serve.
     alive: usize,
     /// Why none does.
     lost: Option<String>,
 }
 
-impl Lanes {
-    /// Has the lanes take from the queue.
-    pub fn start(queue: Queue, lanes: Vec<Lane>, crew: Crew) -> Arc<Self> {
-        let state = State { queue, closed: false, alive: lanes.len(), lost: None };
+impl WorkerPool {
+    /// Has the workers take from the queue.
+    pub fn start(queue: Queue, workers: Vec<Worker>, config: WorkerPoolConfig) -> Arc<Self> {
+        let state = State { queue, closed: false, alive: workers.len(), lost: None };
         let (changed, closing) = (Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed, closing, crew });
-        let start = |lane: Lane| {
-            let Lane { device, thread, mut runner, metrics } = lane;
+        let pool = Arc::new(Pool { state: Mutex::new(state), changed, closing, config });
+        let start = |worker: Worker| {
+            let Worker { device, thread, mut runner, metrics } = worker;
             metrics.alive.fetch_add(1, Relaxed);
-            let shared = shared.clone();
-            drop(thread.run(move |slot| shared.work(slot, device, &mut runner, &metrics)));
+            let pool = pool.clone();
+            drop(thread.run(move |slot| pool.work(slot, device, &mut runner, &metrics)));
             thread
         };
-        let threads = lanes.into_iter().map(start).collect();
-        Arc::new(Self { shared, threads })
+        let threads = workers.into_iter().map(start).collect();
+        Arc::new(Self { pool, threads })
     }
 
-    /// Adds a request; it is refused at once where no lane is left.
-    pub fn push(&self, job: Job) {
-        let mut state = self.shared.lock();
-        state.queue.push(job);
-        self.shared.refuse_where_lost(&mut state);
+    /// Adds a request; it is refused at once where no worker is left.
+    pub fn push(&self, request: Request) {
+        let mut state = self.pool.lock();
+        state.queue.push(request);
+        self.pool.refuse_where_lost(&mut state);
         drop(state);
-        self.shared.changed.notify_one();
+        self.pool.changed.notify_one();
     }
 
-    /// Tells again whether a lane is left.
+    /// Tells again whether a worker is left.
     pub fn tell(&self) {
-        let state = self.shared.lock();
-        (self.shared.crew.tell)(state.lost.as_deref());
+        let state = self.pool.lock();
+        (self.pool.config.tell)(state.lost.as_deref());
     }
 }
 
-impl Shared {
-    /// The life of a lane.
-    fn work(&self, slot: &mut Slot, device: Device, runner: &mut Runner, metrics: &LaneMetrics) {
+impl Pool {
+    /// The life of a worker.
+    fn work(&self, slot: &mut Slot, device: Device, runner: &mut Runner, metrics: &WorkerMetrics) {
         while let Some(engine) = slot {
             let Err(fault) = self.serve(&mut **engine, runner) else { return };
             metrics.faults.fetch_add(1, Relaxed);
@@ -146,7 +146,7 @@ impl Shared {
 
     /// Runs batches until there are no more, or until the engine is lost.
     ///
-    /// A batch is formed when the lane is free, not before: what arrives during a run joins the
+    /// A batch is formed when the worker is free, not before: what arrives during a run joins the
     /// next.
     fn serve(&self, engine: &mut dyn Engine, runner: &mut Runner) -> Result<(), String> {
         let mut batch = Vec::new();
@@ -162,7 +162,7 @@ impl Shared {
                 let waited = self.changed.wait_timeout(state, until - now);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             } else {
-                let waited = self.changed.wait_timeout(state, self.crew.patience);
+                let waited = self.changed.wait_timeout(state, self.config.patience);
                 let (was, waited) = waited.unwrap_or_else(PoisonError::into_inner);
                 state = was;
                 if waited.timed_out() {
@@ -175,11 +175,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Another engine for a lane; nothing where none can be had, or none is wanted any more.
-    fn another(&self, device: Device, metrics: &LaneMetrics) -> Slot {
+    /// Another engine for a worker; nothing where none can be had, or none is wanted any more.
+    fn another(&self, device: Device, metrics: &WorkerMetrics) -> Slot {
         let make = || {
-            let Model { spec, report } = &*self.crew.model;
-            self.crew.maker.more(device, report, watchdog::from_now(spec.limits.load_time))
+            let Model { spec, report } = &*self.config.model;
+            self.config.factory.more(device, report, watchdog::from_now(spec.limits.load_time))
         };
         let mut fault = match make() {
             Ok(engine) => return Some(engine),
@@ -192,8 +192,8 @@ impl Shared {
             let reason = || format!("no engine is left on {device}; the server's log says why");
             state.lost = (state.alive == 0).then(reason);
         });
-        for pause in &self.crew.pauses {
-            self.log(device, "a lane is out", &fault);
+        for pause in &self.config.pauses {
+            self.log(device, "a worker is out", &fault);
             if self.closes_within(*pause) {
                 return None;
             }
@@ -209,38 +209,38 @@ impl Shared {
                 Err(again) => fault = again.to_string(),
             }
         }
-        self.log(device, "a lane is given up", &fault);
+        self.log(device, "a worker is given up", &fault);
         None
     }
 
-    /// Changes how many lanes there are.
+    /// Changes how many workers there are.
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         let was_lost = state.lost.is_some();
         change(&mut state);
         self.refuse_where_lost(&mut state);
         if was_lost != state.lost.is_some() {
-            (self.crew.tell)(state.lost.as_deref());
+            (self.config.tell)(state.lost.as_deref());
         }
     }
 
     /// Nobody would answer what waits.
     fn refuse_where_lost(&self, state: &mut State) {
         if let Some(reason) = &state.lost {
-            let spec = &self.crew.model.spec;
+            let spec = &self.config.model.spec;
             let (model, version, reason) = (spec.name.clone(), spec.version, reason.clone());
             state.queue.refuse_all(&Error::NotReady { model, version, reason });
         }
     }
 
-    /// Waits so long; whether the lanes are to end meanwhile.
+    /// Waits so long; whether the workers are to end meanwhile.
     fn closes_within(&self, pause: Duration) -> bool {
         let waited = self.closing.wait_timeout_while(self.lock(), pause, |state| !state.closed);
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
     fn log(&self, device: Device, what: &str, error: &str) {
-        let spec = &self.crew.model.spec;
+        let spec = &self.config.model.spec;
         tracing::error!(model = %spec.name, version = spec.version, %device, error, "{what}");
     }
 
@@ -249,12 +249,12 @@ impl Shared {
     }
 }
 
-impl Drop for Lanes {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.changed.notify_all();
-        self.shared.closing.notify_all();
-        self.shared.crew.ender.end(mem::take(&mut self.threads));
+        self.pool.lock().closed = true;
+        self.pool.changed.notify_all();
+        self.pool.closing.notify_all();
+        self.pool.config.reaper.end(mem::take(&mut self.threads));
     }
 }
 
@@ -269,9 +269,9 @@ mod tests {
     use crate::engine::fake::Fake;
     use crate::metrics::Metrics;
     use crate::model::{ModelSpec, Report};
-    use crate::scheduler::estimate::Pace;
-    use crate::scheduler::limits::{Depth, Size};
-    use crate::scheduler::request::{Answer, Data, Input};
+    use crate::scheduler::estimate::Estimate;
+    use crate::scheduler::limits::{QueueLimits, Size};
+    use crate::scheduler::request::{Data, Input, Prediction};
     use crate::tensor::DType;
 
     const GPU: Device = Device::Cuda(0);
@@ -287,11 +287,11 @@ mod tests {
         }
     }
 
-    /// One lane, with what it counts and what it tells.
+    /// One worker, with what it counts and what it tells.
     struct Alone {
-        lanes: Arc<Lanes>,
-        depth: Arc<Depth>,
-        metrics: Arc<LaneMetrics>,
+        workers: Arc<WorkerPool>,
+        queue_limits: Arc<QueueLimits>,
+        metrics: Arc<WorkerMetrics>,
         told: mpsc::Receiver<Option<String>>,
     }
 
@@ -299,45 +299,48 @@ mod tests {
         let report = Report { rows_independent: true, ..Default::default() };
         let model = Arc::new(Model { spec: spec(fake), report });
         let (source, spec) = (Box::new(fake.clone()), spec(fake));
-        let maker = Maker { source, spec, samples: vec![], gpu: Default::default() };
-        let maker = Arc::new(maker);
-        let depth = Depth::new(100, 1000, &model.spec.batching, Pace::unknown());
-        let queue = Queue::new(depth.clone(), 8, &model.spec.batching);
+        let factory = EngineFactory { source, spec, samples: vec![], gpu: Default::default() };
+        let factory = Arc::new(factory);
+        let queue_limits = QueueLimits::new(100, 1000, &model.spec.batching, Estimate::unknown());
+        let queue = Queue::new(queue_limits.clone(), 8, &model.spec.batching);
         let runner =
-            Runner::new(model.clone(), Metrics::default().writer("fake", 1), depth.clone());
-        let thread = EngineThread::start("lane".into()).expect("a thread");
-        let (of_lane, report) = (maker.clone(), model.report.clone());
+            Runner::new(model.clone(), Metrics::default().writer("fake", 1), queue_limits.clone());
+        let thread = EngineThread::start("worker".into()).expect("a thread");
+        let (of_worker, report) = (factory.clone(), model.report.clone());
         let made = thread.run(move |slot| {
             let until = watchdog::from_now(Duration::MAX);
-            of_lane.more(GPU, &report, until).map(|it| *slot = Some(it))
+            of_worker.more(GPU, &report, until).map(|it| *slot = Some(it))
         });
         made.recv().expect("no panic").expect("an engine");
-        let metrics = LaneMetrics::new(GPU.to_string());
-        let lane = Lane { device: GPU, thread, runner, metrics: metrics.clone() };
+        let metrics = WorkerMetrics::new(GPU.to_string());
+        let worker = Worker { device: GPU, thread, runner, metrics: metrics.clone() };
         let (teller, told) = mpsc::channel();
         let tell: Tell = Box::new(move |lost| drop(teller.send(lost.map(str::to_owned))));
-        let ender = Ender::start().expect("a thread");
-        let lanes =
-            Lanes::start(queue, vec![lane], Crew { model, maker, pauses, patience, tell, ender });
-        Alone { lanes, depth, metrics, told }
+        let reaper = Reaper::start().expect("a thread");
+        let workers = WorkerPool::start(
+            queue,
+            vec![worker],
+            WorkerPoolConfig { model, factory, pauses, patience, tell, reaper },
+        );
+        Alone { workers, queue_limits, metrics, told }
     }
 
     impl Alone {
-        fn ask(&self, value: f32) -> crate::error::Result<Answer> {
+        fn ask(&self, value: f32) -> crate::error::Result<Prediction> {
             let data = Data::Here(bytes::Bytes::copy_from_slice(&value.to_le_bytes()));
             let input = Input { dtype: DType::Fp32, shape: vec![1, 1], data };
             let size = Size { rows: 1, bytes: 4, priority: 0 };
-            self.depth.enter(size).expect("room");
+            self.queue_limits.enter(size).expect("room");
             let (reply, answer) = oneshot::channel();
             let (inputs, queued) = (vec![Some(input)], Instant::now());
             let (deadline, expiry, outputs) = (None, None, usize::MAX);
-            self.lanes.push(Job { inputs, size, deadline, expiry, outputs, queued, reply });
+            self.workers.push(Request { inputs, size, deadline, expiry, outputs, queued, reply });
             answer.blocking_recv().expect("an answer")
         }
     }
 
     #[test]
-    fn a_lane_that_gets_no_other_engine_is_given_up_and_takes_nothing_more() {
+    fn a_worker_that_gets_no_other_engine_is_given_up_and_takes_nothing_more() {
         let fake = Fake::new(1);
         let alone = alone(&fake, vec![Duration::ZERO; 2], Duration::MAX);
         alone.ask(1.0).expect("answered");
@@ -347,13 +350,13 @@ mod tests {
         let reason = alone.told.recv().expect("told").expect("a reason");
         assert_eq!(reason, "no engine is left on cuda:0; the server's log says why");
         // The thread has nothing to do any more.
-        while Arc::strong_count(&alone.lanes.shared) > 1 {
+        while Arc::strong_count(&alone.workers.pool) > 1 {
             std::thread::yield_now();
         }
         fake.break_devices(&[]);
         let error = alone.ask(1.0).expect_err("nobody is left");
         assert_eq!(error, Error::NotReady { model: "fake".into(), version: 1, reason });
-        assert_eq!(alone.depth.rows(), 0, "its room is given back");
+        assert_eq!(alone.queue_limits.rows(), 0, "its room is given back");
         assert_eq!((alone.metrics.alive.load(Relaxed), alone.metrics.faults.load(Relaxed)), (0, 1));
         assert!(alone.told.try_recv().is_err(), "told once");
     }
@@ -369,16 +372,16 @@ mod tests {
     }
 
     #[test]
-    fn lanes_end_while_one_waits_for_its_next_try() {
+    fn workers_end_while_one_waits_for_its_next_try() {
         let fake = Fake::new(1);
         let alone = alone(&fake, vec![Duration::from_secs(3600)], Duration::MAX);
         fake.break_devices(&[GPU]);
         alone.ask(Fake::DEVICE_LOST).expect_err("its device is lost");
         alone.told.recv().expect("told").expect("a reason");
-        let ender = alone.lanes.shared.crew.ender.clone();
-        let ended = Arc::downgrade(&alone.lanes.shared);
-        drop(alone.lanes);
-        ender.wait(Duration::MAX);
+        let reaper = alone.workers.pool.config.reaper.clone();
+        let ended = Arc::downgrade(&alone.workers.pool);
+        drop(alone.workers);
+        reaper.wait(Duration::MAX);
         assert!(ended.upgrade().is_none());
     }
 }

@@ -53,8 +53,8 @@ pub async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Soc
 
 impl Control {
     fn place(&self, socket: Socket) {
-        let ServerState { metrics, memory, .. } = &*self.state;
-        let open = match self.connections.open(memory.account()) {
+        let ServerState { metrics, budget, .. } = &*self.state;
+        let open = match self.connections.open(budget.account()) {
             Place::Free(open) => open,
             Place::OfIdle(open) => {
                 metrics.connections_evicted.fetch_add(1, Relaxed);

@@ -46,7 +46,7 @@ pub struct ServerConfig {
     pub run_time: Duration,
     /// The most that a run allocates on the host, in bytes.
     pub run_memory: usize,
-    /// The longest that a lane takes to get another engine.
+    /// The longest that a worker takes to get another engine.
     pub load_time: Duration,
     /// How models are run on GPUs.
     pub gpu: GpuOptions,

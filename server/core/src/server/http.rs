@@ -122,7 +122,7 @@ async fn connection(control: Rc<Control>, stream: TcpStream, place: Place) {
 
 async fn serve_one(control: &Control, stream: TcpStream) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(control, request.method(), request.uri().path());
+        let response = respond(control, request.method(), request.uri().path());
         async { Ok::<_, Infallible>(response) }
     });
     let connection =
@@ -131,7 +131,7 @@ async fn serve_one(control: &Control, stream: TcpStream) {
     let _ = tokio::time::timeout(TIME, connection).await;
 }
 
-fn answer(control: &Control, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn respond(control: &Control, method: &Method, path: &str) -> Response<Full<Bytes>> {
     let ready = control.state.catalog.read().is_ready();
     let (status, kind, text) = match (method, path) {
         (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, PLAIN, "alive\n".into()),
@@ -142,12 +142,12 @@ fn answer(control: &Control, method: &Method, path: &str) -> Response<Full<Bytes
             (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".into())
         }
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            let memory = &control.state.memory;
+            let budget = &control.state.budget;
             let now = Now {
                 is_ready: ready,
                 open_connections: control.shards.iter().map(Handle::connections).sum(),
-                message_bytes: memory.used(),
-                message_bytes_limit: memory.limit(),
+                message_bytes: budget.used(),
+                message_bytes_limit: budget.limit(),
             };
             (StatusCode::OK, METRICS, control.state.metrics.text(now))
         }

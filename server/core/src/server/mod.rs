@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::engine::reaper::Ender;
+use crate::engine::reaper::Reaper;
 use crate::engine::watchdog;
-use crate::grpc::budget::Memory;
+use crate::grpc::budget::Budget;
 use crate::grpc::message::PREFIX;
 use crate::lifecycle::Life;
 use crate::metrics::Metrics;
 use crate::model::Limits;
 use crate::model::catalog::Catalog;
-use crate::model::control::{Order, Orders};
+use crate::model::control::{ModelControl, Order};
 use crate::model::device::GpuOptions;
 use crate::server::acceptor::Control;
 use crate::server::config::ServerConfig;
@@ -58,8 +58,8 @@ pub struct Server {
     /// Hears that every shard has ended: nothing is ever sent.
     ended: Mutex<blocking::Receiver<Infallible>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Ends the lanes of models that are replaced or unloaded.
-    ender: Ender,
+    /// Ends the workers of models that are replaced or unloaded.
+    reaper: Reaper,
     grpc_address: SocketAddr,
     http_address: SocketAddr,
 }
@@ -72,8 +72,8 @@ impl Server {
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
         let room = Shares::new(config.shards, config.max_connections, http::CONNECTIONS);
-        let memory = Memory::new(config.memory_budget, config.stall_time);
-        let (orders, inbox) = Orders::new(config.allow_model_upload);
+        let budget = Budget::new(config.memory_budget, config.stall_time);
+        let (orders, inbox) = ModelControl::new(config.allow_model_upload);
         let state = Arc::new(ServerState {
             orders: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
@@ -83,8 +83,8 @@ impl Server {
             regions: Regions::new(config.shared_memory),
             log_settings: config.log_settings,
             // Room for one message of any legal size, at least.
-            message_limit: config.max_message_bytes.min(memory.share() - PREFIX),
-            memory,
+            message_limit: config.max_message_bytes.min(budget.share() - PREFIX),
+            budget,
             busy_poll: config.busy_poll,
             server_name: config.server_name.clone(),
             server_version: config.server_version.clone(),
@@ -93,7 +93,7 @@ impl Server {
             run_time: config.run_time,
             run_memory: config.run_memory,
             answer: state.message_limit,
-            outputs: state.memory.share(),
+            outputs: state.budget.share(),
             load_time: config.load_time,
         };
         watchdog::start()?;
@@ -108,7 +108,7 @@ impl Server {
             life: watch::Sender::new(Life::Serving),
             ended: Mutex::new(ended),
             threads: Mutex::default(),
-            ender: Ender::start()?,
+            reaper: Reaper::start()?,
             grpc_address,
             http_address,
         };
@@ -208,7 +208,7 @@ impl Server {
                 let _ = thread.join();
             }
         }
-        self.ender.wait(LAST);
+        self.reaper.wait(LAST);
         lost
     }
 }

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use crate::engine::thread::EngineThread;
 use crate::loading::description::Described;
 use crate::loading::error::LoadError;
-use crate::loading::factory::Maker;
+use crate::loading::factory::EngineFactory;
 use crate::loading::load::{Loaded, load};
-use crate::metrics::{Gauge, LaneMetrics, Shown};
+use crate::metrics::{Gauge, Shown, WorkerMetrics};
 use crate::model::catalog::State;
 use crate::model::device::Device;
 use crate::model::{Model, ModelSpec};
 use crate::scheduler::batch::Runner;
-use crate::scheduler::estimate::Pace;
-use crate::scheduler::limits::Depth;
+use crate::scheduler::estimate::Estimate;
+use crate::scheduler::limits::QueueLimits;
 use crate::scheduler::queue::Queue;
-use crate::scheduler::served_model::Runs;
-use crate::scheduler::workers::{Crew, Lane, Lanes, PATIENCE, PAUSES};
+use crate::scheduler::served_model::Backend;
+use crate::scheduler::workers::{PATIENCE, PAUSES, Worker, WorkerPool, WorkerPoolConfig};
 use crate::server::Server;
 use crate::shard::handle::{Install, Remove};
 
@@ -34,8 +34,8 @@ impl Server {
 
     /// The versions of a model that serve, or should and cannot.
     pub fn versions(&self, name: &str) -> Vec<u64> {
-        let book = self.state.catalog.read();
-        let versions = book.versions(name).into_iter().flatten();
+        let snapshot = self.state.catalog.read();
+        let versions = snapshot.versions(name).into_iter().flatten();
         let wanted = versions.filter(|(_, state)| !matches!(state, State::Unloaded));
         wanted.map(|(version, _)| *version).collect()
     }
@@ -53,7 +53,7 @@ impl Server {
         let _ = all_done.recv_timeout(ENDING);
         self.state.metrics.forget(name, version);
         // Who unloads one model wants to have its memory for another.
-        self.ender.wait(ENDING);
+        self.reaper.wait(ENDING);
     }
 
     /// Tries a model where it may run, warms it up and checks its golden samples. What is not done at
@@ -61,91 +61,91 @@ impl Server {
     pub fn load(&self, described: Described, until: Instant) -> Result<Loaded, LoadError> {
         let Described { source, mut spec, samples } = described;
         spec.limits = self.limits;
-        load(Maker { source, spec, samples, gpu: self.gpu }, self.shards.len(), until)
+        load(EngineFactory { source, spec, samples, gpu: self.gpu }, self.shards.len(), until)
     }
 
     /// Serves a loaded model from now on, in the place of the same version, which ends when nobody is
     /// answered by it any more.
     pub fn publish(&self, loaded: Loaded) {
-        let Loaded { model, maker, engines } = loaded;
+        let Loaded { model, factory, engines } = loaded;
         let (name, version) = (&model.spec.name, model.spec.version);
         // One model's queue leaves the others room.
-        let bytes = self.state.memory.share();
-        let pace = Pace::new(&model, engines.len());
-        let depth = Depth::new(self.queue_rows, bytes, &model.spec.batching, pace);
+        let bytes = self.state.budget.share();
+        let estimate = Estimate::new(&model, engines.len());
+        let queue_limits = QueueLimits::new(self.queue_rows, bytes, &model.spec.batching, estimate);
         // Statistics begin anew with every load.
         self.state.metrics.forget(name, version);
-        let queued = depth.clone();
+        let queued = queue_limits.clone();
         let mut shown = Shown {
             queued_rows: Gauge::new(move || queued.rows()),
             device: model.report.device.clone(),
-            lanes: Vec::new(),
+            workers: Vec::new(),
         };
-        let (runs, lanes) = if model.report.heavy {
-            let lanes = self.lanes(&model, &depth, maker, engines, &mut shown);
-            let each = iter::repeat_with(|| Runs::InLanes(lanes.clone()));
-            (each.take(self.shards.len()).collect(), Some(lanes))
+        let (runs, workers) = if model.report.heavy {
+            let workers = self.workers(&model, &queue_limits, factory, engines, &mut shown);
+            let each = iter::repeat_with(|| Backend::Workers(workers.clone()));
+            (each.take(self.shards.len()).collect(), Some(workers))
         } else {
             let taken = engines.iter().map(|(_, thread)| thread.run(Option::take).recv().ok()?);
-            (taken.flatten().map(Runs::Here).collect(), None)
+            (taken.flatten().map(Backend::Inline).collect(), None)
         };
-        self.install(&model, &depth, runs);
+        self.install(&model, &queue_limits, runs);
         self.state.metrics.show(name, version, shown);
         self.state.catalog.set(name, version, State::Ready(model.clone()));
-        if let Some(lanes) = lanes {
+        if let Some(workers) = workers {
             // Where they have been lost already, nobody was there to hear of it.
-            lanes.tell();
+            workers.tell();
         }
     }
 
-    /// Starts a lane on every thread.
-    fn lanes(
+    /// Starts a worker on every thread.
+    fn workers(
         &self,
         model: &Arc<Model>,
-        depth: &Arc<Depth>,
-        maker: Arc<Maker>,
+        queue_limits: &Arc<QueueLimits>,
+        factory: Arc<EngineFactory>,
         threads: Vec<(Device, EngineThread)>,
         shown: &mut Shown,
-    ) -> Arc<Lanes> {
+    ) -> Arc<WorkerPool> {
         let ModelSpec { name, version, batching, .. } = &model.spec;
-        let queue = Queue::new(depth.clone(), model.batch_rows(), batching);
-        let lane = |(device, thread): (Device, EngineThread)| {
+        let queue = Queue::new(queue_limits.clone(), model.batch_rows(), batching);
+        let worker = |(device, thread): (Device, EngineThread)| {
             let metrics = self.state.metrics.writer(name, *version);
-            let runner = Runner::new(model.clone(), metrics, depth.clone());
+            let runner = Runner::new(model.clone(), metrics, queue_limits.clone());
             let of_device = device.to_string();
-            let known = shown.lanes.iter().find(|metrics| metrics.device == of_device);
+            let known = shown.workers.iter().find(|metrics| metrics.device == of_device);
             let metrics = known.cloned().unwrap_or_else(|| {
-                let metrics = LaneMetrics::new(of_device);
-                shown.lanes.push(metrics.clone());
+                let metrics = WorkerMetrics::new(of_device);
+                shown.workers.push(metrics.clone());
                 metrics
             });
-            Lane { device, thread, runner, metrics }
+            Worker { device, thread, runner, metrics }
         };
-        let lanes = threads.into_iter().map(lane).collect();
+        let workers = threads.into_iter().map(worker).collect();
         let (state, told) = (self.state.clone(), model.clone());
         let tell = move |lost: Option<&str>| state.catalog.set_lost(&told, lost);
-        let crew = Crew {
+        let config = WorkerPoolConfig {
             model: model.clone(),
-            maker,
+            factory,
             pauses: PAUSES.into(),
             patience: PATIENCE,
             tell: Box::new(tell),
-            ender: self.ender.clone(),
+            reaper: self.reaper.clone(),
         };
-        Lanes::start(queue, lanes, crew)
+        WorkerPool::start(queue, workers, config)
     }
 
     /// Has every shard serve a model, and waits until all that turn do and what it replaces has ended.
-    fn install(&self, model: &Arc<Model>, depth: &Arc<Depth>, runs: Vec<Runs>) {
+    fn install(&self, model: &Arc<Model>, queue_limits: &Arc<QueueLimits>, runs: Vec<Backend>) {
         let (done, all_done) = blocking::channel();
         for (shard, runs) in self.shards.iter().zip(runs) {
-            let (model, depth, done) = (model.clone(), depth.clone(), done.clone());
-            shard.install(Install { model, runs, depth, done });
+            let (model, queue_limits, done) = (model.clone(), queue_limits.clone(), done.clone());
+            shard.install(Install { model, runs, queue_limits, done });
         }
         drop(done);
         // One that does not turn serves it later.
         let _ = all_done.recv_timeout(ENDING);
-        self.ender.wait(ENDING);
+        self.reaper.wait(ENDING);
     }
 
     /// Marks a declared model as unavailable, unless it serves already.

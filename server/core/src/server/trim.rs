@@ -26,7 +26,7 @@ pub async fn watch(control: Rc<Control>) {
         sleep(PAUSE).await;
         let now = resident();
         least = least.min(now);
-        if now > least + MUCH && control.state.memory.used() < LOAD {
+        if now > least + MUCH && control.state.budget.used() < LOAD {
             let _ = spawn_blocking(trim).await;
             least = resident();
         }

@@ -83,8 +83,10 @@ impl Service for Dispatch {
         let head = admitted.map_err(Refused::from).and_then(|()| head::read(&request, arrived));
         let (body, dispatch) = (Incoming::from(request.into_body()), self.clone());
         match is_classify {
-            true => Reply::new(respond, dispatch.hot(held, head, body, dialect, classify::answer)),
-            false => Reply::new(respond, dispatch.hot(held, head, body, dialect, infer::answer)),
+            true => {
+                Reply::new(respond, dispatch.hot(held, head, body, dialect, classify::classify))
+            }
+            false => Reply::new(respond, dispatch.hot(held, head, body, dialect, infer::infer)),
         }
     }
 }
@@ -115,7 +117,7 @@ impl Dispatch {
             handle(&self.shard, message, call, held, &trace).await
         };
         let limit = self.shard.state.message_limit;
-        let (response, outcome) = unary::answer(head, body, dialect, limit, held, handle).await;
+        let (response, outcome) = unary::serve(head, body, dialect, limit, held, handle).await;
         trace.count(&self.shard, outcome, arrived);
         response
     }

@@ -8,7 +8,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use crate::grpc::body::Load;
-use crate::model::catalog::Book;
+use crate::model::catalog::Snapshot;
 use crate::proto::health::health_check_response::ServingStatus;
 use crate::proto::health::health_server;
 use crate::proto::health::{
@@ -51,13 +51,13 @@ impl health_server::Health for Health {
         &self,
         _: Request<HealthListRequest>,
     ) -> Result<Response<HealthListResponse>, Status> {
-        let book = self.state.catalog.read();
-        let models = book.models().map(|(name, _)| name);
+        let snapshot = self.state.catalog.read();
+        let models = snapshot.models().map(|(name, _)| name);
         let statuses: BTreeMap<_, _> = SERVER
             .into_iter()
             .chain(models)
             .map(|name| {
-                let status = status(&book, name) as i32;
+                let status = status(&snapshot, name) as i32;
                 (name.to_owned(), HealthCheckResponse { status })
             })
             .collect();
@@ -72,17 +72,17 @@ impl health_server::Health for Health {
         drop(request.extensions().get::<Arc<Load>>().map(|load| load.take()));
         let name = request.into_inner().service;
         let start = (self.state.catalog.watch(), name, None);
-        let news = stream::unfold(start, async |(mut book, name, last)| {
+        let news = stream::unfold(start, async |(mut snapshot, name, last)| {
             loop {
                 let (now, draining) = {
-                    let book = book.borrow_and_update();
-                    (status(&book, &name), book.is_draining())
+                    let snapshot = snapshot.borrow_and_update();
+                    (status(&snapshot, &name), snapshot.is_draining())
                 };
                 if last != Some(now) {
                     let response = HealthCheckResponse { status: now as i32 };
-                    return Some((Ok(response), (book, name, Some(now))));
+                    return Some((Ok(response), (snapshot, name, Some(now))));
                 }
-                if draining || book.changed().await.is_err() {
+                if draining || snapshot.changed().await.is_err() {
                     return None;
                 }
             }
@@ -91,10 +91,10 @@ impl health_server::Health for Health {
     }
 }
 
-fn status(book: &Book, name: &str) -> ServingStatus {
+fn status(snapshot: &Snapshot, name: &str) -> ServingStatus {
     let ready = match SERVER.contains(&name) {
-        true => Some(book.is_ready()),
-        false => book.model_is_ready(name),
+        true => Some(snapshot.is_ready()),
+        false => snapshot.model_is_ready(name),
     };
     match ready {
         Some(true) => ServingStatus::Serving,

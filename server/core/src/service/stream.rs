@@ -16,7 +16,7 @@ use crate::error::{Dialect, Error, Result};
 use crate::grpc::body::{Load, MESSAGE};
 use crate::grpc::budget::Held;
 use crate::grpc::head::Call;
-use crate::grpc::message::{Parcel, Unread, within_limit};
+use crate::grpc::message::{PackedMessage, Unread, within_limit};
 use crate::metrics::outcome::Outcome;
 use crate::service::trace::Trace;
 use crate::shard::Shard;
@@ -33,7 +33,7 @@ pub type Answered<A> = (Result<A, Status>, Held);
 pub fn start<A, F, R>(
     request: Request<Streaming<Unread>>,
     running: R,
-    answer: impl Fn(Parcel, Held) -> F + Send + 'static,
+    answer: impl Fn(PackedMessage, Held) -> F + Send + 'static,
 ) -> Result<Response<BoxStream<A>>, Status>
 where
     A: Message + 'static,
@@ -83,7 +83,7 @@ async fn run<A, F, R>(
     open: Arc<Open>,
     mut running: R,
     answers: mpsc::Sender<Answered<A>>,
-    answer: impl Fn(Parcel, Held) -> F,
+    answer: impl Fn(PackedMessage, Held) -> F,
 ) where
     A: Message,
     R: Stream<Item = Answered<A>> + Extend<F> + Unpin,
@@ -100,7 +100,7 @@ async fn run<A, F, R>(
             request = requests.message(), if end.is_none() && more => {
                 match request {
                     Ok(Some(request)) => {
-                        running.extend([answer(Parcel::unpacked(request), load.take())]);
+                        running.extend([answer(PackedMessage::unpacked(request), load.take())]);
                         at_once += 1;
                         open.count.fetch_add(1, Relaxed);
                     }
@@ -126,7 +126,7 @@ async fn run<A, F, R>(
 }
 
 /// Answers one request of a stream, by a message that begins with `reply_head`.
-pub async fn answer_one<Q>(
+pub async fn run_one<Q>(
     shard: &Shard,
     request: Q,
     dialect: Dialect,

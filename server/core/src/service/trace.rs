@@ -6,25 +6,25 @@ use std::time::Instant;
 
 use crate::metrics::model::Ran;
 use crate::metrics::outcome::Outcome;
-use crate::scheduler::request::Answer;
-use crate::scheduler::served_model::Served;
+use crate::scheduler::request::Prediction;
+use crate::scheduler::served_model::ServedModel;
 use crate::shard::Shard;
 
 /// What is learnt of a request on its way, for the counters.
 #[derive(Debug, Default)]
 pub struct Trace {
-    served: OnceCell<Rc<Served>>,
+    served: OnceCell<Rc<ServedModel>>,
     ran: Cell<Option<Ran>>,
 }
 
 impl Trace {
     /// The request is for this model.
-    pub fn found(&self, served: &Rc<Served>) {
+    pub fn found(&self, served: &Rc<ServedModel>) {
         let _ = self.served.set(served.clone());
     }
 
     /// The network has answered the request.
-    pub fn ran(&self, answer: &Answer) {
+    pub fn ran(&self, answer: &Prediction) {
         self.ran.set(Some(Ran::new(answer.rows, &answer.timings)));
     }
 

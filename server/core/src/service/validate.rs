@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::grpc::budget::Held;
 use crate::model::{ModelSpec, TensorSpec};
-use crate::scheduler::request::{Checked, Data, Input};
+use crate::scheduler::request::{Data, Input, ValidRequest};
 use crate::tensor::strings;
 use crate::tensor::{DType, byte_size};
 
@@ -25,7 +25,7 @@ pub struct Given {
 const TEXT: usize = 104;
 
 /// Holds what the engine will make of a request's elements beside the bytes that came.
-pub fn hold(checked: &Checked, held: &mut Held) -> Result<()> {
+pub fn hold(checked: &ValidRequest, held: &mut Held) -> Result<()> {
     let texts = checked.inputs.iter().flatten().filter(|input| input.dtype == DType::Bytes);
     let texts = texts.map(|input| input.shape.iter().product::<usize>());
     match texts.sum::<usize>() {
@@ -35,7 +35,7 @@ pub fn hold(checked: &Checked, held: &mut Held) -> Result<()> {
 }
 
 /// Puts the inputs into the model's order, checked in every respect.
-pub fn check(model: &ModelSpec, given: Vec<Given>) -> Result<Checked> {
+pub fn validate(model: &ModelSpec, given: Vec<Given>) -> Result<ValidRequest> {
     let given = in_order(model, given)?;
     let rows = rows(model, &given)?;
     let inputs = model
@@ -44,7 +44,7 @@ pub fn check(model: &ModelSpec, given: Vec<Given>) -> Result<Checked> {
         .zip(given)
         .map(|(spec, given)| given.map(|given| input(model, spec, given)).transpose())
         .collect::<Result<_>>()?;
-    Ok(Checked { inputs, rows })
+    Ok(ValidRequest { inputs, rows })
 }
 
 /// What is given for each of the model's inputs, whatever the order it came in.

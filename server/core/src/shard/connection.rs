@@ -121,7 +121,7 @@ fn late(shard: &Shard) -> Box<dyn Error> {
 /// Waits until a client has kept a message waiting for too long, or takes nothing of what there is
 /// to send; and counts it.
 async fn stalled(shard: &Shard, account: &Account, seen: &Seen) -> Box<dyn Error> {
-    let patience = shard.state.memory.patience();
+    let patience = shard.state.budget.patience();
     while !account.tick() && !seen.takes_nothing_for(patience) {
         sleep(account.tick_time()).await;
     }

@@ -136,7 +136,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::grpc::budget::{Held, Memory};
+    use crate::grpc::budget::{Budget, Held};
 
     fn open(connections: &Arc<Connections>) -> Open {
         match place(connections) {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn place(connections: &Arc<Connections>) -> Place {
-        connections.open(Memory::new(1000, Duration::from_secs(1)).account())
+        connections.open(Budget::new(1000, Duration::from_secs(1)).account())
     }
 
     /// Has the connection work until this is dropped.

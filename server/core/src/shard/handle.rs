@@ -13,8 +13,8 @@ use tokio::task::spawn_local;
 use crate::error::{Error, Result};
 use crate::lifecycle::Counted;
 use crate::model::Model;
-use crate::scheduler::limits::Depth;
-use crate::scheduler::served_model::Runs;
+use crate::scheduler::limits::QueueLimits;
+use crate::scheduler::served_model::Backend;
 use crate::shard::connections::Open;
 use crate::shard::socket::Socket;
 
@@ -46,9 +46,9 @@ pub struct Install {
     /// The model.
     pub model: Arc<Model>,
     /// Where it runs.
-    pub runs: Runs,
+    pub runs: Backend,
     /// The bound on its queues.
-    pub depth: Arc<Depth>,
+    pub queue_limits: Arc<QueueLimits>,
     /// Dropped when the shard serves it.
     pub done: blocking::Sender<Infallible>,
 }

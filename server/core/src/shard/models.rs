@@ -8,14 +8,14 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::metrics::model::ModelMetrics;
 use crate::model::catalog::parse_version;
-use crate::scheduler::served_model::Served;
+use crate::scheduler::served_model::ServedModel;
 use crate::shard::handle::{Install, Remove};
 use crate::state::ServerState;
 
 /// The models that one shard serves, by name and version.
 #[derive(Debug)]
 pub struct Models {
-    served: RefCell<HashMap<String, BTreeMap<u64, Rc<Served>>>>,
+    served: RefCell<HashMap<String, BTreeMap<u64, Rc<ServedModel>>>>,
     /// Counts requests that name no model there is.
     pub unknown: Arc<ModelMetrics>,
     state: Arc<ServerState>,
@@ -29,9 +29,9 @@ impl Models {
     }
 
     /// Serves a model from now on, in the place of the same version.
-    pub fn install(&self, Install { model, runs, depth, done }: Install) {
+    pub fn install(&self, Install { model, runs, queue_limits, done }: Install) {
         let metrics = self.state.metrics.writer(&model.spec.name, model.spec.version);
-        let served = Served::new(model.clone(), runs, depth, metrics);
+        let served = ServedModel::new(model.clone(), runs, queue_limits, metrics);
         let mut models = self.served.borrow_mut();
         let versions = models.entry(model.spec.name.clone()).or_default();
         versions.insert(model.spec.version, Rc::new(served));
@@ -49,7 +49,7 @@ impl Models {
     }
 
     /// The model that a request names, or why it cannot be asked. Without a version it is the newest.
-    pub fn find(&self, name: &str, version: &str) -> Result<Rc<Served>> {
+    pub fn find(&self, name: &str, version: &str) -> Result<Rc<ServedModel>> {
         let served = self.served.borrow().get(name).and_then(|versions| {
             match parse_version(version).ok()? {
                 Some(version) => versions.get(&version).cloned(),

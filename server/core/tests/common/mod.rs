@@ -28,7 +28,7 @@ pub const CLASSIFY: &str = "/sigmax.v1.ClassifierService/Classify";
 /// More than anything here takes, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A network that the server runs in a lane, because a run takes a while.
+/// A network that the server runs in a worker, because a run takes a while.
 pub fn heavy() -> Fake {
     Fake::new(2).with_cost(Duration::from_millis(2), Duration::ZERO)
 }

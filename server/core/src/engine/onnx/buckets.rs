@@ -4,7 +4,7 @@
 //! memory, filled up with rows of zeros to the next size, and run from there; where the graph allows
 //! it, each size is captured once as a CUDA graph and replayed ever after.
 //!
-//! All sizes share the memory of the largest, because a lane runs one batch at a time. A row that an
+//! All sizes share the memory of the largest, because a worker runs one batch at a time. A row that an
 //! earlier batch has left is zeroed before a batch that would see it is run.
 
 use std::fmt::Display;

@@ -22,7 +22,7 @@ use crate::engine::EngineError;
 const NAMES: [&str; 2] = ["libcudart.so.13", "libcudart.so.12"];
 /// Finds only what has been loaded already (dlfcn.h).
 const RTLD_NOLOAD: c_int = 4;
-/// How long a lane looks for the end of a batch before it sleeps: a small batch takes less than it
+/// How long a worker looks for the end of a batch before it sleeps: a small batch takes less than it
 /// takes to wake up.
 const SPIN: Duration = Duration::from_micros(50);
 
@@ -119,27 +119,27 @@ impl Runtime {
     /// The memory of a GPU, for a session of the calling thread, which is on that GPU from now on.
     #[allow(unsafe_code)]
     pub fn memory(self: Arc<Self>, number: u32) -> Result<Cuda, EngineError> {
-        let mut lane =
-            Lane { runtime: self, number, stream: ptr::null_mut(), event: ptr::null_mut() };
-        let functions = &lane.runtime.functions;
+        let mut worker =
+            Worker { runtime: self, number, stream: ptr::null_mut(), event: ptr::null_mut() };
+        let functions = &worker.runtime.functions;
         // SAFETY: a call without pointers, and two that write to memory of ours.
         unsafe {
-            lane.check("cudaSetDevice", (functions.set_device)(number as c_int))?;
-            let created = (functions.stream_create)(&mut lane.stream, STREAM_NON_BLOCKING);
-            lane.check("cudaStreamCreateWithFlags", created)?;
-            let created = (lane.runtime.functions.event_create)(&mut lane.event, EVENT_FLAGS);
-            lane.check("cudaEventCreateWithFlags", created)?;
+            worker.check("cudaSetDevice", (functions.set_device)(number as c_int))?;
+            let created = (functions.stream_create)(&mut worker.stream, STREAM_NON_BLOCKING);
+            worker.check("cudaStreamCreateWithFlags", created)?;
+            let created = (worker.runtime.functions.event_create)(&mut worker.event, EVENT_FLAGS);
+            worker.check("cudaEventCreateWithFlags", created)?;
         }
-        Ok(Cuda(Arc::new(lane)))
+        Ok(Cuda(Arc::new(worker)))
     }
 }
 
 /// A GPU's memory, and the stream on which everything takes place.
 #[derive(Debug)]
-pub(super) struct Cuda(Arc<Lane>);
+pub(super) struct Cuda(Arc<Worker>);
 
 #[derive(Debug)]
-struct Lane {
+struct Worker {
     runtime: Arc<Runtime>,
     number: u32,
     stream: *mut c_void,
@@ -148,12 +148,12 @@ struct Lane {
 
 // SAFETY: CUDA's handles may be used by any thread; these are used by one at a time.
 #[allow(unsafe_code)]
-unsafe impl Send for Lane {}
+unsafe impl Send for Worker {}
 // SAFETY: as above: they are shared by what one engine owns.
 #[allow(unsafe_code)]
-unsafe impl Sync for Lane {}
+unsafe impl Sync for Worker {}
 
-impl Lane {
+impl Worker {
     /// What a call has come to.
     #[allow(unsafe_code)]
     fn check(&self, call: &str, code: c_int) -> Result<(), EngineError> {
@@ -175,7 +175,7 @@ impl Lane {
     }
 }
 
-impl Lane {
+impl Worker {
     /// How many bytes are free, and how many there are.
     #[allow(unsafe_code)]
     fn room(&self) -> Result<(usize, usize), EngineError> {
@@ -186,7 +186,7 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
+impl Drop for Worker {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         let functions = &self.runtime.functions;
@@ -205,7 +205,7 @@ impl Memory for Cuda {
         // No memory at all has no address.
         let size = bytes.max(1);
         let mut pair = CudaPair {
-            lane: self.0.clone(),
+            worker: self.0.clone(),
             host: ptr::null_mut(),
             device: ptr::null_mut(),
             bytes,
@@ -230,29 +230,30 @@ impl Memory for Cuda {
 
     #[allow(unsafe_code)]
     fn wait(&self) -> Result<(), EngineError> {
-        let (lane, functions) = (&self.0, &self.0.runtime.functions);
+        let (worker, functions) = (&self.0, &self.0.runtime.functions);
         // SAFETY: stream and event are alive, and of this GPU.
         unsafe {
-            lane.check("cudaEventRecord", (functions.event_record)(lane.event, lane.stream))?;
+            worker
+                .check("cudaEventRecord", (functions.event_record)(worker.event, worker.stream))?;
             let begun = Instant::now();
             while begun.elapsed() < SPIN {
-                match (functions.event_query)(lane.event) {
+                match (functions.event_query)(worker.event) {
                     NOT_READY => spin_loop(),
-                    code => return lane.check("cudaEventQuery", code),
+                    code => return worker.check("cudaEventQuery", code),
                 }
             }
-            lane.check("cudaEventSynchronize", (functions.event_synchronize)(lane.event))
+            worker.check("cudaEventSynchronize", (functions.event_synchronize)(worker.event))
         }
     }
 
     #[allow(unsafe_code)]
     fn end_capture(&self) {
-        let (lane, functions) = (&self.0, &self.0.runtime.functions);
+        let (worker, functions) = (&self.0, &self.0.runtime.functions);
         let mut graph = ptr::null_mut();
         // SAFETY: the stream is alive, and where nothing is captured on it this is an error. What there
         // is of a graph is ours. No error is left for the next who asks.
         unsafe {
-            (functions.end_capture)(lane.stream, &mut graph);
+            (functions.end_capture)(worker.stream, &mut graph);
             if !graph.is_null() {
                 (functions.graph_destroy)(graph);
             }
@@ -277,7 +278,7 @@ impl Memory for Cuda {
 
 #[derive(Debug)]
 struct CudaPair {
-    lane: Arc<Lane>,
+    worker: Arc<Worker>,
     /// Pinned, so that the GPU reads and writes it by itself.
     host: *mut c_void,
     device: *mut c_void,
@@ -303,30 +304,30 @@ impl Pair for CudaPair {
     #[allow(unsafe_code)]
     fn upload(&mut self, bytes: usize) -> Result<(), EngineError> {
         assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
-        let (host, stream) = (self.host, self.lane.stream);
+        let (host, stream) = (self.host, self.worker.stream);
         // SAFETY: both parts have as many bytes, and live until the copy has been waited for.
         let code = unsafe {
-            (self.lane.runtime.functions.memcpy)(self.device, host, bytes, TO_DEVICE, stream)
+            (self.worker.runtime.functions.memcpy)(self.device, host, bytes, TO_DEVICE, stream)
         };
-        self.lane.check("cudaMemcpyAsync", code)
+        self.worker.check("cudaMemcpyAsync", code)
     }
 
     #[allow(unsafe_code)]
     fn download(&mut self, bytes: usize) -> Result<(), EngineError> {
         assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
-        let (host, stream) = (self.host, self.lane.stream);
+        let (host, stream) = (self.host, self.worker.stream);
         // SAFETY: as above.
         let code = unsafe {
-            (self.lane.runtime.functions.memcpy)(host, self.device, bytes, TO_HOST, stream)
+            (self.worker.runtime.functions.memcpy)(host, self.device, bytes, TO_HOST, stream)
         };
-        self.lane.check("cudaMemcpyAsync", code)
+        self.worker.check("cudaMemcpyAsync", code)
     }
 }
 
 impl Drop for CudaPair {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        let functions = &self.lane.runtime.functions;
+        let functions = &self.worker.runtime.functions;
         // SAFETY: both are ours or were never had; to free memory waits for what uses it.
         unsafe {
             (functions.free)(self.device);

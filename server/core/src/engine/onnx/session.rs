@@ -47,7 +47,7 @@ pub(super) struct Place {
 }
 
 impl File {
-    /// A session on one thread: the shards and lanes are the parallelism, so it needs none of its own.
+    /// A session on one thread: the shards and workers are the parallelism, so it needs none of its own.
     /// To make it is given up at this time, as soon as the library looks whether it is to.
     pub fn session(&self, place: Place, until: Instant) -> Result<Session, EngineError> {
         let environment = environment()?;

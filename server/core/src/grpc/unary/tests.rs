@@ -12,30 +12,30 @@ use http_body::{Body, Frame};
 use http_body_util::StreamBody;
 use tonic::{Code, Status};
 
-use super::{Call, PREFIX, answer};
+use super::{Call, PREFIX, serve};
 use crate::error::{Dialect, Error};
-use crate::grpc::budget::{Held, Memory};
+use crate::grpc::budget::{Budget, Held};
 use crate::grpc::head;
 use crate::grpc::reply::ReplyBody;
 
 const LIMIT: usize = 1000;
 
-fn memory(limit: usize) -> std::sync::Arc<Memory> {
-    Memory::new(limit, Duration::from_secs(60))
+fn budget(limit: usize) -> std::sync::Arc<Budget> {
+    Budget::new(limit, Duration::from_secs(60))
 }
 
 /// A call whose body comes in these frames; echoed after a check that its deadline is right.
 async fn call(headers: &[(&'static str, &str)], frames: Vec<Bytes>) -> Response<ReplyBody> {
-    call_with(memory(10 * LIMIT), headers, stream::iter(frames)).await
+    call_with(budget(10 * LIMIT), headers, stream::iter(frames)).await
 }
 
 async fn call_with(
-    memory: std::sync::Arc<Memory>,
+    budget: std::sync::Arc<Budget>,
     headers: &[(&'static str, &str)],
     frames: impl Stream<Item = Bytes> + Unpin,
 ) -> Response<ReplyBody> {
     let request = request(headers, frames);
-    let held = memory.account().hold();
+    let held = budget.account().hold();
     let echo = async |mut message: super::Received, _, _: &mut Held| {
         if message.remaining() == 5 && message.chunk() == b"panic" {
             panic!("as asked");
@@ -45,7 +45,7 @@ async fn call_with(
         Ok(reply)
     };
     let head = head::read(&request, Instant::now());
-    answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, echo).await.0
+    serve(head, request.into_body(), Dialect::Sigmax, LIMIT, held, echo).await.0
 }
 
 fn request(
@@ -177,13 +177,13 @@ async fn the_announced_length_is_checked_first() {
 
 #[tokio::test]
 async fn unfinished_messages_are_bounded_together() {
-    let memory = memory(16); // one connection may hold half
+    let budget = budget(16); // one connection may hold half
     let frames = || stream::iter(vec![framed(b"123456").slice(..9), framed(b"x")]);
-    let response = call_with(memory.clone(), &GRPC, frames()).await;
+    let response = call_with(budget.clone(), &GRPC, frames()).await;
     assert_eq!(reply(response).await.1.code(), Code::ResourceExhausted);
     // What it held is given back.
     let frames = stream::iter(vec![framed(b"123").slice(..4), framed(b"123").slice(4..)]);
-    assert_eq!(reply(call_with(memory, &GRPC, frames).await).await.1.code(), Code::Ok);
+    assert_eq!(reply(call_with(budget, &GRPC, frames).await).await.1.code(), Code::Ok);
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn timeouts_come_in_all_units() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_body_that_does_not_come() {
     let headers = with(("grpc-timeout", "5m"));
-    let response = call_with(memory(LIMIT), &headers, stream::pending()).await;
+    let response = call_with(budget(LIMIT), &headers, stream::pending()).await;
     assert_eq!(reply(response).await.1.code(), Code::DeadlineExceeded);
 }
 
@@ -234,9 +234,9 @@ async fn kept_back(frames: impl Stream<Item = Bytes> + Unpin) -> Duration {
         Ok(BytesMut::zeroed(PREFIX))
     };
     let request = request(&GRPC, frames);
-    let held = memory(LIMIT).account().hold();
+    let held = budget(LIMIT).account().hold();
     let head = head::read(&request, Instant::now());
-    answer(head, request.into_body(), Dialect::Sigmax, LIMIT, held, handle).await;
+    serve(head, request.into_body(), Dialect::Sigmax, LIMIT, held, handle).await;
     found.get()
 }
 

@@ -10,30 +10,31 @@ use crate::grpc::head::Call;
 use crate::grpc::message::{READ, beside};
 use crate::model::{ModelSpec, TensorSpec};
 use crate::proto::sigmax::{self, ClassifyRequest, tensor::Data};
-use crate::scheduler::request::{self, Checked};
-use crate::scheduler::served_model::{Served, Wish};
+use crate::scheduler::request::{self, ValidRequest};
+use crate::scheduler::served_model::{RequestOptions, ServedModel};
 use crate::service::classifier::decision::{Options, options};
 use crate::service::classifier::reply;
 use crate::service::classifier::values::from_values;
 use crate::service::classifier::wire::dtype_of_wire;
 use crate::service::trace::Trace;
-use crate::service::validate::{Given, check, hold};
+use crate::service::validate::{Given, hold, validate};
 use crate::shard::Shard;
 
 /// The call's path.
 pub const PATH: &str = "/sigmax.v1.ClassifierService/Classify";
 
 /// Answers a request by an encoded ClassifyResponse.
-pub async fn answer(
+pub async fn classify(
     shard: &Shard,
     request: ClassifyRequest,
     call: Call,
     held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (served, options, checked) = prepare(shard, request, held, trace).await?;
-    let wish = Wish { ready: Some(call.ready), deadline: call.deadline, ..Default::default() };
-    let answer = served.run(checked, wish).await?;
+    let (served, options, valid) = prepare(shard, request, held, trace).await?;
+    let request_options =
+        RequestOptions { ready: Some(call.ready), deadline: call.deadline, ..Default::default() };
+    let answer = served.run(valid, request_options).await?;
     trace.ran(&answer);
     reply::encode(&served.model.spec, &options, &answer, call)
 }
@@ -44,25 +45,25 @@ async fn prepare(
     request: ClassifyRequest,
     held: &mut Held,
     trace: &Trace,
-) -> Result<(Rc<Served>, Options, Checked)> {
+) -> Result<(Rc<ServedModel>, Options, ValidRequest)> {
     let served = shard.models.find(&request.model_name, &request.model_version)?;
     trace.found(&served);
     let spec = &served.model.spec;
     let options = options(spec, &request)?;
     let inputs = request.inputs;
-    let checked = if inputs.iter().map(work).sum::<usize>() <= READ {
-        checked(spec, inputs)?
+    let valid = if inputs.iter().map(work).sum::<usize>() <= READ {
+        valid(spec, inputs)?
     } else {
         let model = served.model.clone();
-        Box::pin(beside(move || checked(&model.spec, inputs))).await?
+        Box::pin(beside(move || valid(&model.spec, inputs))).await?
     };
-    hold(&checked, held)?;
-    Ok((served, options, checked))
+    hold(&valid, held)?;
+    Ok((served, options, valid))
 }
 
-fn checked(spec: &ModelSpec, inputs: Vec<sigmax::Tensor>) -> Result<Checked> {
+fn valid(spec: &ModelSpec, inputs: Vec<sigmax::Tensor>) -> Result<ValidRequest> {
     let given = inputs.into_iter().map(|tensor| given(spec, tensor)).collect::<Result<_>>()?;
-    check(spec, given)
+    validate(spec, given)
 }
 
 /// What is read of an input one by one, in bytes of memory; of a raw one much less is.

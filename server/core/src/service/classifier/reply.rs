@@ -12,7 +12,7 @@ use crate::grpc::head::Call;
 use crate::metrics::timings::nanoseconds;
 use crate::model::{ModelSpec, Task};
 use crate::proto::sigmax::{self, Timings};
-use crate::scheduler::request::Answer;
+use crate::scheduler::request::Prediction;
 use crate::service::answer_size::fits;
 use crate::service::classifier::decision::{Decision, Options};
 use crate::service::classifier::wire::wire_dtype;
@@ -36,7 +36,7 @@ const PROBABILITY: u32 = 3;
 pub fn encode(
     spec: &ModelSpec,
     options: &Options,
-    answer: &Answer,
+    answer: &Prediction,
     call: Call,
 ) -> Result<BytesMut> {
     let output = &answer.outputs[0];
@@ -176,10 +176,10 @@ mod tests {
         }
     }
 
-    fn answer(shape: &[usize], probabilities: &[f32]) -> Answer {
+    fn answer(shape: &[usize], probabilities: &[f32]) -> Prediction {
         let bytes: Vec<u8> = probabilities.iter().flat_map(|p| p.to_le_bytes()).collect();
         let output = Tensor { dtype: DType::Fp32, shape: shape.to_vec(), data: bytes.into() };
-        Answer {
+        Prediction {
             outputs: vec![output],
             rows: shape[0],
             timings: Timings {
@@ -197,7 +197,11 @@ mod tests {
     }
 
     /// What a client reads.
-    fn decoded(spec: &ModelSpec, options: &Options, answer: &Answer) -> Result<ClassifyResponse> {
+    fn decoded(
+        spec: &ModelSpec,
+        options: &Options,
+        answer: &Prediction,
+    ) -> Result<ClassifyResponse> {
         let call = Call::of_stream(b"12345");
         let reply = encode(spec, options, answer, call)?;
         Ok(ClassifyResponse::decode(&reply[5..]).expect("a ClassifyResponse"))

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Dialect;
 use crate::grpc::budget::Held;
-use crate::grpc::message::{Parcel, Unread};
+use crate::grpc::message::{PackedMessage, Unread};
 use crate::model::catalog::{State, newest_ready};
 use crate::model::{self, TensorSpec};
 use crate::proto::sigmax::classifier_service_server::ClassifierService;
@@ -48,7 +48,7 @@ impl<S: Service> ClassifierService for Classifier<S> {
         request: Request<Streaming<Unread>>,
     ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
         let shard = self.shard.clone();
-        let answer = move |one, held| Box::pin(answer_one(shard.clone(), one, held));
+        let answer = move |one, held| Box::pin(classify_one(shard.clone(), one, held));
         stream::start(request, FuturesUnordered::new(), answer)
     }
 
@@ -56,14 +56,14 @@ impl<S: Service> ClassifierService for Classifier<S> {
         &self,
         _: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        let book = self.state.catalog.read();
+        let snapshot = self.state.catalog.read();
         let summary = |(name, versions): (&str, &BTreeMap<u64, State>)| ModelSummary {
             name: name.to_owned(),
             versions: wire_versions(versions),
             task: newest_ready(versions).map_or(Task::Unspecified, |m| wire_task(m.spec.task))
                 as i32,
         };
-        Ok(Response::new(ListModelsResponse { models: book.models().map(summary).collect() }))
+        Ok(Response::new(ListModelsResponse { models: snapshot.models().map(summary).collect() }))
     }
 
     async fn get_model(
@@ -71,19 +71,19 @@ impl<S: Service> ClassifierService for Classifier<S> {
         request: Request<GetModelRequest>,
     ) -> Result<Response<GetModelResponse>, Status> {
         let GetModelRequest { model_name, model_version } = request.into_inner();
-        let book = self.state.catalog.read();
-        let model = book
+        let snapshot = self.state.catalog.read();
+        let model = snapshot
             .find(&model_name, &model_version)
             .map_err(|error| error.status(Dialect::Sigmax))?;
-        let versions = book.versions(&model_name).map(wire_versions).unwrap_or_default();
+        let versions = snapshot.versions(&model_name).map(wire_versions).unwrap_or_default();
         Ok(Response::new(GetModelResponse { model: Some(wire_model(model, versions)) }))
     }
 }
 
 /// A request that fails is answered by its error, and the stream goes on.
-async fn answer_one<S: Service>(
+async fn classify_one<S: Service>(
     shard: Handle<S>,
-    request: Parcel,
+    request: PackedMessage,
     mut held: Held,
 ) -> Answered<ClassifyStreamResponse> {
     let ClassifyStreamRequest { id, request } = match request.open(&mut held).await {
@@ -93,7 +93,7 @@ async fn answer_one<S: Service>(
     let request = request.unwrap_or_default();
     let more = held.beside();
     let work = async move |service: Rc<S>| {
-        stream::answer_one(service.shard(), request, Dialect::Sigmax, more, &[], classify::answer)
+        stream::run_one(service.shard(), request, Dialect::Sigmax, more, &[], classify::classify)
             .await
     };
     let result = match shard.run(work).await.flatten() {

@@ -11,14 +11,14 @@ use crate::grpc::head::Call;
 use crate::grpc::message::{READ, beside};
 use crate::model::ModelSpec;
 use crate::proto::inference::ModelInferRequest;
-use crate::scheduler::request::{Answer, Checked};
-use crate::scheduler::served_model::{Served, Wish};
+use crate::scheduler::request::{Prediction, ValidRequest};
+use crate::scheduler::served_model::{RequestOptions, ServedModel};
 use crate::service::inference::inputs::{given, hold_shared, work};
 use crate::service::inference::outputs::{Delivery, Wanted, wanted};
-use crate::service::inference::parameters::wish;
+use crate::service::inference::parameters::request_options;
 use crate::service::inference::reply::encode;
 use crate::service::trace::Trace;
-use crate::service::validate::{check, hold, unique};
+use crate::service::validate::{hold, unique, validate};
 use crate::shard::Shard;
 use crate::state::ServerState;
 
@@ -28,21 +28,21 @@ pub const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
 /// What is kept of a request while it runs.
 #[derive(Debug)]
 struct Pending {
-    served: Rc<Served>,
+    served: Rc<ServedModel>,
     outputs: Vec<Wanted>,
     id: String,
 }
 
 /// Answers a request by an encoded ModelInferResponse.
-pub async fn answer(
+pub async fn infer(
     shard: &Shard,
     request: ModelInferRequest,
     call: Call,
     held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
-    let (pending, checked, wish) = prepare(shard, request, call, held, trace).await?;
-    let result = pending.served.run(checked, wish).await;
+    let (pending, valid, request_options) = prepare(shard, request, call, held, trace).await?;
+    let result = pending.served.run(valid, request_options).await;
     pending.finish(result, trace, call)
 }
 
@@ -53,7 +53,7 @@ async fn prepare(
     call: Call,
     held: &mut Held,
     trace: &Trace,
-) -> Result<(Pending, Checked, Wish)> {
+) -> Result<(Pending, ValidRequest, RequestOptions)> {
     let id = mem::take(&mut request.id);
     let served = match shard.models.find(&request.model_name, &request.model_version) {
         Ok(served) => served,
@@ -61,47 +61,47 @@ async fn prepare(
     };
     trace.found(&served);
     let result = if work(&request) <= READ {
-        checked(&shard.state, &served.model.spec, request, held)
+        valid(&shard.state, &served.model.spec, request, held)
     } else {
-        Box::pin(checked_beside(shard, &served, request, held)).await
+        Box::pin(validated_beside(shard, &served, request, held)).await
     };
     match result {
-        Ok((outputs, checked, wish)) => {
+        Ok((outputs, valid, request_options)) => {
             let is_raw = |output: &Wanted| matches!(output.delivery, Delivery::Raw);
-            let wish = Wish {
+            let request_options = RequestOptions {
                 ready: Some(call.ready),
                 deadline: call.deadline,
                 all_outputs: outputs.len() == served.model.spec.outputs.len()
                     && outputs.iter().all(is_raw),
-                ..wish
+                ..request_options
             };
-            Ok((Pending { served, outputs, id }, checked, wish))
+            Ok((Pending { served, outputs, id }, valid, request_options))
         }
         Err(error) => Err(error.of_request(id)),
     }
 }
 
-async fn checked_beside(
+async fn validated_beside(
     shard: &Shard,
-    served: &Served,
+    served: &ServedModel,
     request: ModelInferRequest,
     held: &mut Held,
-) -> Result<(Vec<Wanted>, Checked, Wish)> {
+) -> Result<(Vec<Wanted>, ValidRequest, RequestOptions)> {
     let (shared, model, mut more) = (shard.state.clone(), served.model.clone(), held.beside());
-    let work = move || Ok((checked(&shared, &model.spec, request, &mut more)?, more));
-    let (checked, more) = beside(work).await?;
+    let work = move || Ok((valid(&shared, &model.spec, request, &mut more)?, more));
+    let (valid, more) = beside(work).await?;
     held.join(more);
-    Ok(checked)
+    Ok(valid)
 }
 
 /// In the order that Triton checks.
-fn checked(
+fn valid(
     shared: &ServerState,
     spec: &ModelSpec,
     request: ModelInferRequest,
     held: &mut Held,
-) -> Result<(Vec<Wanted>, Checked, Wish)> {
-    let wish = wish(&request.parameters)?;
+) -> Result<(Vec<Wanted>, ValidRequest, RequestOptions)> {
+    let request_options = request_options(&request.parameters)?;
     unique(request.inputs.iter().map(|input| &*input.name))
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
     unique(request.outputs.iter().map(|output| &*output.name))
@@ -110,13 +110,13 @@ fn checked(
     let given = given(spec, regions, request.inputs, request.raw_input_contents)?;
     let outputs = wanted(spec, regions, request.outputs)?;
     hold_shared(&given, shared.message_limit, held)?;
-    let checked = check(spec, given)?;
-    hold(&checked, held)?;
-    Ok((outputs, checked, wish))
+    let valid = validate(spec, given)?;
+    hold(&valid, held)?;
+    Ok((outputs, valid, request_options))
 }
 
 impl Pending {
-    fn finish(self, result: Result<Answer>, trace: &Trace, call: Call) -> Result<BytesMut> {
+    fn finish(self, result: Result<Prediction>, trace: &Trace, call: Call) -> Result<BytesMut> {
         let reply = result.and_then(|mut answer| {
             trace.ran(&answer);
             let spec = &self.served.model.spec;

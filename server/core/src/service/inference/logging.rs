@@ -14,7 +14,7 @@ use crate::proto::inference::{LogSettingsRequest, LogSettingsResponse};
 const FORMAT: &str = "ISO8601";
 
 /// Changes all that the request names, or nothing; then tells everything.
-pub fn answer(request: LogSettingsRequest, may_change: bool) -> Result<LogSettingsResponse> {
+pub fn settings(request: LogSettingsRequest, may_change: bool) -> Result<LogSettingsResponse> {
     if !may_change && !request.settings.is_empty() {
         let detail = "log settings cannot be changed. Start the server with \
                       '--allow-log-settings' or '--model-control explicit' to enable.";

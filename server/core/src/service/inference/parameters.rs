@@ -6,31 +6,31 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::proto::inference::InferParameter;
 use crate::proto::inference::infer_parameter::ParameterChoice;
-use crate::scheduler::served_model::Wish;
+use crate::scheduler::served_model::RequestOptions;
 
 /// The one key of Triton's own that a request may have.
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 
-/// Checks every parameter; what the request wishes by them.
+/// Checks every parameter; what the request asks for by them.
 ///
 /// Sequences change nothing for models without them. What is unknown is the model's own business,
 /// and no model here has any.
-pub fn wish(parameters: &BTreeMap<String, InferParameter>) -> Result<Wish> {
+pub fn request_options(parameters: &BTreeMap<String, InferParameter>) -> Result<RequestOptions> {
     use ParameterChoice::{BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param};
-    let mut wish = Wish::default();
+    let mut request_options = RequestOptions::default();
     for (key, value) in parameters {
         let value = value.parameter_choice.as_ref();
         match (key.as_str(), value) {
             ("sequence_id", Some(Int64Param(_) | StringParam(_)))
             | ("sequence_start" | "sequence_end" | EMPTY_FINAL, Some(BoolParam(_))) => {}
-            ("priority", Some(&Uint64Param(priority))) => wish.priority = priority,
+            ("priority", Some(&Uint64Param(priority))) => request_options.priority = priority,
             ("priority", Some(Int64Param(priority @ 0..))) => {
-                wish.priority = priority.unsigned_abs();
+                request_options.priority = priority.unsigned_abs();
             }
             // 0 is what clients send for none.
             ("timeout", Some(Int64Param(0))) => {}
             ("timeout", Some(Int64Param(microseconds @ 1..))) => {
-                wish.patience = Some(Duration::from_micros(microseconds.unsigned_abs()));
+                request_options.patience = Some(Duration::from_micros(microseconds.unsigned_abs()));
             }
             ("priority" | "timeout", Some(Int64Param(found))) => {
                 let detail = format!("invalid value for '{key}', expected value >= 0, got {found}");
@@ -56,7 +56,7 @@ pub fn wish(parameters: &BTreeMap<String, InferParameter>) -> Result<Wish> {
             }
         }
     }
-    Ok(wish)
+    Ok(request_options)
 }
 
 /// That a parameter's value is of another type.

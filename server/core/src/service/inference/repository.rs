@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::model::catalog::{Book, State};
-use crate::model::control::{Action, Orders};
+use crate::model::catalog::{Snapshot, State};
+use crate::model::control::{Action, ModelControl};
 use crate::proto::inference::model_repository_parameter::ParameterChoice;
 use crate::proto::inference::repository_index_response::ModelIndex;
 use crate::proto::inference::{
@@ -24,15 +24,15 @@ pub async fn index(
         Some(orders) if !request.ready => orders.give(String::new(), Action::Index).await?,
         _ => Vec::new(),
     };
-    let book = shared.catalog.read();
-    let mut models = versions(&book, request.ready);
-    let unknown = names.into_iter().filter(|name| book.versions(name).is_none());
+    let snapshot = shared.catalog.read();
+    let mut models = versions(&snapshot, request.ready);
+    let unknown = names.into_iter().filter(|name| snapshot.versions(name).is_none());
     models.extend(unknown.map(|name| ModelIndex { name, ..Default::default() }));
     Ok(RepositoryIndexResponse { models })
 }
 
-fn versions(book: &Book, only_ready: bool) -> Vec<ModelIndex> {
-    let models = book.models().flat_map(|(name, versions)| {
+fn versions(snapshot: &Snapshot, only_ready: bool) -> Vec<ModelIndex> {
+    let models = snapshot.models().flat_map(|(name, versions)| {
         versions.iter().map(move |(version, state)| {
             let (state, reason) = match state {
                 State::Ready(_) => ("READY", ""),
@@ -117,7 +117,7 @@ fn unrecognized(key: &str) -> Error {
 }
 
 /// Where orders go, for a model that may be ordered.
-fn orders<'a>(shared: &'a ServerState, repository: &str, model: &str) -> Result<&'a Orders> {
+fn orders<'a>(shared: &'a ServerState, repository: &str, model: &str) -> Result<&'a ModelControl> {
     only_repository(repository)?;
     let orders = shared.orders.as_ref().ok_or(Error::ControlDisabled)?;
     let field = |detail: &str| Err(Error::BadField { field: "model_name", detail: detail.into() });

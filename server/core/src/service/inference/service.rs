@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::{Dialect, Error};
 use crate::grpc::budget::Held;
-use crate::grpc::message::{Parcel, Unread};
+use crate::grpc::message::{PackedMessage, Unread};
 use crate::model::TensorSpec;
 use crate::model::catalog::{State, parse_version};
 use crate::proto::inference::grpc_inference_service_server::GrpcInferenceService;
@@ -115,14 +115,15 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
         let ModelMetadataRequest { name, version } = request.into_inner();
-        let book = self.state.catalog.read();
-        let model = book.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
+        let snapshot = self.state.catalog.read();
+        let model =
+            snapshot.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
         let describe = |spec: &TensorSpec| TensorMetadata {
             name: spec.name.clone(),
             datatype: spec.dtype.name().to_owned(),
             shape: spec.dims.clone(),
         };
-        let ready = book.versions(&name).into_iter().flatten();
+        let ready = snapshot.versions(&name).into_iter().flatten();
         let ready = ready.filter(|(_, state)| matches!(state, State::Ready(_)));
         Ok(Response::new(ModelMetadataResponse {
             versions: match version.is_empty() {
@@ -142,8 +143,9 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<ModelConfigRequest>,
     ) -> Result<Response<ModelConfigResponse>, Status> {
         let ModelConfigRequest { name, version } = request.into_inner();
-        let book = self.state.catalog.read();
-        let model = book.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
+        let snapshot = self.state.catalog.read();
+        let model =
+            snapshot.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
         Ok(Response::new(ModelConfigResponse { config: Some(model.spec.config.clone()) }))
     }
 
@@ -151,7 +153,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
-        answered(repository::index(&self.state, request.into_inner()).await)
+        to_response(repository::index(&self.state, request.into_inner()).await)
     }
 
     async fn repository_model_load(
@@ -159,7 +161,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
         let loaded = repository::load(&self.state, request.into_inner()).await;
-        answered(loaded.map(|()| RepositoryModelLoadResponse {}))
+        to_response(loaded.map(|()| RepositoryModelLoadResponse {}))
     }
 
     async fn repository_model_unload(
@@ -167,21 +169,21 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
         let unloaded = repository::unload(&self.state, request.into_inner()).await;
-        answered(unloaded.map(|()| RepositoryModelUnloadResponse {}))
+        to_response(unloaded.map(|()| RepositoryModelUnloadResponse {}))
     }
 
     async fn log_settings(
         &self,
         request: Request<LogSettingsRequest>,
     ) -> Result<Response<LogSettingsResponse>, Status> {
-        answered(logging::answer(request.into_inner(), self.state.log_settings))
+        to_response(logging::settings(request.into_inner(), self.state.log_settings))
     }
 
     async fn system_shared_memory_status(
         &self,
         request: Request<SystemSharedMemoryStatusRequest>,
     ) -> Result<Response<SystemSharedMemoryStatusResponse>, Status> {
-        answered(shared_memory::status(&self.state.regions, &request.get_ref().name))
+        to_response(shared_memory::status(&self.state.regions, &request.get_ref().name))
     }
 
     async fn system_shared_memory_register(
@@ -189,7 +191,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<SystemSharedMemoryRegisterRequest>,
     ) -> Result<Response<SystemSharedMemoryRegisterResponse>, Status> {
         let registered = shared_memory::register(&self.state.regions, request.get_ref());
-        answered(registered.map(|()| SystemSharedMemoryRegisterResponse {}))
+        to_response(registered.map(|()| SystemSharedMemoryRegisterResponse {}))
     }
 
     async fn system_shared_memory_unregister(
@@ -197,7 +199,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<SystemSharedMemoryUnregisterRequest>,
     ) -> Result<Response<SystemSharedMemoryUnregisterResponse>, Status> {
         let unregistered = self.state.regions.unregister(&request.get_ref().name);
-        answered(unregistered.map(|()| SystemSharedMemoryUnregisterResponse {}))
+        to_response(unregistered.map(|()| SystemSharedMemoryUnregisterResponse {}))
     }
 
     async fn cuda_shared_memory_status(
@@ -205,7 +207,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<CudaSharedMemoryStatusRequest>,
     ) -> Result<Response<CudaSharedMemoryStatusResponse>, Status> {
         let CudaSharedMemoryStatusRequest { name: region } = request.into_inner();
-        answered(match region.as_str() {
+        to_response(match region.as_str() {
             "" => Ok(CudaSharedMemoryStatusResponse::default()),
             _ => Err(Error::UnknownCudaRegion { region }),
         })
@@ -215,7 +217,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<CudaSharedMemoryRegisterRequest>,
     ) -> Result<Response<CudaSharedMemoryRegisterResponse>, Status> {
-        answered(Err(Error::NoGpu { region: request.into_inner().name }))
+        to_response(Err(Error::NoGpu { region: request.into_inner().name }))
     }
 
     async fn cuda_shared_memory_unregister(
@@ -230,7 +232,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<ModelStatisticsRequest>,
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
         let ServerState { catalog, metrics, .. } = &*self.state;
-        statistics::answer(&catalog.read(), metrics, request.get_ref()).map(Response::new)
+        statistics::of_models(&catalog.read(), metrics, request.get_ref()).map(Response::new)
     }
 
     /// Answers leave in the order of their requests.
@@ -241,20 +243,20 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         let shard = self.shard.clone();
         let errors_end_it =
             request.metadata().get("triton_grpc_error").is_some_and(|value| value == "true");
-        let answer = move |one, held| Box::pin(answer_one(shard.clone(), one, held, errors_end_it));
+        let answer = move |one, held| Box::pin(infer_one(shard.clone(), one, held, errors_end_it));
         stream::start(request, FuturesOrdered::new(), answer)
     }
 }
 
-fn answered<T>(result: crate::error::Result<T>) -> Result<Response<T>, Status> {
+fn to_response<T>(result: crate::error::Result<T>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| error.status(Dialect::Inference))
 }
 
 /// A request that fails is answered by its error, and the stream goes on, unless the client wants
 /// it to end.
-async fn answer_one<S: Service>(
+async fn infer_one<S: Service>(
     shard: Handle<S>,
-    request: Parcel,
+    request: PackedMessage,
     mut held: Held,
     errors_end_it: bool,
 ) -> Answered<ModelStreamInferResponse> {
@@ -265,13 +267,13 @@ async fn answer_one<S: Service>(
     let id = request.id.clone();
     let more = held.beside();
     let work = async move |service: Rc<S>| {
-        stream::answer_one(
+        stream::run_one(
             service.shard(),
             request,
             Dialect::Inference,
             more,
             &reply::LAST,
-            infer::answer,
+            infer::infer,
         )
         .await
     };

@@ -5,25 +5,25 @@ use tonic::Status;
 use crate::error::{Dialect, Error};
 use crate::metrics::Metrics;
 use crate::metrics::statistics::{BatchStatistics, Elapsed, Statistics};
-use crate::model::catalog::{Book, State, parse_version};
+use crate::model::catalog::{Snapshot, State, parse_version};
 use crate::proto::inference::{
     InferBatchStatistics, InferStatistics, ModelStatistics, ModelStatisticsRequest,
     ModelStatisticsResponse, StatisticDuration,
 };
 
 /// Of one version, of all versions of a model, or of all models; as far as they are ready.
-pub fn answer(
-    book: &Book,
+pub fn of_models(
+    snapshot: &Snapshot,
     metrics: &Metrics,
     request: &ModelStatisticsRequest,
 ) -> Result<ModelStatisticsResponse, Status> {
     let ModelStatisticsRequest { name, version } = request;
     let wanted = parse_version(version).map_err(|error| error.status(Dialect::Inference))?;
-    if !name.is_empty() && book.versions(name).is_none() {
+    if !name.is_empty() && snapshot.versions(name).is_none() {
         let detail = format!("requested model '{name}' is not available");
         return Err(Error::BadField { field: "name", detail }.status(Dialect::Inference));
     }
-    let of_model = book.models().filter(|(model, _)| name.is_empty() || model == name);
+    let of_model = snapshot.models().filter(|(model, _)| name.is_empty() || model == name);
     let ready = of_model.flat_map(|(model, versions)| {
         let ready = versions.iter().filter(|(_, state)| matches!(state, State::Ready(_)));
         ready.map(move |(version, _)| (model, *version))

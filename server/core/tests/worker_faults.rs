@@ -1,4 +1,4 @@
-//! A device that fails costs one batch; its lane gets another engine, and health tells where none can.
+//! A device that fails costs one batch; its worker gets another engine, and health tells where none can.
 
 mod common;
 
@@ -12,7 +12,7 @@ use tonic::Code;
 const GPU: Device = Device::Cuda(0);
 const OTHER: Device = Device::Cuda(1);
 
-/// A server of the network with a lane on each device.
+/// A server of the network with a worker on each device.
 fn serve(fake: &Fake, devices: &[Device]) -> Server {
     let server = start(|_| {});
     let placement = |&device| Placement { device, count: 1 };
@@ -24,12 +24,14 @@ fn serve(fake: &Fake, devices: &[Device]) -> Server {
     server
 }
 
-fn lanes(device: Device, alive: usize) -> String {
-    format!("sigmax_lanes{{model=\"fake\",version=\"1\",device=\"{device}\"}} {alive}")
+fn workers(device: Device, alive: usize) -> String {
+    format!("sigmax_workers{{model=\"fake\",version=\"1\",device=\"{device}\"}} {alive}")
 }
 
 fn faults(device: Device, count: usize) -> String {
-    format!("sigmax_lane_faults_total{{model=\"fake\",version=\"1\",device=\"{device}\"}} {count}")
+    format!(
+        "sigmax_worker_faults_total{{model=\"fake\",version=\"1\",device=\"{device}\"}} {count}"
+    )
 }
 
 #[tokio::test]
@@ -53,11 +55,11 @@ async fn a_failed_device_fails_its_batch_at_once_and_the_next_is_answered() {
     assert_eq!(fake.take_sizes(), [1, 3, 1], "nothing is run again on a lost device");
     assert_eq!(fake.take_made(), [GPU]);
     until_metrics(&server, &faults(GPU, 1)).await;
-    until_metrics(&server, &lanes(GPU, 1)).await;
+    until_metrics(&server, &workers(GPU, 1)).await;
 }
 
 #[tokio::test]
-async fn after_a_panic_the_lane_gets_another_engine() {
+async fn after_a_panic_the_worker_gets_another_engine() {
     let fake = Fake::new(2);
     let server = serve(&fake, &[GPU]);
     let client = Client::connect(&server).await;
@@ -69,13 +71,13 @@ async fn after_a_panic_the_lane_gets_another_engine() {
 }
 
 #[tokio::test]
-async fn without_a_lane_the_model_is_not_ready_until_it_has_one_again() {
+async fn without_a_worker_the_model_is_not_ready_until_it_has_one_again() {
     let fake = Fake::new(2);
     let server = serve(&fake, &[GPU]);
     let client = Client::connect(&server).await;
     fake.break_devices(&[GPU]);
     client.infer([Fake::DEVICE_LOST, 0.0], None).await.expect_err("its device is lost");
-    until_metrics(&server, &lanes(GPU, 0)).await;
+    until_metrics(&server, &workers(GPU, 0)).await;
     until_metrics(&server, "sigmax_ready 0").await;
     assert!(get(server.http_address(), "/readyz").starts_with("HTTP/1.1 503"));
     let error = client.infer([1.0, 2.0], None).await.expect_err("nobody answers");
@@ -87,7 +89,7 @@ async fn without_a_lane_the_model_is_not_ready_until_it_has_one_again() {
 }
 
 #[tokio::test]
-async fn the_other_lanes_go_on() {
+async fn the_other_workers_go_on() {
     let fake = Fake::new(2);
     let server = serve(&fake, &[GPU, OTHER]);
     let client = Client::connect(&server).await;
@@ -95,7 +97,7 @@ async fn the_other_lanes_go_on() {
     client.infer([Fake::DEVICE_LOST, 0.0], None).await.expect_err("its device is lost");
     for number in 0..10 {
         let row = [number as f32, 0.0];
-        assert_eq!(client.infer(row, None).await.expect("by the other lane"), row);
+        assert_eq!(client.infer(row, None).await.expect("by the other worker"), row);
     }
     assert!(server.is_ready());
     client.infer([Fake::DEVICE_LOST, 0.0], None).await.expect_err("the other one, too");
@@ -103,7 +105,7 @@ async fn the_other_lanes_go_on() {
 }
 
 #[tokio::test]
-async fn a_model_that_lost_its_lanes_can_be_loaded_anew() {
+async fn a_model_that_lost_its_workers_can_be_loaded_anew() {
     let fake = Fake::new(2);
     let server = serve(&fake, &[GPU]);
     let client = Client::connect(&server).await;
