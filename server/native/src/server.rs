@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use sigmax_core::loading::description::{DescribedTensor, Description};
@@ -26,8 +27,8 @@ pub(crate) struct Server(server::Server);
 #[pymethods]
 impl Server {
     #[new]
-    fn new(py: Python<'_>, config: Config) -> PyResult<Self> {
-        let config = ServerConfig::try_from(config).map_err(PyValueError::new_err)?;
+    fn new(py: Python<'_>, config: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let config = server_config(config)?;
         Ok(Self(py.detach(|| server::Server::start(config))?))
     }
 
@@ -100,70 +101,46 @@ impl Server {
     }
 }
 
-/// The attributes of a configuration.
-#[derive(FromPyObject)]
-struct Config {
-    host: String,
-    grpc_port: u16,
-    http_port: u16,
-    shards: usize,
-    queue_rows: usize,
-    max_message_bytes: usize,
-    max_connections: usize,
-    handshake_seconds: f64,
-    max_metadata_bytes: usize,
-    memory_budget: usize,
-    stall_seconds: f64,
-    busy_poll_microseconds: u64,
-    listen: String,
-    shared_memory: bool,
-    model_control: String,
-    allow_model_upload: bool,
-    allow_log_settings: bool,
-    max_run_seconds: f64,
-    model_memory_limit: usize,
-    load_timeout_seconds: f64,
-    gpu_memory_limit: usize,
-    tf32: bool,
-    server_name: String,
-    server_version: String,
-    strict_readiness: bool,
+/// A configuration, attribute by attribute.
+fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig> {
+    let text = |name| attribute::<String>(config, name);
+    let number = |name| attribute::<usize>(config, name);
+    let switch = |name| attribute::<bool>(config, name);
+    let time = |name| duration(name, attribute(config, name)?).map_err(PyValueError::new_err);
+    let control = text("model_control")? == "explicit";
+    Ok(ServerConfig {
+        host: text("host")?,
+        grpc_port: attribute(config, "grpc_port")?,
+        http_port: attribute(config, "http_port")?,
+        unix_socket: text("listen")?.strip_prefix("unix:").map(PathBuf::from),
+        shards: number("shards")?,
+        queue_rows: number("queue_rows")?,
+        max_message_bytes: number("max_message_bytes")?,
+        max_connections: number("max_connections")?,
+        handshake_time: time("handshake_seconds")?,
+        max_metadata_bytes: number("max_metadata_bytes")?,
+        memory_budget: number("memory_budget")?,
+        stall_time: time("stall_seconds")?,
+        busy_poll: Duration::from_micros(attribute(config, "busy_poll_microseconds")?),
+        shared_memory: switch("shared_memory")?,
+        model_control: control,
+        allow_model_upload: switch("allow_model_upload")?,
+        log_settings: control || switch("allow_log_settings")?,
+        run_time: time("max_run_seconds")?,
+        run_memory: match number("model_memory_limit")? {
+            0 => usize::MAX,
+            limit => limit,
+        },
+        load_time: time("load_timeout_seconds")?,
+        gpu: GpuOptions { memory_limit: number("gpu_memory_limit")?, tf32: switch("tf32")? },
+        server_name: text("server_name")?,
+        server_version: text("server_version")?,
+        strict_readiness: switch("strict_readiness")?,
+    })
 }
 
-impl TryFrom<Config> for ServerConfig {
-    type Error = String;
-
-    fn try_from(config: Config) -> Result<Self, String> {
-        Ok(Self {
-            host: config.host,
-            grpc_port: config.grpc_port,
-            http_port: config.http_port,
-            shards: config.shards,
-            queue_rows: config.queue_rows,
-            max_message_bytes: config.max_message_bytes,
-            max_connections: config.max_connections,
-            handshake_time: duration("handshake_seconds", config.handshake_seconds)?,
-            max_metadata_bytes: config.max_metadata_bytes,
-            memory_budget: config.memory_budget,
-            stall_time: duration("stall_seconds", config.stall_seconds)?,
-            busy_poll: Duration::from_micros(config.busy_poll_microseconds),
-            unix_socket: config.listen.strip_prefix("unix:").map(PathBuf::from),
-            shared_memory: config.shared_memory,
-            log_settings: config.allow_log_settings || config.model_control == "explicit",
-            model_control: config.model_control == "explicit",
-            allow_model_upload: config.allow_model_upload,
-            run_time: duration("max_run_seconds", config.max_run_seconds)?,
-            run_memory: match config.model_memory_limit {
-                0 => usize::MAX,
-                limit => limit,
-            },
-            load_time: duration("load_timeout_seconds", config.load_timeout_seconds)?,
-            gpu: GpuOptions { memory_limit: config.gpu_memory_limit, tf32: config.tf32 },
-            server_name: config.server_name,
-            server_version: config.server_version,
-            strict_readiness: config.strict_readiness,
-        })
-    }
+fn attribute<'py, T: FromPyObjectOwned<'py>>(of: &Bound<'py, PyAny>, name: &str) -> PyResult<T> {
+    of.getattr(name)?.extract().map_err(Into::into)
 }
 
 /// The attributes of a model's description.

@@ -136,14 +136,7 @@ class Server:
     def __init__(self, config: object) -> None:
         """Bind both ports and start the threads.
 
-        `config` is read attribute by attribute; it has: host: str, grpc_port: int, http_port: int
-        (0: any free one), shards: int, queue_rows: int, max_message_bytes: int,
-        max_connections: int, handshake_seconds: float, max_metadata_bytes: int,
-        shared_memory: bool, model_control: str, allow_model_upload: bool, allow_log_settings: bool,
-        max_run_seconds: float, model_memory_limit: int (bytes; 0: no limit),
-        load_timeout_seconds: float (of an engine that a worker lost),
-        gpu_memory_limit: int (bytes of one engine's arena on a GPU; 0: no limit), tf32: bool,
-        server_name: str, server_version: str, strict_readiness: bool.
+        `config` is a sigmax_server.config.Config, and server_name: str and server_version: str.
         OSError where a port cannot be bound, naming the address.
         """
 

@@ -28,12 +28,12 @@ pub struct Fake {
     dependent: bool,
     device: Device,
     now: Instant,
-    shared: Arc<Shared>,
+    controls: Arc<Controls>,
 }
 
 /// What a test sees and steers from outside.
 #[derive(Debug, Default)]
-struct Shared {
+struct Controls {
     gate: Mutex<Gate>,
     turned: Condvar,
     sizes: Mutex<Vec<usize>>,
@@ -74,7 +74,7 @@ impl Fake {
             dependent: false,
             device: Device::Cpu,
             now: Instant::now(),
-            shared: Arc::default(),
+            controls: Arc::default(),
         }
     }
 
@@ -98,39 +98,39 @@ impl Fake {
 
     /// Holds every run that begins from now on, until [`Fake::open`].
     pub fn close(&self) {
-        lock(&self.shared.gate).closed = true;
+        lock(&self.controls.gate).closed = true;
     }
 
     /// Lets the runs that are held go on, and later ones pass.
     pub fn open(&self) {
-        lock(&self.shared.gate).closed = false;
-        self.shared.turned.notify_all();
+        lock(&self.controls.gate).closed = false;
+        self.controls.turned.notify_all();
     }
 
     /// Blocks until so many runs are held.
     pub fn wait_until_held(&self, runs: usize) {
-        let gate = lock(&self.shared.gate);
-        let gate = self.shared.turned.wait_while(gate, |gate| gate.held < runs);
+        let gate = lock(&self.controls.gate);
+        let gate = self.controls.turned.wait_while(gate, |gate| gate.held < runs);
         drop(gate.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Lets no engine be made or kept on these devices, until it is called again.
     pub fn break_devices(&self, devices: &[Device]) {
-        *lock(&self.shared.broken) = devices.to_vec();
+        *lock(&self.controls.broken) = devices.to_vec();
     }
 
     /// The devices of all engines made since the last call, in their order.
     pub fn take_made(&self) -> Vec<Device> {
-        std::mem::take(&mut *lock(&self.shared.made))
+        std::mem::take(&mut *lock(&self.controls.made))
     }
 
     /// The rows of every run begun since the last call, in order of their beginning.
     pub fn take_sizes(&self) -> Vec<usize> {
-        std::mem::take(&mut *lock(&self.shared.sizes))
+        std::mem::take(&mut *lock(&self.controls.sizes))
     }
 }
 
-impl Shared {
+impl Controls {
     fn works(&self, device: Device) -> Result<(), EngineError> {
         match lock(&self.broken).contains(&device) {
             true => Err(EngineError::Device(format!("{device} is broken"))),
@@ -166,8 +166,8 @@ impl Source for Fake {
         _: GpuOptions,
         _: Instant,
     ) -> Result<Box<dyn Engine>, EngineError> {
-        self.shared.works(device)?;
-        lock(&self.shared.made).push(device);
+        self.controls.works(device)?;
+        lock(&self.controls.made).push(device);
         Ok(Box::new(Self { device, ..self.clone() }))
     }
 }
@@ -178,8 +178,8 @@ impl Engine for Fake {
         else {
             return Err(EngineError::Fault(format!("expected one FP32 matrix, got {inputs:?}")));
         };
-        lock(&self.shared.sizes).push(rows);
-        self.shared.pass();
+        lock(&self.controls.sizes).push(rows);
+        self.controls.pass();
         for row in data.chunks_exact((columns * size_of::<f32>()).max(1)) {
             match bytemuck::pod_read_unaligned(&row[..size_of::<f32>()]) {
                 Self::REFUSED => return Err(EngineError::Refused("a row is refused".into())),
@@ -205,7 +205,7 @@ impl Engine for Fake {
     }
 
     fn check(&mut self) -> Result<(), EngineError> {
-        self.shared.works(self.device)
+        self.controls.works(self.device)
     }
 
     fn now(&self) -> Instant {

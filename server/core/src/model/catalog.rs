@@ -24,6 +24,16 @@ pub enum State {
 }
 
 impl State {
+    /// Why the version does not serve; nothing where it does.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Ready(_) => "",
+            Self::Loading => "it is being loaded",
+            Self::Lost(_, reason) | Self::Unavailable(reason) => reason,
+            Self::Unloaded => "it has been unloaded",
+        }
+    }
+
     /// Whether it is of this very model.
     fn is_of(&self, model: &Arc<Model>) -> bool {
         match self {
@@ -76,7 +86,7 @@ impl Catalog {
             Ok(model) => Error::NotReady {
                 model: name.to_owned(),
                 version: model.spec.version,
-                reason: "it is being loaded".into(),
+                reason: State::Loading.reason().into(),
             },
         }
     }
@@ -200,13 +210,14 @@ impl Snapshot {
                     .ok_or_else(|| Error::NoVersions { model: name.to_owned() })?,
             },
         };
-        let reason = match state {
-            State::Ready(model) => return Ok(model),
-            State::Loading => "it is being loaded".to_owned(),
-            State::Unavailable(reason) | State::Lost(_, reason) => reason.clone(),
-            State::Unloaded => "it has been unloaded".to_owned(),
-        };
-        Err(Error::NotReady { model: name.to_owned(), version: *version, reason })
+        match state {
+            State::Ready(model) => Ok(model),
+            state => Err(Error::NotReady {
+                model: name.to_owned(),
+                version: *version,
+                reason: state.reason().to_owned(),
+            }),
+        }
     }
 }
 

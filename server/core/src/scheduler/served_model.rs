@@ -1,23 +1,23 @@
 //! A model as one shard serves it: takes checked requests, and runs those of a turn as one batch.
 
-use std::cell::RefCell;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::{Notify, oneshot};
-use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
 use crate::engine::Engine;
-use crate::error::Full;
 use crate::error::{Error, Result};
 use crate::metrics::model::ModelMetrics;
 use crate::metrics::outcome::Refusal;
 use crate::model::Model;
+use crate::scheduler::admission::{Admission, RequestOptions};
 use crate::scheduler::batch::Runner;
 use crate::scheduler::give_way;
+use crate::scheduler::inline::InlineQueue;
 use crate::scheduler::limits::{QueueLimits, Size};
 use crate::scheduler::queue::Queue;
 use crate::scheduler::request::{Prediction, Request, ValidRequest};
@@ -58,13 +58,6 @@ impl Drop for Executor {
     }
 }
 
-/// What the batcher of a turn waits for.
-#[derive(Debug)]
-struct InlineQueue {
-    queue: RefCell<Queue>,
-    filled: Notify,
-}
-
 impl ServedModel {
     /// Serves a model from this thread on.
     pub fn new(
@@ -78,11 +71,9 @@ impl ServedModel {
             Backend::Inline(engine) => {
                 let queue =
                     Queue::new(queue_limits.clone(), model.batch_rows(), &model.spec.batching);
-                let inline =
-                    Rc::new(InlineQueue { queue: RefCell::new(queue), filled: Notify::new() });
                 let runner = Runner::new(model.clone(), metrics.clone(), queue_limits.clone());
-                let batches = spawn_local(batches(inline.clone(), engine, runner));
-                Executor::Inline(inline, batches.abort_handle())
+                let (inline, batches) = InlineQueue::start(queue, engine, runner);
+                Executor::Inline(inline, batches)
             }
         };
         Self { model, metrics, queue_limits, executor }
@@ -96,7 +87,7 @@ impl ServedModel {
         let priority = batching.priority(options.priority);
         let bytes = inputs.iter().flatten().map(|input| input.data.len()).sum();
         let size = Size { rows, bytes, priority };
-        self.admit(size, queued, options).inspect_err(|_| give_way::refused())?;
+        self.admission().admit(size, queued, options).inspect_err(|_| give_way::refused())?;
         let (reply, answer) = oneshot::channel();
         let patience = batching.priorities[priority].timeout(options.patience);
         let expiry = patience.and_then(|patience| queued.checked_add(patience));
@@ -106,10 +97,7 @@ impl ServedModel {
             Request { inputs, size, deadline: options.deadline, expiry, outputs, queued, reply };
         match &self.executor {
             Executor::Workers(workers) => workers.push(request),
-            Executor::Inline(inline, _) => {
-                inline.queue.borrow_mut().push(request);
-                inline.filled.notify_one();
-            }
+            Executor::Inline(inline, _) => inline.push(request),
         }
         let waiting = Waiting(&self.metrics);
         let answer = match (&self.executor, options.deadline) {
@@ -121,59 +109,13 @@ impl ServedModel {
         answer.map_or(Err(Error::DeadlineExceeded), |come| come.unwrap_or(Err(Error::Internal)))
     }
 
-    /// Takes room in the queue, or refuses what it has none for, and what cannot be answered in time.
-    fn admit(&self, size: Size, now: Instant, options: RequestOptions) -> Result<()> {
-        if let Some(deadline) = options.deadline {
-            let left = deadline.saturating_duration_since(now);
-            if left.is_zero() {
-                return Err(Error::DeadlineExceeded);
-            }
-            let expected = self.expected(size, now, options.ready);
-            if expected > left {
-                return Err(Error::too_late(expected, left));
-            }
-        }
-        self.queue_limits.enter(size).map_err(|full| self.queue_full(full))
-    }
-
-    /// How long an answer takes: its run at its shortest and, where others wait, their time, too.
-    fn expected(&self, size: Size, now: Instant, ready: Option<Instant>) -> Duration {
-        let estimate = &self.queue_limits.estimate;
-        let runs = estimate.behind(self.queue_limits.rows()) + estimate.run(size.rows);
-        match (&self.executor, ready) {
-            (Executor::Workers(_), Some(ready)) => {
-                runs.max(now.saturating_duration_since(ready) * CATCHING_UP)
-            }
-            _ => runs,
+    fn admission(&self) -> Admission<'_> {
+        Admission {
+            model: &self.model.spec.name,
+            limits: &self.queue_limits,
+            by_workers: matches!(self.executor, Executor::Workers(_)),
         }
     }
-
-    /// With the time that what waits will take.
-    fn queue_full(&self, full: Full) -> Error {
-        let wait = self.queue_limits.estimate.queue(self.queue_limits.rows());
-        let retry_after = wait.max(Duration::from_millis(1));
-        Error::QueueFull { model: self.model.spec.name.clone(), full, retry_after }
-    }
-}
-
-/// A request that waited to begin takes so many times that long. The shard is behind, and a worker
-/// that it gives work to keeps it there: it would come to begin requests only when they are too old
-/// to be run. So it refuses them until it has caught up, as CoDel does by the time in a queue.
-const CATCHING_UP: u32 = 4;
-
-/// How a request wants to be treated.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RequestOptions {
-    /// Since when it has waited for the server to begin it; none: now.
-    pub ready: Option<Instant>,
-    /// When its answer is of no more use.
-    pub deadline: Option<Instant>,
-    /// The longest that it wants to wait for its batch.
-    pub patience: Option<Duration>,
-    /// Of 1 and more, the highest first; 0: as the model has it.
-    pub priority: u64,
-    /// All of the outputs go into the answer, as they are.
-    pub all_outputs: bool,
 }
 
 /// A request that waits for its answer; dropped when its client gives it up.
@@ -185,41 +127,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A turn goes on with the next batch up to this time: answers that leave together wake their client
-/// once.
-const TURN: Duration = Duration::from_micros(200);
-
-/// Runs what waits, a turn of the loop at a time.
-async fn batches(inline: Rc<InlineQueue>, mut engine: Box<dyn Engine>, mut runner: Runner) {
-    let mut batch = Vec::new();
-    loop {
-        inline.filled.notified().await;
-        while !inline.queue.borrow().is_empty() {
-            // Once around the loop: every request that the sockets have delivered joins, and
-            // the answers of the batch before leave.
-            yield_now().await;
-            let begun = Instant::now();
-            let until = loop {
-                let until = inline.queue.borrow_mut().next_batch(&mut batch, Instant::now());
-                if batch.is_empty() {
-                    break until;
-                }
-                // The machine's own cores are never lost, and a panic has left their engine as it was.
-                let _ = runner.run(&mut *engine, &mut batch);
-                if begun.elapsed() > TURN {
-                    break None;
-                }
-            };
-            if let Some(until) = until {
-                let _ = timeout_at(until.into(), inline.filled.notified()).await;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::spawn_local;
 
     use super::*;
     use crate::engine::fake::Fake;
@@ -316,12 +229,15 @@ mod tests {
                 let deadline = Some(arrived + Duration::from_millis(50));
                 let options =
                     RequestOptions { ready: Some(arrived), deadline, ..Default::default() };
-                served.admit(size, arrived + Duration::from_millis(waited), options)
+                served.admission().admit(size, arrived + Duration::from_millis(waited), options)
             };
             assert_eq!(begun_after(9), Ok(()));
             let [expected, left] = [44, 39].map(Duration::from_millis);
             assert_eq!(begun_after(11), Err(Error::TooLate { expected, left }));
-            assert_eq!(served.admit(size, Instant::now(), RequestOptions::default()), Ok(()));
+            assert_eq!(
+                served.admission().admit(size, Instant::now(), RequestOptions::default()),
+                Ok(())
+            );
         });
     }
 

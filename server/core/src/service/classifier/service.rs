@@ -109,15 +109,13 @@ async fn classify_one<S: Service>(
 
 fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {
     let wire = |(version, state): (&u64, &State)| {
-        let (state, reason) = match state {
-            State::Loading => (ModelState::Loading, "it is being loaded".to_owned()),
-            State::Ready(_) => (ModelState::Ready, String::new()),
-            State::Unavailable(reason) | State::Lost(_, reason) => {
-                (ModelState::Unavailable, reason.clone())
-            }
-            State::Unloaded => (ModelState::Unavailable, "it has been unloaded".to_owned()),
+        let wire = match state {
+            State::Loading => ModelState::Loading,
+            State::Ready(_) => ModelState::Ready,
+            State::Unavailable(_) | State::Lost(..) | State::Unloaded => ModelState::Unavailable,
         };
-        ModelVersion { version: version.to_string(), state: state as i32, reason }
+        let (version, reason) = (version.to_string(), state.reason().to_owned());
+        ModelVersion { version, state: wire as i32, reason }
     };
     versions.iter().rev().map(wire).collect()
 }

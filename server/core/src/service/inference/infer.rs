@@ -11,8 +11,9 @@ use crate::grpc::head::Call;
 use crate::grpc::message::{READ, beside};
 use crate::model::ModelSpec;
 use crate::proto::inference::ModelInferRequest;
+use crate::scheduler::admission::RequestOptions;
 use crate::scheduler::request::{Prediction, ValidRequest};
-use crate::scheduler::served_model::{RequestOptions, ServedModel};
+use crate::scheduler::served_model::ServedModel;
 use crate::service::inference::inputs::{given, hold_shared, work};
 use crate::service::inference::outputs::{Delivery, Wanted, wanted};
 use crate::service::inference::parameters::request_options;
@@ -87,8 +88,8 @@ async fn validated_beside(
     request: ModelInferRequest,
     held: &mut Held,
 ) -> Result<(Vec<Wanted>, ValidRequest, RequestOptions)> {
-    let (shared, model, mut more) = (shard.state.clone(), served.model.clone(), held.beside());
-    let work = move || Ok((valid(&shared, &model.spec, request, &mut more)?, more));
+    let (state, model, mut more) = (shard.state.clone(), served.model.clone(), held.beside());
+    let work = move || Ok((valid(&state, &model.spec, request, &mut more)?, more));
     let (valid, more) = beside(work).await?;
     held.join(more);
     Ok(valid)
@@ -96,7 +97,7 @@ async fn validated_beside(
 
 /// In the order that Triton checks.
 fn valid(
-    shared: &ServerState,
+    state: &ServerState,
     spec: &ModelSpec,
     request: ModelInferRequest,
     held: &mut Held,
@@ -106,10 +107,10 @@ fn valid(
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
     unique(request.outputs.iter().map(|output| &*output.name))
         .map_err(|output| Error::DuplicateOutput { output: output.to_owned() })?;
-    let regions = &shared.regions;
+    let regions = &state.regions;
     let given = given(spec, regions, request.inputs, request.raw_input_contents)?;
     let outputs = wanted(spec, regions, request.outputs)?;
-    hold_shared(&given, shared.message_limit, held)?;
+    hold_shared(&given, state.message_limit, held)?;
     let valid = validate(spec, given)?;
     hold(&valid, held)?;
     Ok((outputs, valid, request_options))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::proto::inference::InferParameter;
 use crate::proto::inference::infer_parameter::ParameterChoice;
-use crate::scheduler::served_model::RequestOptions;
+use crate::scheduler::admission::RequestOptions;
 
 /// The one key of Triton's own that a request may have.
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";

@@ -16,15 +16,15 @@ use crate::state::ServerState;
 
 /// Every version that was ever to be served; and by name alone every other model there is.
 pub async fn index(
-    shared: &ServerState,
+    state: &ServerState,
     request: RepositoryIndexRequest,
 ) -> Result<RepositoryIndexResponse> {
     only_repository(&request.repository_name)?;
-    let names = match &shared.orders {
+    let names = match &state.orders {
         Some(orders) if !request.ready => orders.give(String::new(), Action::Index).await?,
         _ => Vec::new(),
     };
-    let snapshot = shared.catalog.read();
+    let snapshot = state.catalog.read();
     let mut models = versions(&snapshot, request.ready);
     let unknown = names.into_iter().filter(|name| snapshot.versions(name).is_none());
     models.extend(unknown.map(|name| ModelIndex { name, ..Default::default() }));
@@ -36,11 +36,10 @@ fn versions(snapshot: &Snapshot, only_ready: bool) -> Vec<ModelIndex> {
         versions.iter().map(move |(version, state)| {
             let (state, reason) = match state {
                 State::Ready(_) => ("READY", ""),
+                // Triton has these words, or none.
                 State::Loading => ("LOADING", ""),
-                State::Unavailable(reason) | State::Lost(_, reason) => {
-                    ("UNAVAILABLE", reason.as_str())
-                }
                 State::Unloaded => ("UNAVAILABLE", "unloaded"),
+                State::Unavailable(_) | State::Lost(..) => ("UNAVAILABLE", state.reason()),
             };
             ModelIndex {
                 name: name.to_owned(),
@@ -54,9 +53,9 @@ fn versions(snapshot: &Snapshot, only_ready: bool) -> Vec<ModelIndex> {
 }
 
 /// Loads a model, or loads it again, and answers when it serves.
-pub async fn load(shared: &ServerState, request: RepositoryModelLoadRequest) -> Result<()> {
+pub async fn load(state: &ServerState, request: RepositoryModelLoadRequest) -> Result<()> {
     let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request;
-    let orders = orders(shared, &repository_name, &model_name)?;
+    let orders = orders(state, &repository_name, &model_name)?;
     let (config, files) = replacements(parameters)?;
     if !files.is_empty() && !orders.allow_upload {
         return Err(Error::Unimplemented {
@@ -70,9 +69,9 @@ pub async fn load(shared: &ServerState, request: RepositoryModelLoadRequest) -> 
 }
 
 /// Unloads a model, if there is one. What was accepted is still answered.
-pub async fn unload(shared: &ServerState, request: RepositoryModelUnloadRequest) -> Result<()> {
+pub async fn unload(state: &ServerState, request: RepositoryModelUnloadRequest) -> Result<()> {
     let RepositoryModelUnloadRequest { repository_name, model_name, parameters } = request;
-    let orders = orders(shared, &repository_name, &model_name)?;
+    let orders = orders(state, &repository_name, &model_name)?;
     for (key, value) in &parameters {
         match (key.as_str(), &value.parameter_choice) {
             // No model here depends on another.
@@ -117,9 +116,9 @@ fn unrecognized(key: &str) -> Error {
 }
 
 /// Where orders go, for a model that may be ordered.
-fn orders<'a>(shared: &'a ServerState, repository: &str, model: &str) -> Result<&'a ModelControl> {
+fn orders<'a>(state: &'a ServerState, repository: &str, model: &str) -> Result<&'a ModelControl> {
     only_repository(repository)?;
-    let orders = shared.orders.as_ref().ok_or(Error::ControlDisabled)?;
+    let orders = state.orders.as_ref().ok_or(Error::ControlDisabled)?;
     let field = |detail: &str| Err(Error::BadField { field: "model_name", detail: detail.into() });
     if model.trim().is_empty() {
         return field("Model name cannot be empty. Please enter a valid name to deploy.");

@@ -1,0 +1,69 @@
+//! Batches in a shard's loop, for light models: what one turn of the loop brought runs together.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::time::timeout_at;
+
+use crate::engine::Engine;
+use crate::scheduler::batch::Runner;
+use crate::scheduler::queue::Queue;
+use crate::scheduler::request::Request;
+
+/// What waits for the next turn of the loop.
+#[derive(Debug)]
+pub struct InlineQueue {
+    queue: RefCell<Queue>,
+    /// Told of every request that is queued.
+    filled: Notify,
+}
+
+impl InlineQueue {
+    /// Runs what is pushed on this engine, until the handle aborts it.
+    pub fn start(queue: Queue, engine: Box<dyn Engine>, runner: Runner) -> (Rc<Self>, AbortHandle) {
+        let inline = Rc::new(Self { queue: RefCell::new(queue), filled: Notify::new() });
+        let batches = spawn_local(run_batches(inline.clone(), engine, runner));
+        (inline, batches.abort_handle())
+    }
+
+    /// Adds a request for which the limits have room.
+    pub fn push(&self, request: Request) {
+        self.queue.borrow_mut().push(request);
+        self.filled.notify_one();
+    }
+}
+
+/// A turn goes on with the next batch up to this time: answers that leave together wake their client
+/// once.
+const TURN: Duration = Duration::from_micros(200);
+
+/// Runs what waits, a turn of the loop at a time.
+async fn run_batches(inline: Rc<InlineQueue>, mut engine: Box<dyn Engine>, mut runner: Runner) {
+    let mut batch = Vec::new();
+    loop {
+        inline.filled.notified().await;
+        while !inline.queue.borrow().is_empty() {
+            // Once around the loop: every request that the sockets have delivered joins, and
+            // the answers of the batch before leave.
+            yield_now().await;
+            let begun = Instant::now();
+            let until = loop {
+                let until = inline.queue.borrow_mut().next_batch(&mut batch, Instant::now());
+                if batch.is_empty() {
+                    break until;
+                }
+                // The machine's own cores are never lost, and a panic has left their engine as it was.
+                let _ = runner.run(&mut *engine, &mut batch);
+                if begun.elapsed() > TURN {
+                    break None;
+                }
+            };
+            if let Some(until) = until {
+                let _ = timeout_at(until.into(), inline.filled.notified()).await;
+            }
+        }
+    }
+}
