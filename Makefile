@@ -54,6 +54,7 @@ type: build ## Check types with mypy.
 	$(BIN)/mypy client/python/sigmax server/python/sigmax_server models/src/sigmax_models
 	$(BIN)/mypy client/python/tests
 	$(BIN)/mypy server/tests
+	$(BIN)/mypy server/core/imports.py
 	$(BIN)/mypy models/tests
 	$(BIN)/mypy tests bench demo docker
 

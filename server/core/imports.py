@@ -36,11 +36,13 @@ def module(path: Path) -> Module:
 def imported(name: Module, path: Path, files: dict[Module, Path]) -> Iterator[Module]:
     """The modules with a file of their own that a file names."""
     text = re.sub(r"//.*", "", path.read_text())
-    # A file's tests are the last thing in it.
+    # Tests are the last thing in a file.
     text = re.split(r"#\[cfg\(test\)\]\s*mod ", text)[0]
-    # What `super` and `self` mean within a module in braces is not this file's matter.
+    # `super` and `self` within a module in braces mean others; such modules name none of ours.
     roots = {"crate": (), "self": name, "super": name[:-1]}
-    for start, rest in re.findall(r"\b(?:use )?(crate|self|super)((?:::\w+)*(?:::\{[^;]*\})?)", text):
+    for start, rest in re.findall(
+        r"\b(?:use )?(crate|self|super)((?:::\w+)*(?:::\{[^;]*\})?)", text
+    ):
         for parts in expanded(rest):
             target = (*roots[start], *parts)
             while target and target not in files:
