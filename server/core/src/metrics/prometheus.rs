@@ -151,7 +151,7 @@ fn refusals_text(text: &mut String, writers: &Writers) {
     let name = "sigmax_refused_total";
     let _ = writeln!(text, "# HELP {name} Requests not run though they were right, by reason.");
     let _ = writeln!(text, "# TYPE {name} counter");
-    for (key, writers) in writers.iter().filter(|(key, _)| key.1 > 0) {
+    for (key, writers) in writers {
         for (refusal, reason) in Refusal::ALL {
             let count: u64 =
                 writers.iter().map(|writer| writer.refusals[refusal as usize].get()).sum();

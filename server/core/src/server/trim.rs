@@ -12,24 +12,33 @@ use tokio::time::sleep;
 
 use crate::server::acceptor::Control;
 
-/// How often it looks.
+/// Time between two looks.
 const PAUSE: Duration = Duration::from_secs(5);
-/// So much more than before, in bytes, is worth looking for what is free.
+/// Longest time between two looks, while looks find nothing that is free.
+const LONGEST_PAUSE: Duration = Duration::from_secs(40);
+/// Bytes over the least that the process has ever held which are worth a look for what is free.
 const MUCH: usize = 12 << 20;
-/// So much of messages under way, in bytes, is a load.
+/// Bytes of messages under way that are a load.
 const LOAD: usize = 4 << 20;
 
-/// Looks for the ends of bursts.
+/// Looks for the ends of bursts. What is still in use after one look may be free at the next: the
+/// least that the process has ever held is what it is held against.
 pub async fn watch(control: Rc<Control>) {
     let mut least = resident();
+    let mut pause = PAUSE;
     loop {
-        sleep(PAUSE).await;
-        let now = resident();
-        least = least.min(now);
-        if now > least + MUCH && control.state.budget.used() < LOAD {
-            let _ = spawn_blocking(trim).await;
-            least = resident();
+        sleep(pause).await;
+        let before = resident();
+        least = least.min(before);
+        if before <= least + MUCH || control.state.budget.used() >= LOAD {
+            pause = PAUSE;
+            continue;
         }
+        let _ = spawn_blocking(trim).await;
+        pause = match before.saturating_sub(resident()) {
+            ..MUCH => (pause * 2).min(LONGEST_PAUSE),
+            _ => PAUSE,
+        };
     }
 }
 
