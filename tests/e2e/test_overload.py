@@ -222,6 +222,7 @@ def test_what_finds_no_memory_is_told_when_to_return(examples: Path, serve: Serv
         found = refusal(lambda: typed(server).Classify(request, timeout=60))
         assert (found.code, found.reason) == ("RESOURCE_EXHAUSTED", "MEMORY_BUDGET")
         assert found.retry_after
+        assert server.metric("sigmax_refused_total", model="", reason="no_memory") == 1
         assert server.client.classify("softmax", np.zeros((1, 5))).probability > 0
     is_well(server)
     assert len(typed(server).Classify(request, timeout=60).rows) == 10_000
