@@ -103,11 +103,14 @@ docker: engine build ## Build the image, run it locked down and check it; needs 
 docker-gpu: engine build ## Build the image for NVIDIA GPUs, and check it.
 	@PYTHONPATH=demo:tests $(BIN)/python docker/check.py gpu
 
-# Not a part of `make lint`: cargo-deny takes minutes to install, and both ask services beyond the
-# package registries (a Git repository of advisories, osv.dev) that are not reachable everywhere.
-audit: $(UV) ## Look at every dependency's advisories, licence and source.
+# Not a part of `make lint`: cargo-deny takes minutes to install, and the last two ask for advisories
+# beyond the package registries (a Git repository, osv.dev), which are not reachable everywhere.
+DENY := build/cargo-deny/bin/cargo-deny $(MANIFEST) check
+audit: $(UV) ## Look at the licence, source and advisories of all dependencies, and at the workflows.
 	@$(CARGO) install --quiet --locked --root build/cargo-deny cargo-deny@0.20.2
-	build/cargo-deny/bin/cargo-deny $(MANIFEST) check $(CHECKS)
+	$(DENY) licenses bans sources
+	@$(UV) tool run --quiet zizmor@1.32.0 --offline --quiet .github
+	$(DENY) advisories
 	@$(UV) audit --locked --quiet --preview-features audit-command
 
 version: $(UV) ## Make VERSION=1.2.3 the version everywhere, and what is unreleased its changes.
