@@ -3,7 +3,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 
-import sigmax_server
+import sigmax_server.installed
 
 HEAVY = {"click", "google", "grpc", "numpy", "onnx", "onnxruntime", "rich", "torch", "typer"}
 
@@ -33,3 +33,7 @@ def test_telemetry_is_off_whatever_the_environment_says() -> None:
 
 def test_the_version_is_the_distributions() -> None:
     assert sigmax_server.__version__ == version("sigmax-server")
+
+
+def test_the_version_of_what_has_no_record_is_unknown() -> None:
+    assert sigmax_server.installed.version("sigmax_nothing") == "unknown"
