@@ -124,6 +124,7 @@ tag: ## Check that TAG=v1.2.3 may name this commit: the version is its, and so a
 
 wheels: $(UV) ## Build the wheels for machines like this one, in build/wheels; DISTRIBUTIONS="sigmax" some.
 	@for each in $(or $(DISTRIBUTIONS),sigmax sigmax-models sigmax-server); do \
+	    rm -f build/wheels/$${each/-/_}-*.whl; \
 	    $(UV) build --quiet --wheel --package $$each --out-dir build/wheels; done
 
 check-wheels: $(UV) ## Install build/wheels without this tree, and see what it finds to run models on.
