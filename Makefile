@@ -24,7 +24,7 @@ export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help setup build proto lint type test test-fast test-busy test-gpu fuzz hostile demo bench bench-gpu \
-	bench-compare soak perf-analyzer docker docker-gpu clean tools engine gpu
+	bench-compare soak perf-analyzer docker docker-gpu audit version tag wheels check-wheels clean tools engine gpu
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -40,7 +40,7 @@ build: $(UV) ## Install Sigmax into .venv, its native module as a release build.
 proto: build ## Generate the Python stubs from proto/.
 	$(BIN)/python proto/generate
 
-lint: build ## Check formatting, lints, the protos and that the stubs are theirs.
+lint: build ## Check formatting, lints, the protos, that the stubs are theirs, and the version.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(CARGO) fmt --check --manifest-path server/Cargo.toml --all
@@ -49,6 +49,7 @@ lint: build ## Check formatting, lints, the protos and that the stubs are theirs
 	$(BIN)/buf lint proto
 	$(BIN)/buf build proto
 	$(BIN)/python proto/generate --check
+	$(BIN)/python .ci/version.py
 
 type: build ## Check types with mypy.
 	$(BIN)/mypy client/python/sigmax server/python/sigmax_server models/src/sigmax_models
@@ -56,7 +57,7 @@ type: build ## Check types with mypy.
 	$(BIN)/mypy server/tests
 	$(BIN)/mypy server/core/imports.py
 	$(BIN)/mypy models/tests
-	$(BIN)/mypy tests bench demo docker
+	$(BIN)/mypy tests bench demo docker .ci/version.py
 
 test: build ## Run every test.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core
@@ -103,6 +104,38 @@ docker: engine build ## Build the image, run it locked down and check it; needs 
 
 docker-gpu: engine build ## Build the image for NVIDIA GPUs, and check it.
 	@PYTHONPATH=demo:tests $(BIN)/python docker/check.py gpu
+
+# Not a part of `make lint`: cargo-deny takes minutes to install, and the last two ask for advisories
+# beyond the package registries (a Git repository, osv.dev), which are not reachable everywhere.
+DENY := build/cargo-deny/bin/cargo-deny $(MANIFEST) check
+audit: $(UV) ## Look at the licence, source and advisories of all dependencies, and at the workflows.
+	@$(CARGO) install --quiet --locked --root build/cargo-deny cargo-deny@0.20.2
+	$(DENY) licenses bans sources
+	@$(UV) tool run --quiet zizmor@1.32.0 --offline --quiet .github
+	$(DENY) advisories
+	@$(UV) audit --locked --quiet --preview-features audit-command
+
+version: $(UV) ## Make VERSION=1.2.3 the version everywhere, and what is unreleased its changes.
+	@$(PYTHON) .ci/version.py --set $(or $(VERSION),$(error say which: VERSION=1.2.3))
+	@$(CARGO) update --quiet --workspace --manifest-path server/Cargo.toml
+	@$(UV) lock --quiet
+	@$(PYTHON) .ci/version.py
+
+tag: ## Check that TAG=v1.2.3 may name this commit: the version is its, and so are the changes.
+	@$(PYTHON) .ci/version.py --tag $(or $(TAG),$(error say which: TAG=v1.2.3))
+
+wheels: $(UV) ## Build the wheels for machines like this one, in build/wheels; DISTRIBUTIONS="sigmax" some.
+	@for each in $(or $(DISTRIBUTIONS),sigmax sigmax-models sigmax-server); do \
+	    rm -f build/wheels/$${each/-/_}-*.whl; \
+	    $(UV) build --quiet --wheel --package $$each --out-dir build/wheels; done
+
+check-wheels: $(UV) ## Install build/wheels without this tree, and see what it finds to run models on.
+	@$(UV) venv --quiet --clear build/installed
+	@$(UV) export --locked --quiet --package sigmax --extra server --no-dev --no-emit-workspace \
+	| $(UV) pip install --quiet --python build/installed --requirement -
+	@$(UV) pip install --quiet --no-deps --python build/installed build/wheels/*.whl
+	@build/installed/bin/sigmax --version
+	@build/installed/bin/sigmax doctor
 
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules

@@ -54,7 +54,8 @@ def main(variant: str) -> int:
 
 def build(variant: str, tag: str) -> None:
     """Build the image of this commit."""
-    project = tomllib.loads((ROOT / "server/pyproject.toml").read_text())["project"]
+    cargo = tomllib.loads((ROOT / "server/Cargo.toml").read_text())
+    version = cargo["workspace"]["package"]["version"]
     commit = subprocess.run(
         ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
         stdout=subprocess.PIPE,
@@ -62,10 +63,10 @@ def build(variant: str, tag: str) -> None:
         check=True,
     ).stdout.strip()
     file = "Dockerfile" if variant == "cpu" else f"Dockerfile.{variant}"
-    labels = [f"--build-arg=VERSION={project['version']}", f"--build-arg=COMMIT={commit}"]
+    labels = [f"--build-arg=VERSION={version}", f"--build-arg=COMMIT={commit}"]
     start = time.monotonic()
     docker("build", "--quiet", f"--file={ROOT / 'docker' / file}", f"--tag={tag}", *labels, ROOT)
-    print(f"{tag}, version {project['version']}, commit {commit}: {time.monotonic() - start:.0f} s")
+    print(f"{tag}, version {version}, commit {commit}: {time.monotonic() - start:.0f} s")
 
 
 def check_layers(variant: str, tag: str) -> list[str]:

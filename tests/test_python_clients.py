@@ -19,6 +19,10 @@ DTYPES += ["FP16", "BF16", "FP32", "FP64", "BYTES"]
 
 Environment = Callable[[str], Path]
 
+needs_numpy_1 = pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="it needs NumPy 1, which has no wheels for Python 3.13"
+)
+
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
@@ -54,7 +58,7 @@ def said(python: Path | str, program: str, server: Server) -> dict[str, Any]:
     return answers
 
 
-@pytest.mark.parametrize("version", ["2.73", "2.50"])
+@pytest.mark.parametrize("version", ["2.73", pytest.param("2.50", marks=needs_numpy_1)])
 def test_tritonclient(all_on: Server, environment: Environment, version: str) -> None:
     python = sys.executable if version == "2.73" else environment(f"tritonclient-{version}")
     assert said(python, "tritonclient_calls.py", all_on) == {
@@ -96,6 +100,7 @@ def test_tritonclient(all_on: Server, environment: Environment, version: str) ->
     }
 
 
+@needs_numpy_1
 def test_pytriton(server: Server, environment: Environment) -> None:
     assert said(environment("pytriton"), "pytriton_calls.py", server) == {
         "max_batch_size": 1024,

@@ -1,10 +1,9 @@
 import os
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
+from importlib.metadata import version
 
-import sigmax_server
+import sigmax_server.installed
 
 HEAVY = {"click", "google", "grpc", "numpy", "onnx", "onnxruntime", "rich", "torch", "typer"}
 
@@ -33,5 +32,8 @@ def test_telemetry_is_off_whatever_the_environment_says() -> None:
 
 
 def test_the_version_is_the_distributions() -> None:
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
-    assert sigmax_server.__version__ == project["project"]["version"]
+    assert sigmax_server.__version__ == version("sigmax-server")
+
+
+def test_the_version_of_what_has_no_record_is_unknown() -> None:
+    assert sigmax_server.installed.version("sigmax_nothing") == "unknown"

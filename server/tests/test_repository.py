@@ -119,7 +119,7 @@ def configured(folder: Path, text: str, *versions: int) -> list[Found]:
         ("version_policy { specific { versions: [ 9, 1 ] } }", [1, 9]),
     ],
 )
-def test_trap_32_the_configuration_says_which_versions(
+def test_the_configuration_says_which_versions(
     tmp_path: Path, policy: str, versions: list[int]
 ) -> None:
     found = configured(tmp_path, policy, 1, 9, 10)

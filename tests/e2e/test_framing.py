@@ -26,9 +26,7 @@ compressions = pytest.mark.parametrize("compression", COMPRESSIONS)
 
 @hot_calls
 @compressions
-def test_trap_12_compressed_messages_are_read(
-    server: Server, method: str, compression: Any
-) -> None:
+def test_compressed_messages_are_read(server: Server, method: str, compression: Any) -> None:
     call: Any = server.channel.unary_unary(method)
     for rows in (1, 500):
         tensor = Tensor.of("x", np.zeros((rows, 5)))

@@ -52,7 +52,7 @@ def test_an_unknown_model_is_not_ready_and_has_no_metadata(server: Server) -> No
     assert found.message == "Request for unknown model: 'fish' is not found"
 
 
-def test_trap_32_the_newest_of_several_versions_is_served(serve: Serve, tmp_path: Path) -> None:
+def test_the_newest_of_several_versions_is_served(serve: Serve, tmp_path: Path) -> None:
     for version in (1, 2, 10):
         files.save(files.softmax(), tmp_path, "softmax", version)
     server = serve(tmp_path)

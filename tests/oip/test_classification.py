@@ -23,7 +23,7 @@ def classes(
     return answer.shape, texts
 
 
-def test_trap_22_rows_have_their_highest_values(server: Server) -> None:
+def test_rows_have_their_highest_values(server: Server) -> None:
     x = Tensor.of("x", np.log([[0.1, 0.2, 0.3, 0.25, 0.15], [0.5, 0.1, 0.1, 0.1, 0.2]]))
     shape, texts = classes(server, "softmax", x, "p", {"int64_param": 2})
     assert shape == (2, 2)

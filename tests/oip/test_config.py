@@ -28,7 +28,7 @@ def metadata(server: Server, model: str, version: str = "") -> Any:
     return triton(server).ModelMetadata(request, timeout=60)
 
 
-def test_traps_5_9_the_configuration_agrees_with_the_metadata(server: Server) -> None:
+def test_the_configuration_agrees_with_the_metadata(server: Server) -> None:
     found = config(server, "simple")
     assert (found.name, found.platform, found.max_batch_size) == (
         "simple",

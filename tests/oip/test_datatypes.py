@@ -73,14 +73,14 @@ def test_every_form_gives_the_same_bytes(server: Server, dtype: str) -> None:
         ("UINT16", "uint_contents", [2**16, 2**16 + 9, 7], [0, 9, 7]),
     ],
 )
-def test_trap_21_narrow_typed_integers_keep_their_low_bytes(
+def test_narrow_typed_integers_keep_their_low_bytes(
     server: Server, dtype: str, field: str, values: list[int], expected: list[int]
 ) -> None:
     reply = ask(server, typed_request(Tensor("x", dtype, (1, 1, 3), b""), field, values))
     assert outputs(reply)[0].array.tolist() == [[expected]]
 
 
-def test_trap_20_strings_of_any_bytes_come_back(server: Server) -> None:
+def test_strings_of_any_bytes_come_back(server: Server) -> None:
     raw = strings(STRINGS, 2, 1, 3)
     assert infer(server, "identity-bytes", raw)[0].raw == raw.raw
     reply = ask(server, typed_request(raw, "bytes_contents", STRINGS))
@@ -120,7 +120,7 @@ MODEL = "for model 'identity-bytes'"
         ),
     ],
 )
-def test_trap_20_bytes_that_are_not_as_many_strings_are_refused(
+def test_bytes_that_are_not_as_many_strings_are_refused(
     server: Server, raw: bytes, message: str
 ) -> None:
     found = refusal(
@@ -152,7 +152,7 @@ def test_half_precision_is_raw_only(server: Server, dtype: str) -> None:
     assert found.reason == "WRONG_DATA_FORM"
 
 
-def test_trap_19_empty_tensors_are_data(server: Server) -> None:
+def test_empty_tensors_are_data(server: Server) -> None:
     empty = Tensor("x", "FP32", (2, 0), b"")
     [answer] = infer(server, "any-length", empty)
     assert (answer.shape, answer.raw) == ((2, 0), b"")
@@ -168,7 +168,7 @@ def test_trap_19_empty_tensors_are_data(server: Server) -> None:
     )
 
 
-def test_trap_19_empty_tensors_have_batches_too(server: Server) -> None:
+def test_empty_tensors_have_batches_too(server: Server) -> None:
     for dtype in ("INT32", "BYTES"):
         empty = Tensor("x", dtype, (2, 1, 0), b"")
         [answer] = infer(server, f"identity-{dtype.lower()}", empty)
@@ -191,7 +191,7 @@ def test_empty_contents_beside_raw_ones_are_absent(server: Server) -> None:
     assert set(outputs(ask(server, request))[0].array.flat) == {3}
 
 
-def test_trap_18_raw_contents_beyond_the_inputs_are_ignored(server: Server) -> None:
+def test_raw_contents_beyond_the_inputs_are_ignored(server: Server) -> None:
     request = ones_and_twos()
     request.raw_input_contents.append(b"abc")
     assert set(outputs(ask(server, request))[0].array.flat) == {3}
@@ -228,7 +228,7 @@ def test_a_scalar_has_no_axis(server: Server) -> None:
     assert (answer.shape, answer.array.tolist()) == ((), 3.0)
 
 
-def test_trap_13_23_several_outputs_come_in_the_order_asked_for(server: Server) -> None:
+def test_several_outputs_come_in_the_order_asked_for(server: Server) -> None:
     a = Tensor.of("INPUT0", np.full((2, 16), 5), np.int32)
     b = Tensor.of("INPUT1", np.full((2, 16), 3), np.int32)
     for names in (["OUTPUT0", "OUTPUT1"], ["OUTPUT1", "OUTPUT0"], ["OUTPUT1"]):
@@ -244,7 +244,7 @@ def test_trap_13_23_several_outputs_come_in_the_order_asked_for(server: Server) 
     assert ask(server, infer_request("simple", a, b)).id == ""
 
 
-def test_trap_25_parameters_of_tensors_and_unknown_headers_are_ignored(server: Server) -> None:
+def test_parameters_of_tensors_and_unknown_headers_are_ignored(server: Server) -> None:
     request = infer_request("scalar", Tensor.of("x", 1.0))
     request.inputs[0].parameters["binary_data_size"].int64_param = 4
     request.inputs[0].parameters["content_type"].string_param = "np"
@@ -273,7 +273,7 @@ def parameters(**values: dict[str, Any]) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_traps_3_and_4_parameters_that_clients_send_are_taken(
+def test_parameters_that_clients_send_are_taken(
     server: Server, given: dict[str, dict[str, Any]]
 ) -> None:
     x = Tensor.of("x", 1.0)
@@ -378,7 +378,7 @@ def test_the_first_of_two_faults_of_the_inputs_is_told(server: Server) -> None:
         assert message in found.message
 
 
-def test_trap_28_long_texts_fit_into_headers(server: Server) -> None:
+def test_long_texts_fit_into_headers(server: Server) -> None:
     found = refusal(lambda: infer(server, "scalar", Tensor("ä" * 20_000, "FP32", (), bytes(4))))
     assert found.code == "INVALID_ARGUMENT"
     assert found.message.startswith("unexpected inference input 'ää")

@@ -185,7 +185,7 @@ def test_what_is_not_in_the_repository(control: Server) -> None:
     )
 
 
-def test_trap_30_a_configuration_comes_with_the_request(control: Server) -> None:
+def test_a_configuration_comes_with_the_request(control: Server) -> None:
     # Protobuf's JSON: numbers as texts, and names in either case.
     load(control, "a", config=json.dumps({"maxBatchSize": "2"}))
     request = service_pb2.ModelConfigRequest(name="a")

@@ -113,7 +113,7 @@ def test_the_answer_is_the_same_by_the_wire_and_by_shared_memory(
     shared = ask(sharing, request)
     wire = ask(sharing, infer_request(model, Tensor.of("x", array, dtype)))
     assert shared.outputs == wire.outputs
-    # Trap 2: an entry for every output.
+    # An entry for every output, be it elsewhere.
     assert list(shared.raw_output_contents) == [b""]
     assert bytes(memory.buf[1000 : 1000 + array.nbytes]) == wire.raw_output_contents[0]
 
@@ -130,7 +130,7 @@ def test_strings_are_read_and_written_in_their_serialized_form(
     assert bytes(memory.buf[200 : 200 + len(raw)]) == raw
 
 
-def test_trap_18_raw_contents_count_only_inputs_that_take_them(
+def test_raw_contents_count_only_inputs_that_take_them(
     sharing: Server, memory: Memory, region: str
 ) -> None:
     first, second = (np.full((1, 16), value, np.int32) for value in (5, 3))
@@ -281,7 +281,7 @@ def test_an_output_is_classified_or_shared(sharing: Server, region: str) -> None
     assert "can't set both" in refused(sharing, request).message
 
 
-def test_trap_33_a_client_that_shrinks_its_memory_gets_an_error(
+def test_a_client_that_shrinks_its_memory_gets_an_error(
     sharing: Server, memory: Memory, region: str
 ) -> None:
     request = shared_request("identity-int32", np.zeros((1, 1, 2), np.int32), region, offset=64)

@@ -26,7 +26,7 @@ def own(serve: Serve, tmp_path: Path) -> Server:
     return serve(tmp_path, "--shards=2")
 
 
-def test_traps_6_7_every_request_is_counted_before_its_answer(own: Server) -> None:
+def test_every_request_is_counted_before_its_answer(own: Server) -> None:
     for count in range(1, 30):
         infer(own, "softmax", Tensor.of("x", ROW))
         found = statistics(own, "softmax", "1")

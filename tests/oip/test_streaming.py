@@ -24,7 +24,7 @@ def values(reply: Any) -> list[int]:
     return list(np.frombuffer(reply.infer_response.raw_output_contents[0], np.int32))
 
 
-def test_traps_16_17_answers_come_in_order_and_the_stream_ends(server: Server) -> None:
+def test_answers_come_in_order_and_the_stream_ends(server: Server) -> None:
     requests = [request(row) for row in range(200)]
     for asks_for_more in requests[::2]:
         # Only a decoupled model has an empty answer to add.
@@ -37,7 +37,7 @@ def test_traps_16_17_answers_come_in_order_and_the_stream_ends(server: Server) -
         assert reply.error_message == ""
 
 
-def test_trap_14_an_error_is_a_message_and_the_stream_goes_on(server: Server) -> None:
+def test_an_error_is_a_message_and_the_stream_goes_on(server: Server) -> None:
     bad = request(2)
     bad.inputs[0].shape[2] = 3
     replies = list(triton(server).ModelStreamInfer(iter([request(1), bad, request(3)]), timeout=60))
@@ -78,7 +78,7 @@ def test_headers_come_before_any_request(server: Server) -> None:
     assert stream.code() == grpc.StatusCode.OK
 
 
-def test_trap_15_requests_of_one_stream_share_batches(tmp_path: Path, serve: Serve) -> None:
+def test_requests_of_one_stream_share_batches(tmp_path: Path, serve: Serve) -> None:
     files.configured(tmp_path, "m", files.sigmoid(), files.gated(50))
     server = serve(tmp_path, "--shards=1")
     requests = [infer_request("m", Tensor.of("x", [[row]])) for row in range(50)]

@@ -7,7 +7,9 @@ is `sigmax_server.cli.main`.
 
 import os
 
-__version__ = "0.1.0"
+from sigmax_server.installed import version
+
+__version__ = version("sigmax_server")
 
 # ONNX Runtime reports to its maker unless this is set before its library is opened. Nobody who
 # serves a model asked for that, so no setting of the environment turns it back on.

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from sigmax_server.installed import record
+
 
 class RuntimeLibraryError(Exception):
     """No usable ONNX Runtime; the message holds the command that mends it."""
@@ -26,7 +28,7 @@ def find_runtime(path: Sequence[str] | None = None) -> Path:
             distributions are installed: they own the same files, so what is there is a mixture.
     """
     path = sys.path if path is None else path
-    installed = [record for name in _DISTRIBUTIONS if (record := _record(name, path))]
+    installed = [found for name in _DISTRIBUTIONS if (found := record(name, path))]
     if len(installed) > 1:
         raise RuntimeLibraryError(
             f"expected one of onnxruntime and onnxruntime-gpu, but both are installed "
@@ -54,14 +56,3 @@ def mend(extra: str) -> str:
 
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime_gpu")
 _INSTALL = 'pip install "sigmax-server[cpu]"'
-
-
-def _record(distribution: str, path: Sequence[str]) -> str | None:
-    # What importlib.metadata would answer; importing that module takes longer than all the rest
-    # of the control plane.
-    found = (
-        record.name
-        for folder in path
-        for record in Path(folder).glob(f"{distribution}-*.dist-info")
-    )
-    return next(found, None)
