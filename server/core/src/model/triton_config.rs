@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn trap_30_json_is_read_as_protobuf_maps_it() {
+    fn json_is_read_as_protobuf_maps_it() {
         for text in [
             r#"{"maxBatchSize": "16", "versionPolicy": {"specific": {"versions": ["3"]}}}"#,
             r#"{"max_batch_size": 16, "version_policy": {"specific": {"versions": [3]}}}"#,
