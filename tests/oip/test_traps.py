@@ -1,4 +1,4 @@
-"""What breaks real clients, by the numbers of the field's list, where no other file tests it."""
+"""Traps that break real clients, by their numbers in the field's list; others are elsewhere."""
 
 import socket
 from pathlib import Path
