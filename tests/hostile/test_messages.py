@@ -143,7 +143,7 @@ def test_elements_that_grow(target: Target, number: int, content: bytes) -> None
 
 @pytest.mark.parametrize("path", [CLASSIFY, INFER, STREAM_INFER, READY])
 def test_many_large_messages_to_unpack_at_once(target: Target, path: str) -> None:
-    """Send 40 messages of 60 MB, each in 60 kB of gzip, at the same time."""
+    """40 of 60 MB in 60 kB each."""
     server = target()
     zeros = field(1, MODEL.encode()) + field(15, bytes(60_000_000))
     packed = framed(gzip.compress(zeros, 1), 1)

@@ -1,4 +1,4 @@
-"""Traps that break real clients, by their numbers in the field's list; others are elsewhere."""
+"""What breaks real clients, by the numbers of the field's list, where no other file tests it."""
 
 import socket
 from pathlib import Path

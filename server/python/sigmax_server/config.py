@@ -206,7 +206,9 @@ class ServerConfig:
     )
     listen: str = field(
         default="",
-        metadata=_says(_LISTEN, "listen for gRPC here as well, for clients on this machine"),
+        metadata=_says(
+            _LISTEN, "Unix domain socket for gRPC beside the port, for clients on this machine"
+        ),
     )
     shards: int = field(
         default_factory=usable_cores,
@@ -237,8 +239,8 @@ class ServerConfig:
         default_factory=lambda: min(usable_memory() // 4, 4 * 2**30),
         metadata=_says(
             _BYTES,
-            "most that requests and answers under way hold together; one connection, and so one "
-            "message, at most half of it",
+            "most that all requests and answers under way hold; one connection, and so one "
+            "message, may hold at most half",
             "bytes",
             default="a quarter of the usable memory, by machine and control group, at most 4 GiB",
         ),
@@ -247,8 +249,8 @@ class ServerConfig:
         default=4096,
         metadata=_says(
             _COUNT,
-            "most open gRPC connections; each may have 1024 requests in flight; beyond it the one "
-            "that is idle for longest makes room",
+            "most open gRPC connections, each with at most 1024 requests in flight; where all are "
+            "open, a new one takes the place of the one that is idle for longest",
             "connections",
         ),
     )
@@ -256,7 +258,7 @@ class ServerConfig:
         default=10.0,
         metadata=_says(
             _OVER_ZERO_SECONDS,
-            "longest that a client takes to begin to speak HTTP/2 on a new connection",
+            "most time that a client takes to begin HTTP/2 on a new connection",
             "seconds",
         ),
     )
@@ -264,7 +266,7 @@ class ServerConfig:
         default=64 * 2**10,
         metadata=_says(
             _whole("N", 2**10, 2**18),
-            "most metadata of one call, names and values and 32 bytes for each",
+            "most metadata of one call: names, values and 32 bytes for each entry",
             "bytes",
         ),
     )
@@ -272,7 +274,7 @@ class ServerConfig:
         default=60.0,
         metadata=_says(
             _OVER_ZERO_SECONDS,
-            "longest that a client keeps a message half sent or an answer untaken before its "
+            "most time that a client leaves a message half sent or an answer unread; then its "
             "connection is cut off",
             "seconds",
         ),
@@ -281,7 +283,7 @@ class ServerConfig:
         default=0,
         metadata=_says(
             _MICROSECONDS,
-            "longest that an idle shard looks for the next request before it sleeps",
+            "most time that an idle shard polls for the next request before it sleeps",
             "microseconds",
         ),
     )
@@ -289,7 +291,8 @@ class ServerConfig:
         default=60.0,
         metadata=_says(
             _OVER_ZERO_SECONDS,
-            "longest run of a model; it is ended, and its requests are DEADLINE_EXCEEDED",
+            "most time of one run of a model; a longer run is ended, and its requests are "
+            "DEADLINE_EXCEEDED",
             "seconds",
         ),
     )
@@ -297,8 +300,8 @@ class ServerConfig:
         default_factory=lambda: usable_memory() // usable_cores() // 2,
         metadata=_says(
             _whole("N", 0, 2**50),
-            "most that one run of a model allocates for results outside GPUs; a run that needs "
-            "more is RESOURCE_EXHAUSTED; 0: no limit",
+            "most memory outside GPUs that one run of a model allocates for results; a request "
+            "that needs more is RESOURCE_EXHAUSTED; 0: no limit",
             "bytes",
             default="half of the usable memory, by machine and control group, divided by the "
             "usable cores",
@@ -308,7 +311,7 @@ class ServerConfig:
         default=300.0,
         metadata=_says(
             _OVER_ZERO_SECONDS,
-            "longest that loading a model takes; one that takes longer is not served",
+            "most time that loading a model takes; a model that takes longer is not served",
             "seconds",
         ),
     )
@@ -316,15 +319,15 @@ class ServerConfig:
         default="auto",
         metadata=_says(
             _DEVICE,
-            "what models run on: cpu, cuda (the first GPU), cuda:N, several as cuda:0,1, or "
-            "auto: the better of GPU and CPU for each model",
+            "devices that models run on: cpu, cuda (the first GPU), cuda:N, several as cuda:0,1, "
+            "or auto: the better of GPU and CPU for each model",
         ),
     )
     gpu_memory_limit: int = field(
         default=0,
         metadata=_says(
             _whole("N", 0, 2**50),
-            "most that one engine on a GPU allocates for weights and results; 0: no limit",
+            "most memory that one engine on a GPU allocates for weights and results; 0: no limit",
             "bytes",
         ),
     )
@@ -342,7 +345,7 @@ class ServerConfig:
         default="none",
         metadata=_says(
             Kind("none|explicit", "none or explicit", str, ("none", "explicit").__contains__),
-            "explicit: clients load and unload models; the start has those of --load-model",
+            "explicit: clients load and unload models, and the start loads those of --load-model",
         ),
     )
     load_model: str = field(
@@ -362,22 +365,22 @@ class ServerConfig:
         default=False,
         metadata=_says(
             SWITCH,
-            "let clients change what is logged; they may anyway with --model-control explicit",
+            "let clients change what is logged; always allowed with --model-control explicit",
         ),
     )
     server_name: str = field(
         default="triton",
-        metadata=_says(_TEXT, "name told to clients that ask for the server's metadata"),
+        metadata=_says(_TEXT, "name of the server in the metadata that clients can read"),
     )
     grace_seconds: float = field(
         default=30.0,
         metadata=_says(
-            _SECONDS, "most time that a stopping server takes to answer what it accepted", "seconds"
+            _SECONDS, "most time that a stopping server answers accepted requests", "seconds"
         ),
     )
     strict_readiness: bool = field(
         default=True,
-        metadata=_says(SWITCH, "ready when every model is served; false: when any is"),
+        metadata=_says(SWITCH, "be ready when every model is served; false: when any is"),
     )
     exit_on_error: bool = field(
         default=False,

@@ -57,8 +57,8 @@ _INSTALL = 'pip install "sigmax-server[cpu]"'
 
 
 def _record(distribution: str, path: Sequence[str]) -> str | None:
-    # importlib.metadata would answer the same, but its import takes longer than all the rest of
-    # the control plane.
+    # What importlib.metadata would answer; importing that module takes longer than all the rest
+    # of the control plane.
     found = (
         record.name
         for folder in path
