@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def soak(seconds: float) -> list[Sample]:
-    """Load a server for `seconds`, and return the samples taken meanwhile.
+    """Load a server for `seconds`, and return the samples of that time.
 
     Raises:
         RuntimeError: An answer was wrong or missing.

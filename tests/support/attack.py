@@ -232,7 +232,7 @@ def attacked(
     server.until(0, "sigmax_open_connections")
     before = Use.of(server)
     beside = Beside(server, pairs, may_be_refused)
-    # The memory is taken after the good client's first requests, which make what is made once.
+    # The memory is measured after the good client's first requests, which fill caches and pools.
     before.memory = resident(server)
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # VmHWM begins anew
     guard = Guard(server, ceiling)

@@ -3,8 +3,8 @@
 The client is a process of its own (`python -m support.good`), so that it is slow only where the
 server is. Its first line of input is a JSON object with the addresses, and the requests with their
 answers in hexadecimal. Requests go on a kept connection, on a new one, and as an operator's over
-HTTP. Each further line of input asks for a request in each of these ways, and is answered by a line
-when that is done. When the input ends, the client prints its results as JSON.
+HTTP. Each further line of input is a command to send a request in each of these ways; the client
+prints a line when that is done. When the input ends, the client prints its results as JSON.
 """
 
 import json

@@ -30,8 +30,9 @@ class Client:
     Close a client after use, or use it in a `with` statement. The connection is opened by the
     first call.
 
-    Every call has a deadline. Calls that fail with an error that may pass are retried until then:
-    `Unavailable`, and `Overloaded` where the server names a time after which to retry.
+    Every call has a deadline, unless its timeout is `math.inf`. A call is retried until then, at
+    most `retries` times, after errors that may pass: `Unavailable`, and `Overloaded` where the
+    server names a time after which to retry.
 
     Args:
         address: Host and port, such as "localhost:8001", or "unix:PATH" for a Unix domain socket.
@@ -67,8 +68,9 @@ class Client:
 
         The model's description is fetched by the first call and kept. The description names the
         dtype that values are converted to. It also tells a batch from one row: a batch has as many
-        axes as the model's input, one row has one axis fewer. Where the server refuses values that
-        fit a kept description, the description is fetched again.
+        axes as the model's input, one row has one axis fewer. Where the values do not fit a kept
+        description, or the server refuses them, the description is fetched again; the call is
+        repeated once where the inputs have changed.
 
         Args:
             model: Name of the model.
@@ -92,7 +94,8 @@ class Client:
                 or 300 for UINT8, 16,777,217 for FP32. Floats that go to a floating-point dtype are
                 rounded to the nearest value of it, and not refused for that.
             ModelNotFound: The server has no such model, or no such version of it.
-            NotSupported: The model declares no task, so that its output is no probabilities.
+            NotSupported: The model declares no task, so its output is not known to be
+                probabilities.
             Overloaded: The server has too much work, after all retries.
             DeadlineExceeded: The call took longer than `timeout`.
             Unavailable: The server cannot be reached, or the model is not loaded, after all

@@ -63,7 +63,8 @@ class NotSupported(SigmaxError):
 class Overloaded(SigmaxError):
     """The server has more work than it accepts; retry after `retry_after` seconds.
 
-    `retry_after` is None where the server named no time; such an error is not retried by the SDK.
+    `retry_after` is None where the server named no time, for example where a single run would need
+    too much memory (reason "RUN_TOO_LARGE"). The SDK does not retry such an error.
     """
 
 

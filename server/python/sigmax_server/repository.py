@@ -221,7 +221,12 @@ def _at(found: Found, file: Path) -> Found:
 
 
 def _policy(config: Config, versions: list[int]) -> list[int]:
-    """Return the versions that the version_policy asks for, of these; missing ones too."""
+    """Return the versions that the version_policy names, those that are missing included.
+
+    Args:
+        config: configuration with the version_policy.
+        versions: versions that are there.
+    """
     policy = config.get("version_policy", {})
     if "all" in policy:
         asked = sorted(versions)

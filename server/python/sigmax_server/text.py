@@ -36,8 +36,8 @@ def why(error: BaseException) -> str:
     """Return the reason of an error as one printable line of at most `MOST_REASON` characters.
 
     Args:
-        error: the error. Errors of this package and of the operating system are told by their
-            message; for any other, the name of its class is added.
+        error: the error. The reason is its message; for errors that are neither this package's nor
+            the operating system's, the name of the class comes first.
     """
     text = str(error)
     if isinstance(error, OSError) and error.strerror:

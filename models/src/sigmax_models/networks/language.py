@@ -91,7 +91,7 @@ def load() -> list[Name]:
 def _english_names() -> list[tuple[str, str, str]]:
     """Return the names that pycountry translates, each as: translation domain, concept, name."""
     countries = [(item.name, name) for item in pycountry.countries for name in _names(item)]
-    # Only languages with a code of two letters are used: those that many people know by name.
+    # Languages with a code of two letters are those that many people know by name.
     languages = [item.name for item in pycountry.languages if hasattr(item, "alpha_2")]
     return [
         *(("iso3166-1", concept, name) for concept, name in countries),
