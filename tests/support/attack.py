@@ -232,7 +232,7 @@ def attacked(
     server.until(0, "sigmax_open_connections")
     before = Use.of(server)
     beside = Beside(server, pairs, may_be_refused)
-    # The memory is measured after the good client's first requests, which fill caches and pools.
+    # Memory that is allocated once has been allocated by the good client's first requests.
     before.memory = resident(server)
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # VmHWM begins anew
     guard = Guard(server, ceiling)
