@@ -1,1 +1,1 @@
-"""`make bench`: this server beside a hand-written one, in one run, on one machine."""
+"""Measures this server and a hand-written one in the same run, on one machine: `make bench`."""

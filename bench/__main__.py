@@ -1,8 +1,8 @@
-"""Measures the regimes that are named, or all; prints one table, and writes bench/results/.
+"""Measures the named regimes, or all; prints one table, and writes it to bench/results/ as JSON.
 
     python -m bench [REGIME ...]
 
-Exits with 1 where a goal is missed.
+The exit code is 1 where a goal is missed.
 """
 
 import sys
@@ -11,7 +11,7 @@ from bench import options, regimes, report, servers
 
 
 def main() -> None:
-    """All of it takes less than ten minutes."""
+    """Measure the regimes; all of them take less than ten minutes."""
     parser = options.parser(__doc__)
     parser.add_argument("regimes", nargs="*", metavar="REGIME", help=", ".join(regimes.ALL))
     given = parser.parse_args()

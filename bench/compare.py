@@ -1,9 +1,9 @@
-"""`make bench-compare BASE=commit`: another commit's server beside this one, in the same run.
+"""Compares another commit's server with this one, in the same run: `make bench-compare BASE=...`.
 
     python -m bench.compare COMMIT [REGIME ...]
 
-The other is checked out and built below build/, in an environment of its own. Both are asked by
-this commit's driver, in turn, so that both have the same mood of the machine.
+The other commit is checked out and built below build/, in an environment of its own. This commit's
+driver measures both in turn, so that both run on the machine in the same state.
 """
 
 import os
@@ -22,7 +22,7 @@ Regime = Callable[[str, Server, Settings], Contender]
 
 
 def main() -> None:
-    """Build the other, measure both, print one table."""
+    """Build the other commit, measure both servers, and print one table."""
     parser = options.parser(__doc__)
     parser.add_argument("base", metavar="COMMIT", help="what to compare with")
     parser.add_argument("regimes", nargs="*", metavar="REGIME", help=", ".join(REGIMES))
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def built(commit: str) -> Path:
-    """The `sigmax` command of this commit, built first where it is not yet."""
+    """Return the `sigmax` command of this commit, which is built first where it is missing."""
     full = subprocess.run(
         ["git", "rev-parse", "--verify", f"{commit}^{{commit}}"],
         cwd=ROOT,
@@ -60,7 +60,7 @@ def built(commit: str) -> Path:
         subprocess.run(["git", "worktree", "prune"], cwd=ROOT, check=True)
         add = ["git", "worktree", "add", "--detach", str(tree), full]
         subprocess.run(add, cwd=ROOT, check=True)
-    # Not this environment's: its own, below its own tree.
+    # These variables would lead the build to this tree's environment instead of its own.
     inherited = ("VENV", "UV_PROJECT_ENVIRONMENT", "MAKEFLAGS", "MAKELEVEL", "VIRTUAL_ENV")
     environment = {name: text for name, text in os.environ.items() if name not in inherited}
     subprocess.run(["make", "build"], cwd=tree, env=environment, check=True)
@@ -68,7 +68,7 @@ def built(commit: str) -> Path:
 
 
 def row(name: str, before: Measured, after: Measured) -> str:
-    """One line of the table: the medians, and how far the repeats went apart."""
+    """Return one line of the table: the medians, and the spreads of the repeats."""
     old, new = before.median, after.median
     cells = [f"{old.per_second:,.0f}", f"{new.per_second:,.0f}"]
     cells += [f"{new.per_second / old.per_second:.2f}"]
@@ -79,7 +79,7 @@ def row(name: str, before: Measured, after: Measured) -> str:
 
 
 def model_infer(model: str, rows: int, connections: int, streams: int) -> Regime:
-    """ModelInfer, closed."""
+    """Make a regime of ModelInfer with a fixed number of requests in flight."""
 
     def regime(name: str, server: Server, settings: Settings) -> Contender:
         question = questions.model_infer(server, Model(model), rows)
@@ -89,19 +89,19 @@ def model_infer(model: str, rows: int, connections: int, streams: int) -> Regime
 
 
 def classify(name: str, server: Server, settings: Settings) -> Contender:
-    """Classify of one row, 64 in flight."""
+    """Classify one row with each request, 64 in flight."""
     question = questions.classify(server, Model("sequential"), 1)
     return load.closed(name, server, question, settings)
 
 
 def steady(name: str, server: Server, settings: Settings) -> Contender:
-    """A third of what the server can answer, as it comes from many clients: look at the p99."""
+    """Send 50,000 requests/s, about a third of the capacity; the figure to look at is the p99."""
     question = questions.model_infer(server, Model("sequential"), 1)
     return load.contender(name, server, [Load(question, 4, rate=50_000)], settings)
 
 
 def overload(name: str, server: Server, settings: Settings) -> Contender:
-    """Twice what the server can answer: what is still answered in time."""
+    """Send twice the requests that the server can answer; the rate is that of answers in time."""
     question = questions.model_infer(server, Model("wide"), 16)
     (capacity,) = load.send(server, [Load(question, 4, 16)], settings.load, 1)
     offered = Load(question, 8, rate=2 * capacity.right / capacity.seconds, deadline_ms=50)

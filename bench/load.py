@@ -1,4 +1,4 @@
-"""Load from `server/core/examples/load.rs`, and what it measured."""
+"""Runs loads by the driver `server/core/examples/load.rs`, and reads its measurements."""
 
 import json
 import subprocess
@@ -12,20 +12,22 @@ from bench.measure import Contender, Run, Settings
 from bench.questions import Question
 from bench.servers import EXAMPLES, Server, pinned
 
-# gRPC's status codes that a server under load answers with.
+# Names of the gRPC status codes that a server under load answers with.
 CODES = {4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED", 14: "UNAVAILABLE"}
 
 
 @dataclass(frozen=True)
 class Load:
-    """One kind of request, sent over and over: closed with `streams`, open with `rate`.
+    """A kind of request that is sent repeatedly: closed loop by `streams`, open loop by `rate`.
 
     Attributes:
-        question: What is sent.
-        connections: Its own.
-        streams: Requests under way on each connection; the next begins when one is answered.
-        rate: Requests a second, in a Poisson process, answered or not.
-        deadline_ms: Of every request, in milliseconds from when it is due; none: for ever.
+        question: Request to send.
+        connections: Number of connections, which no other load uses.
+        streams: Requests in flight on each connection; an answer starts the next. None with `rate`.
+        rate: Requests per second, in a Poisson process that does not wait for answers. None with
+            `streams`.
+        deadline_ms: Milliseconds from the time that a request is due to its deadline; None: no
+            deadline.
     """
 
     question: Question
@@ -37,7 +39,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Times:
-    """In microseconds, from when requests were due."""
+    """Times of requests, in microseconds from when they were due."""
 
     mean: float
     p50: float
@@ -48,19 +50,19 @@ class Times:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a load.
+    """The result of a load.
 
     Attributes:
-        seconds: How long it lasted.
-        offered: Requests that were due.
-        sent: Of them, those that found room on a connection in time.
-        right: Answered, with the right bytes where those are known.
-        good: Of them, those within the deadline.
-        refused: How many, by the name of gRPC's status code.
-        lost: Not answered at all, or broken off.
-        times: Of right answers.
-        lag: 99 of 100 were sent at most so many microseconds late: all streams were taken, or
-            the driver was too slow.
+        seconds: Duration of the load in seconds.
+        offered: Number of requests that were due.
+        sent: Number of those that found room on a connection in time.
+        right: Number of those that were answered, with the right bytes where these are known.
+        good: Number of those that were answered within the deadline.
+        refused: Numbers of requests refused, by the name of the gRPC status code.
+        lost: Number of requests that were not answered, or whose answer was broken off.
+        times: Times of the right answers; None where there are none.
+        lag: 99th percentile of how late requests were sent, in microseconds. Late requests found
+            all streams taken, or the driver was too slow.
     """
 
     seconds: float
@@ -74,17 +76,21 @@ class Outcome:
     lag: float
 
     def clean(self) -> "Outcome":
-        """This, where every request that was sent was answered rightly.
+        """Return this outcome, in which every request sent must have a right answer.
 
         Raises:
-            RuntimeError: Some were not.
+            RuntimeError: A request has no right answer, or none was sent.
         """
         if not self.sent == self.right > 0:
             raise RuntimeError(f"some requests were not answered: {self}")
         return self
 
     def run(self, cpu_seconds: float | None = None) -> Run:
-        """Its figures as one repeat's; without the server's CPU time where others had it too."""
+        """Return the figures of one repeat.
+
+        Args:
+            cpu_seconds: CPU seconds of the server; None where other loads used it, too.
+        """
         assert self.times is not None
         cpu = None if cpu_seconds is None else cpu_seconds / self.right * 1e6
         each = (self.times.mean, self.times.p50, self.times.p99, cpu)
@@ -92,10 +98,10 @@ class Outcome:
 
 
 def send(server: Server, loads: Sequence[Load], cores: set[int], seconds: float) -> list[Outcome]:
-    """Send all these loads at once from these cores, for so many seconds.
+    """Send all these loads at the same time from these cores, for `seconds`.
 
     Raises:
-        RuntimeError: An answer was not what it must be.
+        RuntimeError: An answer was wrong.
     """
     with TemporaryDirectory() as folder:
         entries = [_entry(load, Path(folder), number) for number, load in enumerate(loads)]
@@ -116,13 +122,13 @@ def closed(
     connections: int = 4,
     streams: int = 16,
 ) -> Contender:
-    """A server that is asked with so many requests under way: 64 unless told otherwise."""
+    """Make a contender from a server with a fixed number of requests in flight, by default 64."""
     load = Load(question, connections, streams)
     return contender(name, server, [load], settings)
 
 
 def contender(name: str, server: Server, loads: Sequence[Load], settings: Settings) -> Contender:
-    """A server under these loads at once; the first is the one whose figures are told."""
+    """Make a contender from a server under these loads at once; the figures are the first one's."""
 
     def run(seconds: float) -> Run:
         before = server.cpu_seconds()

@@ -1,4 +1,4 @@
-"""What one run says, and the contenders of a regime measured in turn."""
+"""Measures the contenders of a regime in turn."""
 
 import statistics
 import subprocess
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from bench.servers import ROOT, pinned
 
-FOR_EVER = 1e9  # seconds
+FOR_EVER = 1e9  # seconds, longer than any measurement
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and where everything is measured.
+    """The duration and the cores of the measurements.
 
     Attributes:
-        server: The cores that servers are kept on.
-        load: The core that load comes from.
-        seconds: Of one repeat.
-        repeats: Of every contender; their median is told.
-        busy_poll_microseconds: The cap of the contender that polls before it sleeps.
+        server: Cores of the servers.
+        load: Cores of the load driver.
+        seconds: Duration of one repeat in seconds.
+        repeats: Number of repeats of each contender, whose median is reported.
+        busy_poll_microseconds: Most microseconds that the polling contender polls before it sleeps.
     """
 
     server: set[int]
@@ -34,14 +34,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """What one server did with one kind of request.
+    """The figures of a contender for one kind of request.
 
     Attributes:
-        per_second: Requests answered a second.
+        per_second: Requests answered per second.
         mean_us: Mean time of a request, in microseconds.
-        p50_us: Half of the requests took no longer; none where only the mean is known.
-        p99_us: 99 of 100 took no longer.
-        cpu_us: CPU time of the server a request, in microseconds; none where there is no server.
+        p50_us: Median time of a request, in microseconds; None where only the mean is known.
+        p99_us: 99th percentile of the times, in microseconds; None where only the mean is known.
+        cpu_us: CPU microseconds of the server for each request; None where there is no server, or
+            other loads used it, too.
     """
 
     per_second: float
@@ -53,12 +54,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Measured:
-    """The median of a contender's repeats, each figure by itself, and how far they went apart.
+    """The figures of all repeats of a contender.
 
     Attributes:
-        median: Of the repeats.
-        least: Requests a second of the slowest repeat.
-        most: Of the fastest.
+        median: Median of each figure by itself.
+        least: Requests per second of the slowest repeat.
+        most: Requests per second of the fastest repeat.
     """
 
     median: Run
@@ -68,14 +69,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that can be measured for so many seconds."""
+    """A named function that measures something for a number of seconds."""
 
     name: str
     run: Callable[[float], Run]
 
 
 def in_turn(contenders: Sequence[Contender], settings: Settings) -> list[Measured]:
-    """Measure all once a repeat, so that they share the machine's moods, after a warm-up."""
+    """Measure all contenders in turn in each repeat, after a warm-up of one second each.
+
+    In turn, they all share the states that the machine goes through.
+    """
     for contender in contenders:
         contender.run(1)
     repeats = [
@@ -102,7 +106,7 @@ def _together(runs: Sequence[Run]) -> Measured:
 
 
 def in_process(file: Path, rows: int, settings: Settings) -> Contender:
-    """ONNX Runtime alone on the server's core, run after run: what no server there can exceed."""
+    """Make a contender of ONNX Runtime alone on the server's core, which no server can exceed."""
 
     def run(seconds: float) -> Run:
         command = _in_process(file, rows, settings, seconds)
@@ -115,7 +119,7 @@ def in_process(file: Path, rows: int, settings: Settings) -> Contender:
 
 @contextmanager
 def running_in_process(file: Path, rows: int, settings: Settings) -> Iterator[None]:
-    """ONNX Runtime alone on the server's core, run after run, while the context lasts."""
+    """Run ONNX Runtime alone on the server's core, without a pause, until the context ends."""
     command = _in_process(file, rows, settings, FOR_EVER)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -1,6 +1,6 @@
-"""The models that are asked: trained where that is quick, made where only their size matters.
+"""The models of the measurements: trained where that is quick, random where only size matters.
 
-Each has a repository of its own, so that a server holds just those that a regime is about.
+Each model has a repository of its own, so that a server holds only the models of a regime.
 """
 
 import json
@@ -14,14 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bench.servers import BUILD, SIGMAX
 
-# Layers of about 10 MB in all: heavier than one turn of a shard's loop.
+# Sizes of the layers of a heavy model of about 10 MB, whose runs hold up the loop of a shard.
 WIDE = [64, 1024, 1024, 1024, 512, 10]
-# As `sequential`, which needs training: for a test that is to be quick.
+# Sizes of the layers of `sequential`, for a model that needs no training.
 LIGHT = [10, 18, 20, 5]
 
 
 def repository(name: str) -> Path:
-    """The folder to serve for this model, made first where there is none."""
+    """Return the repository of this model, which is made first where it is missing."""
     folder = BUILD / "models" / name
     if not file(name).exists():
         if name in MADE:
@@ -36,12 +36,12 @@ def repository(name: str) -> Path:
 
 
 def file(name: str) -> Path:
-    """The model's file in its repository."""
+    """Return the path of the model's file in its repository."""
     return BUILD / "models" / name / name / "1/model.onnx"
 
 
 def save(layers: list[int], path: Path) -> None:
-    """Write a network of these layers, ReLU between them and a softmax behind, any weights."""
+    """Write a network of layers of these sizes, with ReLUs, a softmax and random weights."""
     chance = np.random.default_rng(0)
     nodes, weights, last = [], [], "x"
     for number, (wide, deep) in enumerate(pairwise(layers)):

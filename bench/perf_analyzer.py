@@ -1,8 +1,8 @@
 """Runs Triton's perf_analyzer, unmodified, against the server in every mode.
 
-The binary comes with the wheel of tritonclient 2.50.0 (the last that has it), and needs CUDA's
-runtime library, which comes as a wheel, and libb64 (Debian: `apt-get install libb64-0d`). Exits
-with 1 where a mode fails, or prints no statistics of the server.
+The binary is in the wheel of tritonclient 2.50.0, the last that has it. It needs CUDA's runtime
+library, which is in a wheel, too, and libb64 (Debian: `apt-get install libb64-0d`). The exit code
+is 1 where a mode fails, or prints no statistics of the server.
 """
 
 import ctypes.util
@@ -26,7 +26,7 @@ MODES = {
 
 
 def main() -> None:
-    """Run every mode and print what each says in one table."""
+    """Run every mode, and print the results in one table."""
     if ctypes.util.find_library("b64") is None:
         sys.exit("perf_analyzer needs libb64; on Debian: apt-get install libb64-0d")
     binary, environment = installed(BUILD / "perf_analyzer")
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def installed(folder: Path) -> tuple[Path, dict[str, str]]:
-    """The binary, and the environment that it runs in."""
+    """Return the binary and its environment variables; install it into `folder` where missing."""
     if not folder.exists():
         uv = os.environ.get("UV", "uv")
         install = [uv, "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
@@ -59,7 +59,10 @@ def installed(folder: Path) -> tuple[Path, dict[str, str]]:
 
 
 def numbers(report: str) -> str | None:
-    """The cells of the table: the client's throughput and the server's own statistics."""
+    """Return the cells of a report: the client's throughput and the server's own statistics.
+
+    Returns None where the report lacks them.
+    """
     pattern = (
         r"Throughput: ([\d.]+) infer/sec[\s\S]*Successful request count: ([1-9]\d*)\s+"
         r"Avg request latency: .*\+ queue (\d+) usec.*compute infer (\d+) usec"

@@ -1,4 +1,4 @@
-"""The requests that are sent over and over, each answered rightly once before it is."""
+"""The requests of the loads. Each is sent once before, and the answer is checked."""
 
 import os
 import sys
@@ -33,13 +33,13 @@ Rows = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Question:
-    """One request, ready to be sent.
+    """A request, ready to be sent.
 
     Attributes:
-        path: The RPC's HTTP path.
-        request: The message behind gRPC's five bytes: no compression, its length.
-        answer: What every answer must be, framed in the same way; none where it holds timings,
-            or where any will do.
+        path: HTTP path of the RPC.
+        request: Message after gRPC's prefix of five bytes: not compressed, length.
+        answer: Answer that every request must get, with the same prefix; None where answers hold
+            timings, or where any answer is accepted.
     """
 
     path: str
@@ -47,12 +47,15 @@ class Question:
     answer: bytes | None
 
     def with_any_answer(self) -> "Question":
-        """The same request to a peer that does not know what is right."""
+        """Return the same request for a peer that need not give the right answer."""
         return replace(self, answer=None)
 
 
 class Model:
-    """A model file that servers hold, asked in process: what the answers must be."""
+    """A model that servers hold, with a session in this process that gives the right answers.
+
+    The model is trained or made first, where its repository is missing.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -67,17 +70,19 @@ class Model:
         self.datatype = DATATYPES[self.input.type]
 
     def rows(self, count: int) -> Rows:
-        """So many rows, the same ones every time."""
+        """Return `count` random rows, the same for the same count."""
         return values(self.input, count)
 
     def answer(self, rows: Rows) -> npt.NDArray[np.float32]:
-        """The probabilities, [count, classes]."""
+        """Return ONNX Runtime's probabilities, [count, classes]."""
         (probabilities,) = self.session.run(None, {self.input.name: rows})
         return np.asarray(probabilities, np.float32)
 
 
 def model_infer(server: Server, model: Model, count: int, tolerance: float = 0.0) -> Question:
-    """ModelInfer of so many rows, after the server has answered it bit for bit, or nearly so.
+    """Make a request of ModelInfer with `count` rows, which the server answers once before.
+
+    That answer may differ from ONNX Runtime's by at most `tolerance`, absolute; 0: the same bits.
 
     Raises:
         RuntimeError: The server answered something else.
@@ -92,7 +97,7 @@ def model_infer(server: Server, model: Model, count: int, tolerance: float = 0.0
 
 
 def raw_answer(channel: grpc.Channel, model: Model, rows: Rows) -> bytes:
-    """What ModelInfer answers to these rows: the only output's elements."""
+    """Return the elements of the only output that ModelInfer answers to these rows."""
     return bytes(_ask(channel, _infer_request(model, rows)).raw_output_contents[0])
 
 
@@ -101,7 +106,7 @@ def _ask(channel: grpc.Channel, request: Any) -> Any:
 
 
 def model_infer_of_anyone(model: Model, count: int) -> Question:
-    """ModelInfer of so many rows, for a peer that does not know what is right."""
+    """Make a request of ModelInfer with `count` rows, to which any answer is accepted."""
     return Question(MODEL_INFER, _framed(_infer_request(model, model.rows(count))), None)
 
 
@@ -115,7 +120,9 @@ def _infer_request(model: Model, rows: Rows) -> Any:
 
 @contextmanager
 def model_infer_shared(server: Server, model: Model, count: int) -> Iterator[Question]:
-    """ModelInfer of so many rows that lie in shared memory, where the answer goes as well.
+    """Make a request of ModelInfer with `count` rows and the answer in shared memory.
+
+    The server answers it once before. The region is unregistered at the end of the context.
 
     Raises:
         RuntimeError: The server answered something else.
@@ -152,7 +159,9 @@ def model_infer_shared(server: Server, model: Model, count: int) -> Iterator[Que
 
 
 def classify(server: Server, model: Model, count: int) -> Question:
-    """Classify of so many rows, all classes, after the server has answered it bit for bit.
+    """Make a request of Classify with `count` rows for all classes, answered once before.
+
+    That answer must have the same bits as ONNX Runtime's.
 
     Raises:
         RuntimeError: The server answered something else.

@@ -1,4 +1,4 @@
-"""The figures as a Markdown table and as JSON, with where and of what they were measured."""
+"""Writes the figures as a Markdown table and as JSON, with the machine, versions and commit."""
 
 import json
 import os
@@ -16,19 +16,19 @@ from bench.measure import Measured
 from bench.servers import ROOT
 
 RESULTS = ROOT / "bench/results"
-# A spread above this tells of the machine, not of the contender.
+# A larger spread, as a share of the median, comes from the machine and not from the contender.
 DISTURBED = 0.2
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that is to be at least, or else at most, so much.
+    """A figure with a lower or an upper bound.
 
     Attributes:
-        text: What it counts, such as "times grpcio".
-        value: What was measured.
-        bound: What it is held against.
-        most: The bound is the most that it may be, not the least.
+        text: Unit or meaning of the figure, such as "times grpcio".
+        value: Measured value.
+        bound: Value to reach.
+        most: Whether the bound is an upper one.
     """
 
     text: str
@@ -38,7 +38,7 @@ class Goal:
 
     @property
     def reached(self) -> bool:
-        """Whether it is."""
+        """Whether the value is within the bound."""
         return self.value <= self.bound if self.most else self.value >= self.bound
 
     def __str__(self) -> str:
@@ -49,14 +49,14 @@ class Goal:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a contender of a regime.
+    """A line of the table: a contender of a regime.
 
     Attributes:
-        regime: What is measured.
-        contender: Whom.
-        measured: Its figures, where they are those of a load.
-        goals: What it is to reach.
-        notes: What else there is to say.
+        regime: Name of the regime, such as "1 row, 1 in flight".
+        contender: Name of the contender, such as "sigmax".
+        measured: Figures under load; None where there was no load.
+        goals: Goals of the contender.
+        notes: Other findings.
     """
 
     regime: str
@@ -70,7 +70,7 @@ HEADS = ["regime", "contender", "requests/s", "spread", "mean us", "p50 us", "p9
 
 
 def table(lines: Sequence[Line]) -> str:
-    """The lines as Markdown."""
+    """Return the lines as a Markdown table."""
     rows = [[*HEADS, "against its goals"], [":--", ":--", *["--:"] * 6, ":--"]]
     for line in lines:
         said = "; ".join([*map(str, line.goals), *line.notes])
@@ -90,7 +90,7 @@ def _cells(measured: Measured | None) -> list[str]:
 
 
 def setting() -> dict[str, str]:
-    """The machine, the versions and the commit that figures belong to."""
+    """Return the machine, the versions, the commit and the time that figures belong to."""
     commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
     changed = " with changes" if _git("status", "--porcelain", "--untracked-files=no") else ""
     cores = f"{os.cpu_count()} cores"
@@ -104,7 +104,7 @@ def setting() -> dict[str, str]:
 
 
 def write(lines: Sequence[Line], where: dict[str, str]) -> Path:
-    """Keep the figures as JSON; returns the file."""
+    """Write the figures as JSON, and return the file's path."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     said = [asdict(line) | {"reached": [goal.reached for goal in line.goals]} for line in lines]
     path = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
@@ -113,7 +113,7 @@ def write(lines: Sequence[Line], where: dict[str, str]) -> Path:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     return Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0]
 
 

@@ -1,4 +1,4 @@
-"""A convolutional network as large as ResNet-50, with any weights: only its size matters.
+"""A convolutional network of the size of ResNet-50, with random weights.
 
 The layers are those of "Deep Residual Learning for Image Recognition" (He et al., 2015), table 1.
 """
@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-# Of each stage: blocks, channels inside a block, stride of its first block.
+# The stages, each as: number of blocks, channels inside a block, stride of the first block.
 STAGES = [(3, 64, 1), (4, 128, 2), (6, 256, 2), (3, 512, 2)]
-WIDER = 4  # how many times more channels leave a block than there are inside it
+WIDER = 4  # ratio of the channels that leave a block to those inside it
 CLASSES = 1000
 PICTURE = (3, 224, 224)
 
 
 class Block(nn.Module):
-    """Three convolutions around which the input is carried."""
+    """Three convolutions, to whose output the block's input is added."""
 
     def __init__(self, wide: int, inside: int, stride: int) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class Block(nn.Module):
         self.around = nn.Identity() if same else nn.Sequential(*_convolution(wide, out, 1, stride))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[rows, wide, height, width] to [rows, 4 inside, height / stride, width / stride]."""
+        """Map [rows, wide, height, width] to [rows, 4 inside, height / stride, width / stride]."""
         result: torch.Tensor = torch.relu(self.way(x) + self.around(x))
         return result
 
 
 def network() -> nn.Module:
-    """[rows, 3, 224, 224] to the probabilities of 1,000 classes; about 100 MB of weights."""
+    """Make the network: [rows, 3, 224, 224] to probabilities, [rows, 1000]; 100 MB of weights."""
     torch.manual_seed(0)
     layers: list[nn.Module] = [*_convolution(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     wide = 64
@@ -55,7 +55,7 @@ def save(path: Path) -> None:
     """Write the network as an ONNX file with a variable number of rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own
+        warnings.simplefilter("ignore")  # the exporter warns of itself
         torch.onnx.export(
             network(),
             (torch.zeros(2, *PICTURE),),

@@ -1,4 +1,4 @@
-"""Clients that reset their calls, vanish in the middle of them, and come back."""
+"""Clients that reset their calls or vanish during them, and come back."""
 
 import itertools
 import socket
@@ -14,18 +14,18 @@ import h2.errors
 from bench.questions import Question
 
 CALLS = 20
-"""Of each client, at once."""
+"""Calls that each client makes at once."""
 PAUSE = 0.02
 """Seconds between two clients."""
 PATIENCE = 10.0
-"""Seconds that a client waits for the server."""
+"""Most seconds that a client waits for the server."""
 
 
 class Rude(threading.Thread):
-    """Sends one such client after another, until it is stopped.
+    """A thread that runs one rude client after another, until it is stopped.
 
     Attributes:
-        count: How many there were.
+        count: Number of clients so far.
     """
 
     def __init__(self, address: str, question: Question) -> None:
@@ -35,7 +35,7 @@ class Rude(threading.Thread):
         self.count = 0
 
     def run(self) -> None:
-        """Send them."""
+        """Run the clients."""
         kinds = itertools.cycle(
             (self._resets, self._vanishes_half_sent, self._reads_one, self._dies)
         )
@@ -48,7 +48,7 @@ class Rude(threading.Thread):
             self.count += 1
 
     def stop(self) -> None:
-        """Let the last client end."""
+        """Stop after the client that is running, and wait for it."""
         self._over.set()
         self.join()
 
@@ -79,7 +79,7 @@ class Rude(threading.Thread):
         client.recv(1)
 
     def _dies(self, client: socket.socket, http2: h2.connection.H2Connection) -> None:
-        """Its system resets the connection."""
+        """Close with unread answers and no linger, so that the kernel resets the connection."""
         self._ask(http2)
         client.sendall(http2.data_to_send())
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -87,7 +87,7 @@ class Rude(threading.Thread):
 
 @contextmanager
 def beside(address: str, question: Question) -> Iterator[Rude]:
-    """Such clients, one after the other, until the end of the block."""
+    """Run rude clients, one after the other, until the end of the context."""
     rude = Rude(address, question)
     rude.start()
     try:

@@ -1,4 +1,4 @@
-"""Server processes: started on chosen cores, watched through /proc, ended."""
+"""Starts server processes on chosen cores, measures them through /proc, and ends them."""
 
 import os
 import re
@@ -20,14 +20,14 @@ READY = re.compile(r"ready: gRPC (?P<grpc>[^\s,]+),.* HTTP (?P<http>[^;,]+)")
 
 @dataclass(frozen=True)
 class Server:
-    """A server that has said it is ready.
+    """A server process that has reported that it is ready.
 
     Attributes:
-        name: For people, such as "grpcio".
-        address: HOST:PORT or unix:PATH of its gRPC service.
-        http: Host and port of its metrics, where it has any.
-        pid: Its process.
-        ready_seconds: From the start of the command to the line that says it is ready.
+        name: Name for people, such as "grpcio".
+        address: Address of the gRPC service: HOST:PORT or unix:PATH.
+        http: Address of the metrics, HOST:PORT; "none" where it has none.
+        pid: Id of the process.
+        ready_seconds: Seconds from the start of the command to the line that says it is ready.
     """
 
     name: str
@@ -37,29 +37,29 @@ class Server:
     ready_seconds: float
 
     def cpu_seconds(self) -> float:
-        """CPU time it has used so far, in user and system mode, over all its threads."""
+        """Return the CPU seconds that all threads have used so far, in user and system mode."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self) -> int:
-        """Memory it holds now (VmRSS)."""
+        """Return the resident memory in bytes (VmRSS)."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
     def open_files(self) -> int:
-        """File descriptors it holds now, its connections among them."""
+        """Return the number of open file descriptors, connections included."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208 - a count needs no paths
 
     def metric(self, name: str, model: str) -> float:
-        """A metric of one model, summed over what else it is told apart by."""
+        """Return a metric of one model, summed over all its other labels."""
         with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=10) as reply:
             text = reply.read().decode()
         values = re.findall(rf'^{name}{{[^}}]*model="{model}"[^}}]*}} (\S+)$', text, re.MULTILINE)
         return sum(map(float, values))
 
     def batch_rows(self, model: str, ask: Callable[[], object]) -> float:
-        """The rows of a model's batch, on average over what is asked."""
+        """Return the mean rows of a model's batches while `ask` runs."""
         names = ("sigmax_batch_rows_sum", "sigmax_batch_rows_count")
         before = [self.metric(name, model) for name in names]
         ask()
@@ -69,12 +69,12 @@ class Server:
         return rows / batches
 
     def at(self, address: str) -> "Server":
-        """The same server, asked at another of its addresses."""
+        """Return the same server with another of its addresses."""
         return replace(self, address=address)
 
 
 def takes(flag: str) -> bool:
-    """Whether this `sigmax serve` has such a flag."""
+    """Return whether this `sigmax serve` has the flag."""
     command = [str(SIGMAX), "serve", "--help"]
     return flag in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -94,7 +94,7 @@ def sigmax(
     name: str = "sigmax",
     command: Path = SIGMAX,
 ) -> Iterator[Server]:
-    """`sigmax serve` of these repositories on these cores, while the context lasts."""
+    """Run `sigmax serve` with these repositories on these cores, until the context ends."""
     ports = ["--grpc-port=0", "--http-port=0"]
     words = [str(command), "serve", *map(str, repositories), *ports, *flags]
     with _running(name, words, cores) as server:
@@ -103,14 +103,14 @@ def sigmax(
 
 @contextmanager
 def noop(cores: set[int]) -> Iterator[Server]:
-    """The same server around a network that does no work, while the context lasts."""
+    """Run the server's core with an engine that does no work, until the context ends."""
     with _running("no-op engine", [str(EXAMPLES / "noop")], cores) as server:
         yield server
 
 
 @contextmanager
 def echo(cores: set[int], reply_bytes: int, address: str = "127.0.0.1:0") -> Iterator[Server]:
-    """The bare echo, which answers with so many bytes, while the context lasts."""
+    """Run the bare echo, which answers with `reply_bytes` bytes, until the context ends."""
     command = [str(EXAMPLES / "echo"), str(reply_bytes), address]
     with _running("bare echo", command, cores) as server:
         yield server
@@ -118,7 +118,7 @@ def echo(cores: set[int], reply_bytes: int, address: str = "127.0.0.1:0") -> Ite
 
 @contextmanager
 def grpcio(model: Path, cores: set[int]) -> Iterator[Server]:
-    """The hand-written server of this model file on these cores, while the context lasts."""
+    """Run the hand-written server with this model file on these cores, until the context ends."""
     command = [sys.executable, "bench/peers/grpcio_server.py", str(model)]
     with _running("grpcio", command, cores) as server:
         yield server
@@ -146,5 +146,5 @@ def _running(name: str, command: list[str], cores: set[int]) -> Iterator[Server]
 
 
 def pinned(cores: set[int], command: list[str]) -> list[str]:
-    """The command, kept on these cores."""
+    """Return the command with a prefix that keeps it on these cores."""
     return ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), *command]

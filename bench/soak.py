@@ -1,11 +1,10 @@
-"""`make soak`: a long load of many kinds, under which nothing may grow and no answer be wrong.
+"""Runs a long mixed load, under which no answer may be wrong and nothing may grow: `make soak`.
 
     python -m bench.soak SECONDS [--times-may-vary]
 
-Every answer is compared with ONNX Runtime's own, bit for bit. Among the good clients are others
-that reset their calls, vanish in the middle of them, and come back. Memory, open files and times
-are sampled a hundred times. After the first tenth, which is the warm-up, the second tenth and the
-last must agree. Exits with 1 where they do not.
+Every answer is compared with ONNX Runtime's own, bit for bit. Some clients reset their calls or
+vanish during them, and come back. Memory, open files and times are sampled a hundred times. The
+first tenth is the warm-up. The exit code is 1 where the last tenth is above the second.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from bench.questions import Model
 from bench.servers import Server
 
 SAMPLES = 100
-# (model, rows a request, requests a second): about a third of what a core can do.
+# (model, rows of a request, requests per second): together about a third of a core's capacity.
 MIX = [
     ("light", 1, 2000.0),
     ("light", 17, 200.0),
@@ -32,7 +31,8 @@ MIX = [
     ("wide", 1, 100.0),
     ("wide", 9, 20.0),
 ]
-# How far the last tenth may be above the second: a share, and as much again as noise.
+# Most that the last tenth may be above the second: a share of the second, plus a fixed amount for
+# noise, in MiB, in files and in microseconds.
 MEMORY = (0.02, 2.0)
 FILES = (0.0, 2.0)
 P99 = (0.5, 500.0)
@@ -40,13 +40,14 @@ P99 = (0.5, 500.0)
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen in one interval.
+    """The measurements of one interval.
 
     Attributes:
-        answers: Requests answered in it.
-        mib: Memory the server holds at its end.
-        files: File descriptors it holds then.
-        p99_us: Of requests of one row to the light model.
+        answers: Number of requests answered in the interval.
+        mib: Resident memory of the server at the end of the interval, in MiB.
+        files: Number of the server's file descriptors at the end of the interval.
+        p99_us: 99th percentile of the times of one-row requests to the light model, in
+            microseconds.
     """
 
     answers: int
@@ -62,11 +63,11 @@ class Sample:
 
 
 def main() -> None:
-    """Soak, and say what came of it."""
+    """Run the load, and print whether anything grew."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("seconds", type=float, help="how long, in all")
+    parser.add_argument("seconds", type=float, help="duration of the load")
     parser.add_argument(
         "--times-may-vary", action="store_true", help="for a machine that does other things too"
     )
@@ -85,10 +86,10 @@ def main() -> None:
 
 
 def soak(seconds: float) -> list[Sample]:
-    """Load a server for so long, and look at it on the way.
+    """Load a server for `seconds`, and return the samples of that time.
 
     Raises:
-        RuntimeError: An answer was wrong, or did not come.
+        RuntimeError: An answer was wrong or missing.
     """
     server_core, load_core = options.cores()
     models = {name: Model(name) for name, _, _ in MIX}
@@ -116,7 +117,11 @@ def soak(seconds: float) -> list[Sample]:
 
 
 def classified(server: Server, model: Model, seed: int) -> int:
-    """Ask the SDK about rows that were never asked before; returns how many answers were right."""
+    """Classify new rows by the SDK, and return the number of right answers.
+
+    Raises:
+        RuntimeError: An answer was wrong.
+    """
     chance = np.random.default_rng(seed)
     width = model.input.shape[1]
     with sigmax.Client(server.address, timeout=60) as client:
@@ -129,7 +134,10 @@ def classified(server: Server, model: Model, seed: int) -> int:
 
 
 def files_at_rest(server: Server, idle: int) -> int:
-    """The files it holds once it has seen that its clients have gone, within five seconds."""
+    """Return the server's file descriptors once they are down to `idle`, or after five seconds.
+
+    The server needs a moment to notice that clients have gone.
+    """
     patience = time.monotonic() + 5
     while server.open_files() > idle and time.monotonic() < patience:
         time.sleep(0.01)
@@ -139,7 +147,7 @@ def files_at_rest(server: Server, idle: int) -> int:
 def grown(
     what: str, early: Sequence[float], late: Sequence[float], share: float, noise: float
 ) -> bool:
-    """Say how it went; whether it is flat."""
+    """Print the medians of both tenths, and return whether the figure is flat, and not grown."""
     before, after = statistics.median(early), statistics.median(late)
     flat = after <= before * (1 + share) + noise
     print(f"{what}: {before:,.1f} at first, {after:,.1f} in the end: {'flat' if flat else 'GROWN'}")

@@ -1,6 +1,6 @@
-"""The whole of Sigmax, once: train seven networks, export, serve and ask them, and report.
+"""The demo: trains and exports seven networks, serves them, classifies with them, and reports.
 
-Run it with `make demo`. It exits non-zero where anything disagrees.
+`make demo` runs it. The exit code is 1 where an answer is wrong.
 """
 
 import os
@@ -37,7 +37,7 @@ BURST_THREADS = 4
 
 
 def main() -> int:
-    """Run the demo; returns the exit code."""
+    """Run the demo, and return the exit code."""
     heading("Train and export")
     shutil.rmtree(REPOSITORY, ignore_errors=True)
     if train_main(["--repository", str(REPOSITORY)]) != 0:
@@ -59,7 +59,7 @@ def main() -> int:
 
 @contextmanager
 def serving() -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A server of the repository on free ports: its process and its gRPC address."""
+    """Run a server of the repository on free ports; yield its process and its gRPC address."""
     command = [str(SIGMAX), "serve", str(REPOSITORY), "--grpc-port=0", "--http-port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -69,7 +69,7 @@ def serving() -> Iterator[tuple["subprocess.Popen[str]", str]]:
 
 
 def address_of(server: "subprocess.Popen[str]") -> str:
-    """Pass on what the server prints, until it says that it is ready, and where."""
+    """Print the server's output until it is ready, and return its gRPC address."""
     assert server.stdout is not None
     for line in server.stdout:
         print(line, end="")
@@ -81,7 +81,7 @@ def address_of(server: "subprocess.Popen[str]") -> str:
 
 
 def ask(client: sigmax.Client, network: Network) -> list[str]:
-    """Ask one classifier all its unseen samples as one batch; returns what is wrong."""
+    """Classify all unseen samples of a network as one batch, and return the faults."""
     samples = network.unseen()
     rows = np.stack([sample.row for sample in samples])
     result = client.classify(network.name, rows)
@@ -112,7 +112,10 @@ def ask(client: sigmax.Client, network: Network) -> list[str]:
 
 
 def ask_linear(address: str) -> list[str]:
-    """Ask the network without a task, with Triton's own client, and check it by hand."""
+    """Query the network without a task by Triton's own client, and return the faults.
+
+    The answer is checked against W x + b, which is calculated here.
+    """
     [sample] = linear.unseen()
     tensor = InferInput("input", [1, 3], "FP32")
     tensor.set_data_from_numpy(sample.row[np.newaxis])
@@ -132,7 +135,7 @@ def ask_linear(address: str) -> list[str]:
 
 
 def burst(client: sigmax.Client, server: "subprocess.Popen[str]") -> None:
-    """Ask `sequential` as fast as this process can, and say who was the limit."""
+    """Query `sequential` as fast as this process can, and print the rates."""
     rows = np.random.default_rng(0).normal(size=(1024, 10)).astype(np.float32)
     for count in (1, len(rows)):
         request = partial(client.classify, "sequential", rows[:count], return_probabilities=False)
@@ -152,7 +155,7 @@ def burst(client: sigmax.Client, server: "subprocess.Popen[str]") -> None:
 
 
 def hammer(request: Callable[[], object]) -> int:
-    """Send a request over and over from a few threads; returns how many were answered."""
+    """Send a request repeatedly from `BURST_THREADS` threads; return the number of answers."""
     until = time.monotonic() + BURST_SECONDS
     counts = [0] * BURST_THREADS
 
@@ -170,13 +173,16 @@ def hammer(request: Callable[[], object]) -> int:
 
 
 def cpu_seconds(process: "subprocess.Popen[str]") -> float:
-    """CPU time that all threads of a process have used (proc(5): utime and stime, in ticks)."""
+    """Return the CPU seconds that all threads of a process have used.
+
+    They are the sum of utime and stime, which are in clock ticks (proc(5)).
+    """
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def stop(server: "subprocess.Popen[str]") -> list[str]:
-    """End the server as an operator would; returns what is wrong."""
+    """End the server by SIGTERM, as an operator would, and return the faults."""
     server.send_signal(signal.SIGTERM)
     code = server.wait(timeout=60)
     print(f"  SIGTERM, exit code {code}", flush=True)
@@ -184,7 +190,7 @@ def stop(server: "subprocess.Popen[str]") -> list[str]:
 
 
 def conclude(wrong: Sequence[str]) -> int:
-    """Say how it went; returns the exit code."""
+    """Print the faults or the success, and return the exit code."""
     print()
     for fault in wrong:
         print(f"DISAGREES: {fault}")
@@ -196,17 +202,17 @@ def conclude(wrong: Sequence[str]) -> int:
 
 
 def short(path: Path) -> str:
-    """A path as it is written from the current folder."""
+    """Return a path relative to the current folder, where it is inside."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def heading(text: str) -> None:
-    """Begin a part of the report."""
+    """Print the heading of a part of the report."""
     print(f"\n{text}\n{'=' * len(text)}", flush=True)
 
 
 def title(network: Network) -> None:
-    """Begin the answers of one network."""
+    """Print the name and the summary of a network."""
     print(f"\n{network.name}: {network.summary}")
 
 
@@ -221,12 +227,12 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def columns(text: str) -> int:
-    """How wide a text is on a terminal, where Chinese and Japanese characters take two columns."""
+    """Return a text's width in columns of a terminal; Chinese and Japanese characters take two."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def print_pictures(samples: Sequence[Sample]) -> None:
-    """Print the samples that can be drawn, side by side."""
+    """Print the pictures of the samples that have one, side by side."""
     pictures = [sample.picture.split("\n") for sample in samples if sample.picture]
     for lines in zip(*pictures, strict=True):
         print(f"  {'   '.join(lines)}".rstrip())

@@ -2,9 +2,9 @@
 
     python tests/busy.py COMMAND...
 
-Four processes spin beside it, and every few seconds one of its processes, or all of them, are
-stopped and go on again. What it prints and its exit code are the command's own. A test that fails
-here and not elsewhere depends on how fast the machine is.
+Four processes spin beside the command. Every few seconds one of the command's processes, or all of
+them, are stopped for half a second. The output and the exit code are the command's own. A test that
+fails here and not elsewhere depends on the speed of the machine.
 """
 
 import contextlib

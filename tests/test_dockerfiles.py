@@ -1,4 +1,4 @@
-"""What several files say of the images is the same; what an image does, `make docker` checks."""
+"""Several files agree on the images; `make docker` checks the images themselves."""
 
 import ast
 import difflib

@@ -1,4 +1,4 @@
-"""SIGTERM under load: what a connection's last stream id covers is answered, the exit code is 0."""
+"""At SIGTERM under load, all requests up to a connection's last stream id are answered."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Batches in fixed sizes and fixed memory, as on a GPU, answer bit for bit what others do."""
+"""Batches in fixed sizes and fixed memory, as on a GPU, give the same bits as others."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""grpc-go, grpc-js and grpcurl read our answers and our errors as their own stacks do."""
+"""grpc-go, grpc-js and grpcurl read our answers and errors as their own stacks do."""
 
 import json
 import os

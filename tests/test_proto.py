@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's descriptors are those that Triton's own client is built with."""
+"""The Open Inference Protocol's descriptors are those of Triton's own client."""
 
 import copy
 import subprocess

@@ -1,9 +1,10 @@
-"""ONNX Runtime alone on the first GPU, called in a loop by one thread, in one of three ways.
+"""Runs ONNX Runtime alone on the first GPU, in a loop of one thread, in one of three ways.
 
     taskset --cpu-list 0 python -m bench.peers.gpu_in_process MODEL.onnx ROWS SECONDS WAY
 
-plain: run with arrays; binding: the arrays are copied into tensors that stay on the GPU; graphs:
-that, replayed as a CUDA graph. The options are the server's. Prints the runs a second.
+The ways are: plain, a run with arrays; binding, arrays copied into tensors that stay on the GPU;
+graphs, as binding, but replayed as a CUDA graph. The session's options are the server's. The
+program prints the runs per second.
 """
 
 import sys
@@ -16,11 +17,11 @@ import onnxruntime  # type: ignore[import-untyped]
 
 from bench.peers.in_process import values
 
-WARM = 50  # runs, before any is timed
+WARM = 50  # runs before the timing begins
 
 
 def main() -> None:
-    """Run the model until the seconds are over."""
+    """Run the model for the given seconds."""
     file, rows, seconds, way = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
     run = WAYS[way](session(file, graphs=way == "graphs"), rows)
     for _ in range(WARM):
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def session(file: str, *, graphs: bool) -> Any:
-    """Open the model on the GPU, or fail: never on the CPU."""
+    """Open the model on the GPU; end the process where it would run on the CPU instead."""
     onnxruntime.preload_dlls()
     on_gpu = {
         "device_id": 0,
@@ -50,14 +51,14 @@ def session(file: str, *, graphs: bool) -> Any:
 
 
 def plain(opened: Any, rows: int) -> Callable[[], object]:
-    """Arrays in, arrays out; ONNX Runtime copies them both ways."""
+    """Make a function that runs arrays, which ONNX Runtime copies to the GPU and back."""
     (tensor,) = opened.get_inputs()
     given = {tensor.name: values(tensor, rows)}
     return lambda: opened.run(None, given)
 
 
 def bound(opened: Any, rows: int) -> Callable[[], object]:
-    """Tensors that stay on the GPU, filled and read by each run."""
+    """Make a function that fills, runs and reads tensors that stay on the GPU."""
     (tensor,), (output,) = opened.get_inputs(), opened.get_outputs()
     given = values(tensor, rows)
     value = onnxruntime.OrtValue
@@ -67,7 +68,7 @@ def bound(opened: Any, rows: int) -> Callable[[], object]:
     binding.bind_ortvalue_input(tensor.name, x)
     binding.bind_ortvalue_output(output.name, y)
     options = onnxruntime.RunOptions()
-    options.add_run_config_entry("gpu_graph_id", "1")  # without graphs it says nothing
+    options.add_run_config_entry("gpu_graph_id", "1")  # has no effect without graphs
 
     def run() -> object:
         x.update_inplace(given)

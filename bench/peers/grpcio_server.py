@@ -1,6 +1,6 @@
-"""The server that is written by hand: grpcio, a pool of threads, ONNX Runtime in the process.
+"""A hand-written server to compare with: grpcio, a pool of threads, ONNX Runtime in the process.
 
-It answers `inference.GRPCInferenceService/ModelInfer` for one FP32 model and checks nothing:
+The server answers `inference.GRPCInferenceService/ModelInfer` for one FP32 model, unchecked:
 
     python bench/peers/grpcio_server.py MODEL.onnx
 """
@@ -20,12 +20,12 @@ messages: Any
 services: Any
 messages, services = grpc.protos_and_services("grpc_service.proto")
 
-# More threads answer fewer requests: they share one interpreter lock and, measured, one core.
+# More threads answered fewer requests when measured: they share one interpreter lock and one core.
 THREADS = 4
 
 
 def answer_with(model: str) -> Callable[[Any, grpc.ServicerContext], Any]:
-    """The handler of ModelInfer for this model file."""
+    """Return the handler of ModelInfer for this model file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -48,7 +48,7 @@ def answer_with(model: str) -> Callable[[Any, grpc.ServicerContext], Any]:
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve on a free port until the process is ended."""
     (model,) = sys.argv[1:]
 
     class Service(services.GRPCInferenceServiceServicer):  # type: ignore[misc]

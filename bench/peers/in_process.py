@@ -1,8 +1,8 @@
-"""ONNX Runtime alone, called in a loop by one thread: no server can answer more on one core.
+"""Runs ONNX Runtime alone in a loop of one thread: the most that a server can do on one core.
 
     taskset --cpu-list 0 python bench/peers/in_process.py MODEL.onnx ROWS SECONDS
 
-prints a line when it begins, and the runs a second in the end.
+The program prints a line when the loop begins, and the runs per second at the end.
 """
 
 import sys
@@ -15,7 +15,7 @@ import onnxruntime  # type: ignore[import-untyped]
 
 
 def values(tensor: Any, rows: int) -> npt.NDArray[Any]:
-    """So many rows for this input of a session, the same ones every time."""
+    """Return random rows for this input of a session, the same for the same number of rows."""
     chance = np.random.default_rng(rows)
     shape = (rows, *tensor.shape[1:])
     if tensor.type == "tensor(uint8)":
@@ -26,7 +26,7 @@ def values(tensor: Any, rows: int) -> npt.NDArray[Any]:
 
 
 def main() -> None:
-    """Run the model until the seconds are over."""
+    """Run the model for the given seconds."""
     file, rows, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -1,4 +1,4 @@
-"""The regimes: each file measures one, with its peers and its goals, in the same minute."""
+"""The regimes. Each file measures one, with its peers and its goals, in the same minute."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Many requests in flight on one connection: a client that has only one is not slower."""
+"""Regime: many requests in flight on one connection, which is to be as fast as several."""
 
 from bench import load, questions, servers
 from bench.measure import Settings, in_turn
@@ -6,13 +6,13 @@ from bench.questions import Model
 from bench.report import Goal, Line
 
 NAME = "1 row, one connection"
-# 64 requests on one connection travel together, so that server and driver wait for each other in
-# turn; the bare echo shows how much that alone costs. With 256, both have something to do.
+# Requests in flight. 64 requests on one connection travel together, so that server and driver wait
+# for each other in turn; the bare echo shows the cost of that alone. With 256, both have work.
 IN_FLIGHT = (64, 256)
 
 
 def measure(settings: Settings) -> list[Line]:
-    """All streams on one connection, against a quarter of them on each of four."""
+    """Measure all streams on one connection, against a quarter of them on each of four."""
     model = Model("sequential")
     with servers.sigmax([model.repository], settings.server) as ours:
         question = questions.model_infer(ours, model, 1)

@@ -1,4 +1,4 @@
-"""Server and load on the same cores: what it costs where nobody pins anything."""
+"""Regime: server and load on the same cores, which shows the cost where nothing is pinned."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ NAME = "1 row, cores shared with the load"
 
 
 def measure(settings: Settings) -> list[Line]:
-    """Both on both cores, against each on its own."""
+    """Measure server and load on all cores, against each on cores of its own."""
     model = Model("sequential")
     both = settings.server | settings.load
     free = replace(settings, server=both, load=both)

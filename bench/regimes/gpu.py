@@ -1,4 +1,4 @@
-"""Four networks on the first GPU, against ONNX Runtime there in process, in three ways."""
+"""Regime: four networks on the first GPU, against ONNX Runtime there in process, in three ways."""
 
 import json
 import os
@@ -20,17 +20,17 @@ from bench.servers import ROOT, Server, pinned
 
 NAMES = ("sequential", "digits", "wide", "resnet")
 ROWS = (1, 64)
-# Requests under way on all connections where the server is to be busy, by their rows.
+# Connections and requests in flight on each, for a busy server, by the rows of a request.
 IN_FLIGHT = {1: (4, 32), 64: (4, 2)}
 WAYS = ("plain", "binding", "graphs")
-# Before and after the first request.
+# Calls before the first request, and requests after it.
 WARM, LATER = 100, 1000
-# Most that an answer may differ from the CPU's (docs/gpu.md).
+# Most that an answer may differ from the CPU's, absolute (docs/gpu.md).
 TOLERANCE = 1e-4
 
 
 def measure(settings: Settings) -> list[Line]:
-    """A lone row, then as many as it takes; one line says so where there is no GPU."""
+    """Measure single requests, then a busy server; without a GPU, return one line that says so."""
     if reason := missing():
         return [Line("gpu", "not measured", notes=[reason])]
     # On a GPU the CPU is not the limit: the server has every core that the load does not.
@@ -39,7 +39,7 @@ def measure(settings: Settings) -> list[Line]:
 
 
 def missing() -> str:
-    """Why nothing can be measured here; empty where there is a GPU."""
+    """Return why nothing can be measured here; empty where there is a usable GPU."""
     command = [sys.executable, "-m", "sigmax_server.doctor", "--json"]
     facts = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     device = str(facts["--device auto"])
@@ -57,7 +57,7 @@ def _network(name: str, cores: set[int], settings: Settings) -> list[Line]:
 
 
 def _first(model: Model, ours: Server) -> Line:
-    """The first request after the start, beside those after it, on a connection in use."""
+    """Measure the first request after the start, against those after it, on a warm connection."""
     question = questions.model_infer_of_anyone(model, 1)
     live, message = f"{question.path.rpartition('/')[0]}/ServerLive", question.request[5:]
     with grpc.insecure_channel(ours.address) as channel:
@@ -78,7 +78,7 @@ def _first(model: Model, ours: Server) -> Line:
 
 
 def _alone(model: Model, ours: Server, cores: set[int], settings: Settings) -> list[Line]:
-    """What a request of one row takes that comes alone."""
+    """Measure requests of one row, one in flight."""
     question = questions.model_infer(ours, model, 1, TOLERANCE).with_any_answer()
     asked = load.closed("sigmax", ours, question, settings, connections=1, streams=1)
     contenders = [asked, *(_in_process(model.file, 1, way, cores) for way in WAYS)]
@@ -89,7 +89,7 @@ def _alone(model: Model, ours: Server, cores: set[int], settings: Settings) -> l
 
 
 def _busy(model: Model, ours: Server, rows: int, cores: set[int], settings: Settings) -> list[Line]:
-    """Rows a second, against runs in process of the batch size that forms."""
+    """Measure rows per second, against runs in process of the batch size that the server forms."""
     question = questions.model_infer(ours, model, rows, TOLERANCE).with_any_answer()
     connections, streams = IN_FLIGHT[rows]
     asked = load.closed("sigmax", ours, question, settings, connections, streams)
@@ -134,7 +134,7 @@ def _in_process(file: Path, rows: int, way: str, cores: set[int]) -> Contender:
 
 
 def _share_busy(asked: Contender) -> str:
-    """The share of the time in which the GPU ran something, by its driver, under this load."""
+    """Return the share of the time that the GPU is busy under this load, as its driver reports."""
     query = ["nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     seen = []
     with ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""Answers of every network from the first GPU: how far from the CPU's, and in which sizes alike."""
+"""Regime: the first GPU's answers, their distance from the CPU's and between batch sizes."""
 
 import os
 
@@ -13,13 +13,13 @@ from bench.report import Goal, Line
 from bench.servers import Server
 
 NAMES = ("linear", "sequential", "mammal", "animal", "digits", "language", "dtmf")
-# Each size that the server makes ready, full and short of one row.
+# Batch sizes: those that the server makes ready, and one row less than each.
 FULL = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES = sorted({*FULL, *(size - 1 for size in FULL if size > 1)})
 
 
 def measure(settings: Settings) -> list[Line]:
-    """A line for each network; one line says so where there is no GPU."""
+    """Return a line for each network; without a GPU, one line with the reason."""
     if reason := gpu.missing():
         return [Line("gpu answers", "not measured", notes=[reason])]
     cores = os.sched_getaffinity(0)
@@ -42,7 +42,7 @@ def _network(model: Model, cores: set[int]) -> Line:
 
 
 def _answer(server: Server, model: Model, rows: Rows) -> Rows:
-    """What the server answers to these rows, all in one request."""
+    """Return the server's answer to these rows in one request, [rows, classes]."""
     with grpc.insecure_channel(server.address) as channel:
         raw = questions.raw_answer(channel, model, rows)
     return np.frombuffer(raw, np.float32).reshape(len(rows), -1)

@@ -1,4 +1,4 @@
-"""Models that are heavier than a turn of the loop, and what they do to a light one beside them."""
+"""Regime: heavy models, alone and beside a light one, whose times must stay low."""
 
 from bench import load, questions, servers
 from bench.load import Load
@@ -13,18 +13,18 @@ from bench.measure import (
 from bench.questions import Model
 from bench.report import Goal, Line
 
-# Of the light model, a second: far below what it can answer.
+# Requests per second to the light model, far below its capacity.
 LIGHT_RATE = 2000
 
 
 def measure(settings: Settings) -> list[Line]:
-    """`digits`, and a network of about 10 MB."""
+    """Measure `digits`, and a network of about 10 MB of weights."""
     names = ("digits", "wide")
     return [line for name in names for line in _alone(name, settings) + _beside(name, settings)]
 
 
 def _alone(name: str, settings: Settings) -> list[Line]:
-    """Its throughput, against ONNX Runtime in process at the batch size that forms."""
+    """Measure the throughput, against ONNX Runtime in process at the batch size that forms."""
     model = Model(name)
     with (
         servers.sigmax([model.repository], settings.server) as ours,
@@ -42,7 +42,7 @@ def _alone(name: str, settings: Settings) -> list[Line]:
         measured, idle, limit = in_turn(contenders, settings)
     ours_s, idle_s = measured.median.per_second, idle.median.per_second
     limit_s = limit.median.per_second * round(rows)
-    # One core that does both: what the rows take, and what requests for nothing take.
+    # The rate of one core that spends the time of both: on the rows, and on requests without work.
     both_s = 1 / (1 / limit_s + 1 / idle_s)
     goal = Goal("of ONNX Runtime in process", ours_s / limit_s, 0.9)
     both = f"{ours_s / both_s:.2f} of in process and no-op engine after each other"
@@ -55,10 +55,10 @@ def _alone(name: str, settings: Settings) -> list[Line]:
 
 
 def _beside(name: str, settings: Settings) -> list[Line]:
-    """The times of the light model, with and without 64 requests of the heavy one in flight.
+    """Measure the light model's times, with and without 64 requests to the heavy one in flight.
 
-    And beside a process that has no server at all and runs the heavy one over and over: how long
-    the kernel keeps a server waiting that shares its core.
+    They are also measured beside a process without a server that runs the heavy model without a
+    pause. That shows how long the kernel keeps a server waiting that shares its core.
     """
     heavy, light = Model(name), Model("sequential")
     with servers.sigmax([heavy.repository, light.repository], settings.server) as ours:

@@ -1,4 +1,4 @@
-"""1,024 rows a request, 64 in flight: what moving the tensors costs."""
+"""Regime: requests of 1,024 rows, 64 in flight, which show the cost of moving the tensors."""
 
 from bench import load, questions, servers
 from bench.measure import Settings, in_process, in_turn
@@ -10,7 +10,7 @@ ROWS = 1024
 
 
 def measure(settings: Settings) -> list[Line]:
-    """Against ONNX Runtime running the same rows in process, on one core."""
+    """Measure the server against ONNX Runtime with the same rows in process, on one core."""
     model = Model("sequential")
     with (
         servers.sigmax([model.repository], settings.server, "--shared-memory") as ours,

@@ -1,4 +1,4 @@
-"""One row a request, one in flight: what a request costs that comes alone."""
+"""Regime: requests of one row, one in flight, which show the time of a single request."""
 
 from contextlib import ExitStack
 
@@ -9,7 +9,7 @@ from bench.report import Goal, Line
 from bench.servers import BUILD, Server
 
 NAME = "1 row, 1 in flight"
-# The most that a contender's mean may be, in means of another.
+# Goals of the contenders: the peer, and the most that the mean may be, as a multiple of the peer's.
 GOALS = {
     "sigmax": ("bare echo", 1.2),
     "sigmax, busy polling": ("sigmax", 0.6),
@@ -18,7 +18,7 @@ GOALS = {
 
 
 def measure(settings: Settings) -> list[Line]:
-    """Against the bare echo over the same transport, sleeping and polling, TCP and Unix."""
+    """Measure the server against the bare echo: over TCP, with polling, and over a Unix socket."""
     model = Model("sequential")
     with ExitStack() as running:
         found = _contenders(running, model, settings)

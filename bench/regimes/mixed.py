@@ -1,4 +1,4 @@
-"""Two models, 500 connections each, small requests and big ones at once: nobody starves."""
+"""Regime: two models, 500 connections each, small and big requests together; none may starve."""
 
 from bench import load, questions, servers
 from bench.load import Load
@@ -8,18 +8,18 @@ from bench.report import Goal, Line
 from bench.servers import Server
 
 NAME = "2 models, 1,000 connections"
-# Requests of one row, a second, to each model.
+# Requests of one row per second to each model.
 SMALL_RATE = 1000
 SMALL_CONNECTIONS = 400
-# Rows of a big request, and such requests a second: together about half of what a core can do.
+# Rows of a big request, and such requests per second: together about half of a core's capacity.
 BIG = {"sequential": (1024, 1500), "digits": (64, 100)}
 BIG_CONNECTIONS = 100
-# What "bounded" is held against, in milliseconds.
+# Upper bound of the small requests' 99th percentile, in milliseconds.
 P99_MS = 10
 
 
 def measure(settings: Settings) -> list[Line]:
-    """The times of the small requests, and the server's memory, with and without the big ones."""
+    """Measure the times of small requests, with and without big ones, and the server's memory."""
     asked = [Model(name) for name in BIG]
     repositories = [model.repository for model in asked]
     with servers.sigmax(repositories, settings.server) as ours:
@@ -36,7 +36,7 @@ def measure(settings: Settings) -> list[Line]:
             load.contender("small beside big", ours, small + big, settings),
         ]
         alone, beside = in_turn(contenders, settings)
-        # The same load again and again; what it holds after each.
+        # Resident memory after each repeat of the same load, which must not grow.
         held = [_held(ours, small + big, settings) for _ in range(settings.repeats)]
     assert beside.median.p99_us is not None
     goals = [
@@ -51,6 +51,6 @@ def measure(settings: Settings) -> list[Line]:
 
 
 def _held(server: Server, loads: list[Load], settings: Settings) -> float:
-    """MiB that the server holds after these loads."""
+    """Send these loads, and return the server's resident memory after them, in MiB."""
     load.send(server, loads, settings.load, settings.seconds)
     return server.resident_bytes() / 2**20

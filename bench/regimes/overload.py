@@ -1,4 +1,4 @@
-"""More requests than can be answered: how many are still answered in time."""
+"""Regime: more requests than the server can answer; how many are still answered in time?"""
 
 from bench import load, questions, servers
 from bench.load import Load, Outcome
@@ -8,18 +8,18 @@ from bench.report import Goal, Line
 from bench.servers import Server
 
 MODEL = "wide"
-# A request. Refusing one costs as much as receiving it, so where it holds one row, whose answer
-# costs little more, the core is soon busy with refusing.
+# Rows of a request. A refusal costs as much as receiving the request. The answer to one row costs
+# little more, so that with one row the core is soon busy with refusals.
 ROWS = (16, 1)
 DEADLINE_MS = 50
 TIMES = (0.5, 0.9, 1.0, 1.2, 2, 5)
 CONNECTIONS = 8
-# Too short for any run of the model.
+# Deadline in milliseconds that is too short for any run of the model.
 HOPELESS_MS = 0.05
 
 
 def measure(settings: Settings) -> list[Line]:
-    """Capacity first, by 64 requests in flight; then loads that do not wait for answers."""
+    """Measure the capacity by 64 requests in flight, then loads that do not wait for answers."""
     model = Model(MODEL)
     with servers.sigmax([model.repository], settings.server) as ours:
         return [line for rows in ROWS for line in _overload(ours, model, rows, settings)]
@@ -44,7 +44,7 @@ def _overload(server: Server, model: Model, rows: int, settings: Settings) -> li
         rate = times * capacity.median.per_second
         offered = Load(question, CONNECTIONS, rate=rate, deadline_ms=DEADLINE_MS)
         before, memory = server.cpu_seconds(), server.resident_bytes()
-        # Long enough for queues to fill.
+        # The load lasts long enough for queues to fill.
         (outcome,) = load.send(server, [offered], settings.load, 2 * settings.seconds)
         cpu, memory = server.cpu_seconds() - before, server.resident_bytes() - memory
         good = outcome.good / outcome.seconds
@@ -52,7 +52,7 @@ def _overload(server: Server, model: Model, rows: int, settings: Settings) -> li
         goals = [Goal("of what can be, in time", share, 0.9)]
         notes = [f"{good:,.0f}/s in time", *_fates(outcome), f"memory {memory / 2**20:+.0f} MiB"]
         if times > 1:
-            # Of a core that answers a share and refuses the rest of what comes.
+            # The share of capacity that remains on a core that refuses the rest of the requests.
             most = (1 - times * cost) / (1 - cost)
             notes.append(f"{most:.0%} are left by what refusing costs")
         measured = _measured(outcome, cpu)
@@ -61,7 +61,7 @@ def _overload(server: Server, model: Model, rows: int, settings: Settings) -> li
 
 
 def _measured(outcome: Outcome, cpu_seconds: float) -> Measured | None:
-    """Its figures, where anything was answered at all."""
+    """Return the figures of an outcome; None where nothing was answered."""
     if not outcome.right:
         return None
     run = outcome.run(cpu_seconds)
@@ -69,7 +69,7 @@ def _measured(outcome: Outcome, cpu_seconds: float) -> Measured | None:
 
 
 def _fates(outcome: Outcome) -> list[str]:
-    """What became of the others, as shares of what was offered."""
+    """Return what happened to the other requests, as shares of all requests due."""
     fates = {
         "late": outcome.right - outcome.good,
         **outcome.refused,

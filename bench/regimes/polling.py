@@ -1,4 +1,4 @@
-"""What busy polling costs where requests are few: the server's CPU by rate, with and without."""
+"""Regime: the CPU cost of busy polling where requests are few, at several rates."""
 
 from bench import load, questions, servers
 from bench.load import Load
@@ -11,7 +11,7 @@ RATES = (100, 1_000, 5_000, 20_000)
 
 
 def measure(settings: Settings) -> list[Line]:
-    """One row, by a load that does not wait for answers."""
+    """Measure requests of one row, by a load that does not wait for answers."""
     model = Model("sequential")
     lines = []
     for cap in (0, settings.busy_poll_microseconds):

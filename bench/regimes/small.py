@@ -1,4 +1,4 @@
-"""One row a request, 64 in flight: what the server itself costs."""
+"""Regime: requests of one row, 64 in flight, which show the cost of the server itself."""
 
 from bench import load, questions, servers
 from bench.measure import Settings, in_turn
@@ -9,7 +9,7 @@ NAME = "1 row, 64 in flight"
 
 
 def measure(settings: Settings) -> list[Line]:
-    """Against the server that is written by hand, and against a network that does no work."""
+    """Measure the server against the hand-written one, and against an engine that does no work."""
     model = Model("sequential")
     with (
         servers.sigmax([model.repository], settings.server) as ours,

@@ -1,4 +1,4 @@
-"""One small model: how soon it is ready, and the memory it takes."""
+"""Regime: the start with one small model, its time until ready and its memory."""
 
 import os
 import statistics
@@ -10,7 +10,7 @@ from bench.report import Goal, Line
 
 
 def measure(settings: Settings) -> list[Line]:
-    """The medians of some starts on all cores, from the start of the command."""
+    """Measure the medians of several starts on all cores, from the start of the command."""
     model = Model("sequential")
     seconds, resident = [], []
     for _ in range(settings.repeats):

@@ -1,4 +1,4 @@
-"""What there is of CUDA, asked of real libraries that are fakes."""
+"""The examination of CUDA, on real libraries that are fakes."""
 
 import json
 import subprocess

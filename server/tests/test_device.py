@@ -1,4 +1,4 @@
-"""What models run on, by the flag, by what works, and by their own configuration."""
+"""The choice of devices, from the flag, the devices that work and the configurations."""
 
 import re
 from pathlib import Path

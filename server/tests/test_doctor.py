@@ -1,4 +1,4 @@
-"""`sigmax doctor`, as a process, on what there is here and on fakes."""
+"""`sigmax doctor` as a process, on this machine and on fake libraries."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The health check of a container, against gRPC's own server and ours."""
+"""The health check of a container, against gRPC's own server and Sigmax."""
 
 import os
 import socket

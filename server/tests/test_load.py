@@ -1,4 +1,4 @@
-"""What is told of a model that could run in several places, by a real server."""
+"""The report on a model with several alternatives of devices, by a real server."""
 
 import re
 from collections.abc import Iterator, Sequence

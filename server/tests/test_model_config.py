@@ -1,4 +1,4 @@
-"""Configurations in Triton's format, held against a graph."""
+"""Configurations in Triton's format, checked against a graph."""
 
 import json
 import re

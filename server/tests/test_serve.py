@@ -1,4 +1,4 @@
-"""The whole run, in a real process with real files."""
+"""The whole run of `sigmax serve`, as a real process with real files."""
 
 import json
 import os

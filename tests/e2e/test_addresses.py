@@ -1,4 +1,4 @@
-"""Hosts of both families of addresses, as they are written and as they are printed."""
+"""Hosts of IPv4 and IPv6, as they are written in settings and as they are printed."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Whatever tensor comes: a valid one is answered exactly, an invalid one refused, by dtype."""
+"""Valid tensors of any dtype are answered exactly, and invalid ones refused."""
 
 import math
 from dataclasses import replace

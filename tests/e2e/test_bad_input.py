@@ -1,4 +1,4 @@
-"""Requests that cannot be right are refused before they are run, and told what was expected."""
+"""Wrong requests are refused before they are run, with a message of what was expected."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A model that cannot be served is named with the reason, and harms no other."""
+"""A model that cannot be served is named with the reason, and does not affect others."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How a decision is taken from probabilities, and what of them is returned."""
+"""The decision that is taken from probabilities, and the parts of it that are returned."""
 
 import math
 

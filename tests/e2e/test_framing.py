@@ -1,4 +1,4 @@
-"""Calls that gRPC's own library can send, but that are no plain unary calls of one message."""
+"""Calls of gRPC's own library that are not plain unary calls of one message."""
 
 from functools import partial
 from pathlib import Path

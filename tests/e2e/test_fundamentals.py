@@ -1,4 +1,4 @@
-"""What every classifier rests on, with networks small enough to be worked out by hand."""
+"""The fundamentals of every classifier, with networks small enough to calculate by hand."""
 
 import json
 from pathlib import Path

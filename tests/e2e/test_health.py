@@ -1,4 +1,4 @@
-"""grpc.health.v1, as balancers and orchestrators ask it."""
+"""The service grpc.health.v1, as load balancers and orchestrators use it."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What operators read over HTTP."""
+"""The HTTP port for operators."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The serving process loads what it needs, and tells nobody about it."""
+"""The serving process loads only what it needs, and sends no telemetry."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Large messages, full queues, deadlines: what is bounded, and how one hears of it."""
+"""Large messages, full queues and deadlines: the limits, and the errors that report them."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Messages that are read beside the loop: answered as all others are."""
+"""Messages that are read beside the loop are answered as all others are."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

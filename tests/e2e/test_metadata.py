@@ -1,4 +1,4 @@
-"""What a server says of itself and its models to Triton's client."""
+"""The metadata of the server and its models, for Triton's client."""
 
 from pathlib import Path
 

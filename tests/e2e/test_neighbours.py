@@ -1,4 +1,4 @@
-"""Requests share batches, and none of them harms another."""
+"""Requests that share a batch do not affect each other."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""More than can be answered, and clients that leave the server in the lurch."""
+"""More requests than the server can answer, and clients that leave without their answers."""
 
 import asyncio
 import resource

@@ -1,4 +1,4 @@
-"""Models that say nothing of classes, or have no rows, are served as they are."""
+"""Models without classes, or without rows, are served as they are."""
 
 import numpy as np
 import pytest

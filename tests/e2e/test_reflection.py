@@ -1,4 +1,4 @@
-"""Reflection, as grpcurl and its kind ask it, in both versions."""
+"""Reflection in both versions, as grpcurl and similar tools use it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One stream of many requests: answers carry their id, and an error hits its request alone."""
+"""A stream of many requests: answers carry ids, and an error affects its request alone."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

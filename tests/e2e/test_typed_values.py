@@ -1,4 +1,4 @@
-"""Elements as numbers, as people write them by hand and grpcurl sends them."""
+"""Elements as lists of numbers, as people write them by hand and grpcurl sends them."""
 
 from typing import Any
 

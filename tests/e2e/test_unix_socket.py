@@ -1,4 +1,4 @@
-"""Clients on the same machine, through a socket in the file system."""
+"""Clients on the same machine, by a Unix domain socket."""
 
 import socket
 import subprocess

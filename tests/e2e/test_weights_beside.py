@@ -1,4 +1,4 @@
-"""Weights in files beside a model: what was read and checked is what is served."""
+"""Weights in files beside a model: those that were read and checked are served."""
 
 import os
 import shutil

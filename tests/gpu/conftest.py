@@ -1,4 +1,4 @@
-"""Servers on a GPU: the machine's first, or where there is none a simulated one."""
+"""Servers on a GPU: the machine's own, or a simulated one where there is none."""
 
 import json
 import os

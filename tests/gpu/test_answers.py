@@ -1,4 +1,4 @@
-"""What a GPU answers is what the CPU does, whatever the size of the batch and beside whomever."""
+"""A GPU's answers are the CPU's, in batches of any size and beside any other requests."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What faults of a GPU come to: the simulated one has them on demand."""
+"""Faults of a GPU and their effects; the simulated GPU makes faults on demand."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What only the simulated GPU shows: what was called of CUDA, and when."""
+"""The calls of CUDA and their order, which only the simulated GPU shows."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How a server on a GPU starts, and what it says."""
+"""The start of a server on a GPU, and what it prints."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""However many clients come, and however few files may be open, operators get their answers."""
+"""Operators get answers, however many clients connect and however few files may be open."""
 
 import re
 import resource
@@ -15,7 +15,7 @@ from support.server import Server
 pytestmark = pytest.mark.slow
 
 Limited = Callable[..., Server]
-"""Starts a server that may have so many files open: soft and hard limit, arguments."""
+"""A function that starts a server, given its soft and hard limit of open files and arguments."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def limited(tmp_path: Path) -> Iterator[Limited]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[[str], socket.socket]]:
-    """Opens connections, which stay open."""
+    """A function that opens connections, which stay open until the test ends."""
     with ExitStack() as opened:
 
         def start(address: str) -> socket.socket:
@@ -72,7 +72,7 @@ def test_a_connection_has_one_request(server: Server) -> None:
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         with connection.makefile("rb") as answer:
-            text = answer.read()  # to its end: the server closes it
+            text = answer.read()  # reads to the end, so the server must close the connection
     assert text.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close\r\n" in text
 
@@ -87,7 +87,7 @@ def test_the_limit_of_open_files_is_raised(
     assert server.metric("sigmax_connections_refused_total") == 0
     assert server.metric("sigmax_connections_evicted_total") == 0
     assert server.metric("sigmax_connections_total") >= 200
-    server.until_logged("is lowered to")  # 4096 do not fit 1024
+    server.until_logged("is lowered to")  # 4096 connections do not fit into 1024 files
 
 
 def test_what_does_not_fit_is_said_once_with_figures(
@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_said_once_with_figures(
 def test_a_probe_gets_in_where_no_descriptor_is_left(
     limited: Limited, connect: Callable[[str], socket.socket]
 ) -> None:
-    """Whatever took them: here the limit is lowered while the server runs."""
+    """No descriptor is left, because the limit is lowered while the server runs."""
     server = limited(1024, 1024)
     full = max(descriptors(server)) + 1
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (full, full))
@@ -121,5 +121,5 @@ def test_a_probe_gets_in_where_no_descriptor_is_left(
         assert server.get("/healthz") == (200, "alive\n")
     silent = [connect(server.http) for _ in range(40)]
     assert server.get("/healthz") == (200, "alive\n")
-    assert silent[0].recv(1) == b""  # it made room
+    assert silent[0].recv(1) == b""  # the oldest connection was closed to make room
     server.until_logged("Too many open files")

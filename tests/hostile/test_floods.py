@@ -1,4 +1,4 @@
-"""Frames that cost the client little."""
+"""Floods of frames that cost the client little."""
 
 import pytest
 from hyperframe.frame import (
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ASKED = infer_request(MODEL, Tensor.of("x", [[0.0] * 5])).SerializeToString()
 STREAMS = 1024
-REFUSED = 7  # REFUSED_STREAM
+REFUSED = 7  # HTTP/2's error code REFUSED_STREAM
 
 FLOODS: dict[str, Frame] = {
     "PING": PingFrame(0, b"hostile!"),
@@ -40,7 +40,7 @@ FLOODS: dict[str, Frame] = {
 @pytest.mark.parametrize("reads", [True, False], ids=["reads", "never reads"])
 @pytest.mark.parametrize("kind", FLOODS)
 def test_flood_of(target: Target, kind: str, reads: bool) -> None:
-    """Beside a stream that is open; whatever the server does about it, others do not notice."""
+    """Flood a connection with an open stream; the other clients must not notice."""
     server = target()
     frame = FLOODS[kind].serialize()
     count = min(scaled(50_000), scaled(20_000_000) // len(frame))
@@ -51,13 +51,13 @@ def test_flood_of(target: Target, kind: str, reads: bool) -> None:
 
 
 def test_streams_over_the_limit(target: Target) -> None:
-    """They are refused, and the others are answered."""
+    """Streams over the limit are refused, and the others are answered."""
     server = target()
     head = block(INFER)
     with attacked(server) as good:
         for _ in range(scaled(1)):
             with Raw(server.grpc) as raw:
-                for _ in range(2):  # over 1024 of them together, a client is sent away
+                for _ in range(2):  # a client is cut off after 1024 refused streams
                     streams = [raw.next() for _ in range(STREAMS + 300)]
                     raw.send(packed([headers(stream, head) for stream in streams]))
                     assert raw.ping()
@@ -73,7 +73,7 @@ def test_streams_over_the_limit(target: Target) -> None:
 
 
 def test_streams_far_over_the_limit(target: Target) -> None:
-    """Who does not listen is sent away."""
+    """A client that goes on far over the limit is cut off."""
     server = target()
     with attacked(server) as good:
         for _ in range(scaled(2)):
@@ -86,7 +86,7 @@ def test_streams_far_over_the_limit(target: Target) -> None:
 
 @pytest.mark.parametrize("size", [1, 7])
 def test_requests_in_tiny_frames(target: Target, size: int) -> None:
-    """They are answered, too."""
+    """Requests in frames of a few bytes are answered."""
     server = target()
     with attacked(server) as good, Raw(server.grpc) as raw:
         for _ in range(scaled(20)):

@@ -1,4 +1,4 @@
-"""Connections that never get as far as a call."""
+"""Connections that never begin a call."""
 
 import socket
 import struct
@@ -23,10 +23,9 @@ BEGINNINGS = {
 
 @pytest.mark.parametrize("begin", BEGINNINGS)
 def test_who_says_nothing_keeps_nobody_out(target: Target, begin: str) -> None:
-    """The good client gets in again and again, though these came first and fill every place.
+    """Good clients can connect, although silent connections came first and take every place.
 
-    While more of them come than there are places in the time that it takes to begin, it may have to
-    try again.
+    A good client may have to try again while more silent connections come than there are places.
     """
     server = target("--max-connections=64")
     with attacked(server, may_be_refused=True) as good, ExitStack() as clients:
@@ -51,7 +50,7 @@ def test_who_says_nothing_is_sent_away(target: Target) -> None:
 
 @pytest.mark.parametrize("path", [INFER, STREAM_INFER, WATCH])
 def test_a_call_on_every_connection_keeps_nobody_out(target: Target, path: str) -> None:
-    """It is begun and never goes on, so that no connection is idle."""
+    """Each connection has a call that begins and never goes on, so that none is idle."""
     server = target("--max-connections=64", "--stall-seconds=1")
     with attacked(server, may_be_refused=True) as good, ExitStack() as clients:
         for _ in range(scaled(200)):
@@ -66,7 +65,7 @@ def test_connections_that_come_and_go(target: Target) -> None:
     with attacked(server) as good:
         for number in range(scaled(500)):
             raw = Raw(server.grpc, BEGUN if number % 2 else b"")
-            if number % 3:  # the client's system resets the connection then
+            if number % 3:  # without lingering, the kernel resets the connection
                 raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raw.close()
         good.goes_on()

@@ -25,7 +25,7 @@ AUTHORITIES = [
 
 
 def cut(stream: int, packed: bytes, size: int = FRAME) -> list[Frame]:
-    """A header block in as many frames of this size as it needs."""
+    """Cut a header block into frames of this size in bytes."""
     first, *rest = [packed[at : at + size] for at in range(0, len(packed), size)]
     frames: list[Frame] = [HeadersFrame(stream, first)]
     frames += [ContinuationFrame(stream, part) for part in rest]
@@ -34,7 +34,7 @@ def cut(stream: int, packed: bytes, size: int = FRAME) -> list[Frame]:
 
 
 def with_metadata(stream: int, size: int) -> list[Frame]:
-    """A whole call with a token of so many bytes, in at most six frames of headers."""
+    """Make a whole call with a token of `size` bytes, in at most six frames of headers."""
     frames = cut(stream, block(INFER, ("token", "t" * size)), max(FRAME, size // 5))
     return [*frames, *data(stream, framed(ASKED))]
 
@@ -53,7 +53,7 @@ def test_metadata_over_the_limit_is_refused_for_that_call_alone(target: Target) 
     with attacked(server):
         for size in (70_000, 80_000, 200_000):
             with Raw(server.grpc) as raw:
-                # A call that is under way, and one that comes after it.
+                # The refused call has neighbours: one that began before, one that comes after.
                 first, refused, last = raw.next(), raw.next(), raw.next()
                 begin, *rest = call(first, INFER, ASKED)
                 raw.send(begin, *with_metadata(refused, size), *rest, *call(last, INFER, ASKED))
@@ -76,7 +76,7 @@ def test_any_authority_is_accepted(target: Target) -> None:
 
 @pytest.mark.parametrize("piece", [b"", b"\x00\x01a\x01b" * 2000], ids=["empty", "full"])
 def test_continuation_flood(target: Target, piece: bytes) -> None:
-    """Headers that do not end."""
+    """Send CONTINUATION frames without an end."""
     server = target()
     with attacked(server) as good:
         for _ in range(scaled(2)):
@@ -89,7 +89,7 @@ def test_continuation_flood(target: Target, piece: bytes) -> None:
 
 
 def test_hpack_bomb(target: Target) -> None:
-    """One large field in the table, and blocks that name it thousands of times."""
+    """Send blocks that name one large field of the table thousands of times."""
     server = target()
     with attacked(server) as good:
         for _ in range(scaled(5)):
@@ -104,7 +104,7 @@ def test_hpack_bomb(target: Target) -> None:
 
 
 def test_large_header_lists_in_small_blocks(target: Target) -> None:
-    """A byte each for `accept-encoding: gzip, deflate`: a mebibyte as HTTP/2 counts, 17 kB sent."""
+    """Send blocks of 17 kB with a byte for each `accept-encoding`: a mebibyte as HTTP/2 counts."""
     server = target()
     small = block(INFER) + b"\x90" * 17_000
     with attacked(server) as good:

@@ -1,4 +1,4 @@
-"""Messages that are small on the wire and large once they are unpacked or decoded."""
+"""Messages that are small on the wire and large when decompressed or decoded."""
 
 import gzip
 import zlib
@@ -29,36 +29,36 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, content: bytes) -> bytes:
-    """A field of bytes, text or a message."""
+    """Encode a field of bytes, text or a message."""
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def entries(number: int, count: int) -> bytes:
-    """So many entries of a map, each with a key of its own."""
+    """Encode `count` entries of the map with this field number, each with a key of its own."""
     return b"".join(field(number, field(1, b"%07d" % at)) for at in range(count))
 
 
 def contents(number: int, content: bytes) -> bytes:
-    """A ModelInferRequest with these typed contents in its only input."""
+    """Encode a ModelInferRequest with these typed contents in its only input."""
     tensor = field(1, b"x") + field(2, b"FP32") + field(5, field(number, content))
     return field(1, MODEL.encode()) + field(5, tensor)
 
 
 def settle(raw: Raw) -> None:
-    """Take the server's settings: only then may more be sent ahead."""
+    """Acknowledge the server's settings, after which its windows for uploads hold."""
     raw.ping()
     raw.send(SettingsFrame(0, flags=["ACK"]))
 
 
 def upload(raw: Raw, path: str, message: bytes, encoding: str = "identity") -> int:
-    """Send a whole call, as fast as the server takes it; the number of its stream."""
+    """Send a whole call as fast as the server takes it; return the number of its stream."""
     packers: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
     packer = packers.get(encoding)
     content = framed(packer(message), 1) if packer else framed(message)
     settle(raw)
     stream = raw.next()
     raw.send(headers(stream, block(path, ("grpc-encoding", encoding))))
-    size = 60_000  # less than the least that the server lets be sent ahead
+    size = 60_000  # bytes, less than the smallest window of the server
     for at in range(0, len(content), size):
         if raw.upload(stream, content[at : at + size], 1) == 0:
             break
@@ -68,7 +68,7 @@ def upload(raw: Raw, path: str, message: bytes, encoding: str = "identity") -> i
     return stream
 
 
-# Of each call the field that repeats a message, in a wire form that takes two bytes each.
+# The repeated field of each call, as an empty part that takes two bytes on the wire.
 EMPTY = {
     CLASSIFY: b"\x1a\x00",
     INFER: b"\x2a\x00",
@@ -81,7 +81,7 @@ EMPTY = {
 
 @pytest.mark.parametrize("path", EMPTY, ids=lambda path: path.rpartition("/")[2])
 def test_millions_of_empty_parts(target: Target, path: str) -> None:
-    """20 MB in 19 kB of gzip."""
+    """Send 10,000,000 empty parts, 20 MB, in 19 kB of gzip."""
     server = target("--model-control=explicit", "--load-model=*")
     with attacked(server, growth=128 * MEBIBYTE) as good, Raw(server.grpc) as raw:
         answer = raw.answer(upload(raw, path, EMPTY[path] * 10_000_000, "gzip"))
@@ -91,7 +91,7 @@ def test_millions_of_empty_parts(target: Target, path: str) -> None:
 
 
 def test_millions_of_empty_parts_within_a_message(target: Target) -> None:
-    """In ClassifyStream the inputs are those of an embedded request."""
+    """Send the same by ClassifyStream, where the inputs are in an embedded request."""
     server = target()
     with attacked(server, growth=128 * MEBIBYTE) as good, Raw(server.grpc) as raw:
         message = field(2, EMPTY[CLASSIFY] * 10_000_000)
@@ -121,13 +121,13 @@ def test_maps_of_many_entries(target: Target, path: str, number: int) -> None:
 @pytest.mark.parametrize(
     ("number", "content"),
     [
-        (3, b"\x01" * 60_000_000),  # numbers of one byte that become eight
-        (8, b""),  # the field is repeated instead: strings of no bytes
+        (3, b"\x01" * 60_000_000),  # numbers of one byte that become eight bytes
+        (8, b""),  # no content: the test repeats the field, for strings of no bytes
     ],
     ids=["numbers", "strings"],
 )
 def test_elements_that_grow(target: Target, number: int, content: bytes) -> None:
-    """A connection may hold 96 MiB; decoded they would be 960 and more."""
+    """Send elements that take hundreds of MiB decoded, where a connection may hold 96 MiB."""
     server = target(f"--memory-budget={192 * MEBIBYTE}")
     message = contents(number, content)
     if not content:
@@ -168,7 +168,7 @@ def test_many_large_messages_to_unpack_at_once(target: Target, path: str) -> Non
 
 
 def test_bombs(target: Target) -> None:
-    """A gibibyte in a mebibyte, and members of gzip one after the other."""
+    """Send 20 members of gzip one after the other, 1.25 GiB in less than 2 MiB."""
     server = target()
     zeros = gzip.compress(bytes(64 * MEBIBYTE))
     members = framed(zeros * 20, 1)

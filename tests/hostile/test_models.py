@@ -1,4 +1,4 @@
-"""Orders that ask for too much, names that nobody knows, and files that change under a server."""
+"""Model control that asks for too much, unknown names, and files that change under a server."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TOO_MUCH = (
 
 
 def refused(server: Server, name: str, config: object, content: bytes | None = None) -> str:
-    """What is said of a model that cannot be loaded."""
+    """Load a model that cannot be loaded, and return the error's text."""
     request = service_pb2.RepositoryModelLoadRequest(model_name=name)
     request.parameters["config"].string_param = json.dumps(config)
     if content is not None:
@@ -41,7 +41,7 @@ def index(server: Server) -> list[tuple[str, str]]:
 
 
 def test_models_of_invented_names(target: Target) -> None:
-    """A name that never served leaves no trace."""
+    """Names that never served leave no trace."""
     server = target(*CONTROL, "--allow-model-upload")
     whole = files.softmax().SerializeToString()
     before = index(server)
@@ -57,7 +57,7 @@ def test_models_of_invented_names(target: Target) -> None:
 
 
 def test_configurations_that_ask_for_too_much(target: Target) -> None:
-    """They are refused with the figure, and nothing is begun."""
+    """Such configurations are refused with the limit, and no thread is started."""
     server = target(*CONTROL)
     [(name, _)] = index(server)
     with attacked(server) as good:
@@ -70,7 +70,7 @@ def test_configurations_that_ask_for_too_much(target: Target) -> None:
 
 
 def test_weights_that_are_overwritten_and_cut_off(target: Target, tmp_path: Path) -> None:
-    """What was checked is what is served, to everybody."""
+    """The weights that were checked at the start are served, whatever happens to the file."""
     weights = files.save_beside(files.wide(256), tmp_path / "more", "wide")
     server = target(tmp_path / "more")
     row = Tensor.of("x", [[0.1] * 256])

@@ -1,4 +1,4 @@
-"""What becomes of the server's output steers neither its life nor its exit code."""
+"""The fate of the server's output influences neither its life nor its exit code."""
 
 import fcntl
 import os
@@ -26,14 +26,14 @@ from tritonclient.grpc import (  # type: ignore[import-untyped]
 
 pytestmark = pytest.mark.slow
 
-PATIENCE = 60  # seconds, more than anything here can need
+PATIENCE = 60  # most seconds that anything here may take
 SIGMAX = Path(sys.executable).with_name("sigmax")
 X = Tensor.of("x", [[0.5]])
 STOPPING = b"stopping: what was accepted is answered"
 
 
 class Run:
-    """A server whose output may be lost, so its ports are given and not read."""
+    """A server whose output may be lost, so that its ports are chosen before and not read."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", ports: list[int]) -> None:
         self.process = process
@@ -50,12 +50,12 @@ class Run:
             assert time.monotonic() < end, "it is not ready"
             try:
                 self.get("/readyz")
-            except OSError:  # nobody listens yet, or it says that it is not ready
+            except OSError:  # the server does not listen yet, or is not ready
                 continue
             return
 
     def asking(self, count: int) -> list["grpc.Future[Any]"]:
-        """Requests that take their time, of which the first has been answered."""
+        """Send slow requests, and return them once the first has been answered."""
         self.channel = grpc.insecure_channel(self.grpc)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
         request = infer_request("slow", X)
@@ -77,7 +77,7 @@ class Run:
 def running(
     *arguments: str | Path, before: str = ":", log: str = "", **streams: Any
 ) -> Iterator[Run]:
-    """Start it with these streams, as `subprocess` has them, or as a shell makes them before."""
+    """Run a server with these streams, as arguments of `subprocess` or as commands of a shell."""
     free = ("127.0.0.1", 0)
     with socket.create_server(free) as one, socket.create_server(free) as other:
         ports = [each.getsockname()[1] for each in (one, other)]
@@ -106,7 +106,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def bad(kind: str, *names: str) -> Iterator[dict[str, Any]]:
-    """Streams of these names that cannot be written."""
+    """Yield the arguments of `running` for streams of these names that cannot be written."""
     if kind == "closed":
         closed = {"stdin": "<&-", "stdout": ">&-", "stderr": "2>&-"}
         yield {"before": " ".join(["exec", *(closed[name] for name in names)])}
@@ -155,7 +155,7 @@ def test_no_socket_takes_the_number_of_a_closed_stream(slow: Path) -> None:
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_reader_that_is_ended_too_changes_nothing(slow: Path, by: signal.Signals) -> None:
-    """As Ctrl-C does it to `sigmax serve 2>&1 | tee log`."""
+    """The reader ends first, as with Ctrl-C at `sigmax serve 2>&1 | tee log`."""
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with running(slow, **streams) as run:
         run.until_ready()
@@ -168,7 +168,7 @@ def test_a_reader_that_is_ended_too_changes_nothing(slow: Path, by: signal.Signa
 
 @contextmanager
 def unread(slow: Path) -> Iterator[tuple[Run, int]]:
-    """A server that has more to say than fits the pipe that nobody reads; and the pipe."""
+    """Run a server that logs more than fits into an unread pipe; yield it and the pipe's end."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     try:
@@ -222,7 +222,7 @@ def test_a_server_that_nohup_started_outlives_its_terminal(slow: Path) -> None:
         run.until_ready()
         status = Path(f"/proc/{run.process.pid}/status").read_text()
         [blocked] = re.findall(r"SigBlk:\s*(\w+)", status)
-        assert not int(blocked, 16) & 1 << signal.SIGHUP - 1  # one that is blocked would wait
+        assert not int(blocked, 16) & 1 << signal.SIGHUP - 1  # a blocked signal would be pending
         run.process.send_signal(signal.SIGHUP)
         assert run.asking(1)[0].result()
         assert run.end() == 0
@@ -255,7 +255,7 @@ def test_a_warning_that_comes_again_and_again_is_counted(serve: Serve, tmp_path:
 
 
 def fail(server: Server, times: int) -> None:
-    """Make requests fail, each of which is logged."""
+    """Send requests that fail, each of which is logged."""
     x = Tensor.of("x", [[99, 0, 0, 0]], "int64")
     for _ in range(times):
         assert refusal(lambda: infer(server, "embedding", x)).code == "INVALID_ARGUMENT"

@@ -1,4 +1,4 @@
-"""Calls that are begun and given up at once, by the client or because it provokes the server."""
+"""Calls that are reset at once, by the client or by a server that the client provokes."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,7 +51,7 @@ def asked(stream: int, head: bytes, body: bytes) -> bytes:
 
 @pytest.mark.parametrize("path", [INFER, STREAM_INFER, WATCH, "/no/Such"])
 def test_rapid_reset(target: Target, path: str) -> None:
-    """CVE-2023-44487, at the pace that the server sets: it has read all before more comes."""
+    """Send resets as in CVE-2023-44487, each batch after the server has read the one before."""
     server = target()
     head = block(path)
     with attacked(server) as good:
@@ -78,7 +78,7 @@ def test_rapid_reset_of_whole_requests(target: Target) -> None:
 
 
 def test_many_requests_of_clients_that_leave(target: Target) -> None:
-    """Each sends 900 at once, reads the first bytes of the answers, and is gone."""
+    """Each client sends 900 requests at once, reads the first bytes of an answer, and leaves."""
     server = target()
     head = block(CLASSIFY)
     with attacked(server) as good:
@@ -92,7 +92,7 @@ def test_many_requests_of_clients_that_leave(target: Target) -> None:
 
 
 def test_clients_that_leave_all_at_once(target: Target) -> None:
-    """They have many requests under way, and have read nothing."""
+    """The clients leave with many requests in flight, and have read nothing."""
     server = target()
     head = block(CLASSIFY)
     with attacked(server) as good:
@@ -107,7 +107,7 @@ def test_clients_that_leave_all_at_once(target: Target) -> None:
 def test_clients_that_leave_while_a_heavy_model_has_their_requests(
     target: Target, tmp_path: Path
 ) -> None:
-    """What is not begun is not run: the end does not wait for it."""
+    """Requests that no run has begun are not run, and the end does not wait for them."""
     files.save(files.slow(), tmp_path / "heavy", "slow")
     server = target(tmp_path / "heavy", "--max-batch-size=1")
     body = framed(infer_request("slow", Tensor.of("x", [[0.0]])).SerializeToString())
@@ -127,7 +127,7 @@ def test_clients_that_leave_while_a_heavy_model_has_their_requests(
 
 
 def provoked(kind: str, stream: int) -> list[Frame]:
-    """A call for which the server must reset the stream, or end the connection."""
+    """Make a call for which the server must reset the stream, or end the connection."""
     head, ended = headers(stream, block(INFER)), data(stream, ASKED)
     if kind == "window of 0":
         return [head, WindowUpdateFrame(stream, 0)]
@@ -155,7 +155,7 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_made_you_reset(target: Target, kind: str) -> None:
-    """CVE-2025-8671; where the server ends the connection for it, the client comes back at once."""
+    """Provoke resets as in CVE-2025-8671; where the server ends the connection, reconnect."""
     server = target()
     with attacked(server) as good:
         rounds = scaled(20)

@@ -1,4 +1,4 @@
-"""Runs and loads that do not end, or take all memory: each is ended, and others are served on."""
+"""Runs and loads that do not end or take all memory are ended, and other clients are served."""
 
 import signal
 import subprocess
@@ -25,24 +25,24 @@ pytestmark = pytest.mark.slow
 MEBIBYTE = 2**20
 FOR_EVER = 2**62
 ROW = Tensor.of("x", np.zeros((1, 5)))
-PATIENCE = 60  # seconds, for what should come at once
+PATIENCE = 60  # most seconds to wait for things that should happen at once
 
 
 def whole(number: int) -> Tensor:
-    """One whole number, as the models here take it."""
+    """Make a tensor of one whole number, as the models of this file take it."""
     return Tensor("x", "INT64", (1,), number.to_bytes(8, "little"))
 
 
 @contextmanager
 def connected(server: Server) -> Iterator[Any]:
-    """The inference service over a connection of its own."""
+    """Yield a stub of the inference service over a connection of its own."""
     own = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(server.grpc, options=own) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
 def good_client(server: Server) -> float:
-    """Ask the good model over a new connection; how many seconds the answer took."""
+    """Query the good model over a new connection; return the seconds that the answer took."""
     begun = time.monotonic()
     with connected(server) as stub:
         stub.ModelInfer(infer_request("good", ROW), timeout=PATIENCE)
@@ -50,13 +50,13 @@ def good_client(server: Server) -> float:
 
 
 def memory(server: Server) -> int:
-    """What the server's process holds now, in bytes."""
+    """Return the resident memory of the server's process, in bytes."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def most_memory(server: Server) -> int:
-    """The most that the server's process has ever held, in bytes."""
+    """Return the peak of the resident memory of the server's process, in bytes."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
@@ -65,12 +65,12 @@ def until(holds: Callable[[], bool], what: str) -> None:
     patience = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < patience, what
-        time.sleep(0.01)  # between two looks
+        time.sleep(0.01)  # seconds between two checks
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Holds a good model; tests add others."""
+    """A repository with a good model, to which tests add others."""
     folder = tmp_path / "repository"
     files.save(files.softmax(), folder, "good")
     return folder
@@ -98,7 +98,7 @@ def test_runs_are_ended_at_their_deadline(serve: Serve, repository: Path) -> Non
             assert good_client(server) < PATIENCE
         for call in calls:
             assert call.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    # No run goes on: this one has no deadline that could end what is before it.
+    # This request has no deadline, so it is answered only if no run before it goes on.
     assert np.array_equal(infer(server, "turns", whole(3))[0].array, [3])
     assert server.get("/readyz")[0] == 200
     assert server.stop() == 0
@@ -131,7 +131,7 @@ def test_a_shard_that_does_not_turn_makes_the_server_unready_until_its_run_is_en
         call = stub.ModelInfer.future(infer_request("powers", long))
         until(lambda: server.get("/readyz")[0] == 503, "it says that it is ready")
         assert not call.done()
-        # Whoever connects now is given to a shard that turns.
+        # New connections go to a shard that turns.
         assert good_client(server) < PATIENCE
         with connected(server) as other:
             ready = other.ServerReady(service_pb2.ServerReadyRequest(), timeout=PATIENCE)
@@ -153,7 +153,7 @@ def test_the_end_waits_for_no_run(serve: Serve, repository: Path, name: str, how
     server = serve("--shards=1", "--max-run-seconds=3600", f"--grace-seconds={grace}", repository)
     tensor = whole(FOR_EVER) if name == "turns" else Tensor.of("x", np.ones((4000, 2)))
     with connected(server) as stub:
-        # One that has been answered: the server knows of the next.
+        # After one answer the connection is set up, and the server receives the next request.
         stub.ModelInfer(infer_request("good", ROW), timeout=PATIENCE)
         call = stub.ModelInfer.future(infer_request(name, tensor))
         until(lambda: server.metric("sigmax_open_connections") == 1, "it is not connected")
@@ -170,7 +170,7 @@ def test_the_end_waits_for_no_run(serve: Serve, repository: Path, name: str, how
 
 
 def processor_time(server: Server) -> float:
-    """The seconds of the cores that the server has had."""
+    """Return the CPU seconds that the server has used."""
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
@@ -245,7 +245,7 @@ LATE = "expected it to be loaded within --load-timeout-seconds; it took longer, 
 
 @pytest.fixture(params=LOADS)
 def hanging(request: pytest.FixtureRequest, repository: Path) -> Path:
-    """A repository with a model that hangs when it is loaded, in this."""
+    """A repository with a model that hangs when it is loaded: in a run, or in a constant."""
     files.save(LOADS[request.param](), repository, "hanging")
     return repository
 
@@ -318,7 +318,7 @@ def test_a_signal_while_a_model_hangs_at_the_start_ends_the_server(
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            # The last thing it says before it loads the first model.
+            # The warning is the server's last line before it loads the first model.
             assert "without effect" in process.stderr.readline()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=PATIENCE) == 0

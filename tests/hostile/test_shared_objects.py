@@ -1,4 +1,4 @@
-"""Clients that lie about the memory that they share or need, or use more than there is."""
+"""Clients that lie about the memory that they share or need, or use too much of it."""
 
 import os
 import uuid
@@ -22,7 +22,7 @@ TEBIBYTE = 2**40
 
 @pytest.fixture
 def sparse() -> Iterator[str]:
-    """An object of a tebibyte that takes no memory."""
+    """The name of a shared memory object of a tebibyte that takes no memory."""
     path = Path(f"/dev/shm/sigmax-{uuid.uuid4().hex}")
     path.touch()
     os.truncate(path, TEBIBYTE)
@@ -36,7 +36,7 @@ def register(server: Server, name: str, key: str, size: int) -> None:
 
 
 def request(model: str, datatype: str, shape: list[int], size: int, count: int = 1) -> Any:
-    """Inputs that all lie in the region "sparse"."""
+    """Make a request whose `count` inputs, of `size` bytes each, are in the region "sparse"."""
     names = ["x"] if count == 1 else [f"x{at}" for at in range(count)]
     asked = service_pb2.ModelInferRequest(model_name=model)
     for name in names:
@@ -65,7 +65,7 @@ def test_an_input_of_a_size_that_no_message_has(
 
 
 def test_inputs_that_are_too_large_together(target: Target, sparse: str) -> None:
-    """Each for itself would do."""
+    """Each input is small enough by itself, and both together are too large."""
     server = target("--shared-memory")
     register(server, "sparse", sparse, TEBIBYTE)
     with attacked(server, growth=64 * MEBIBYTE) as good:
@@ -76,11 +76,11 @@ def test_inputs_that_are_too_large_together(target: Target, sparse: str) -> None
 
 
 def test_copies_count_in_the_budget(target: Target, tmp_path: Path, sparse: str) -> None:
-    """Many at once, each as long as it may be."""
+    """Send many requests at once, of 40 MiB each; the budget has no room for all."""
     files.save(files.identity("UINT8"), tmp_path / "more", "identity")
     server = target(tmp_path / "more", "--shared-memory", f"--memory-budget={128 * MEBIBYTE}")
     register(server, "sparse", sparse, TEBIBYTE)
-    # ONNX Runtime's arena keeps what one run has taken, its input and its output.
+    # ONNX Runtime's arena keeps the memory of one run: its input and its output.
     kept = 96 * MEBIBYTE
     with attacked(server, may_be_refused=True, growth=256 * MEBIBYTE, slack=kept) as good:
         size = 40 * MEBIBYTE
@@ -93,7 +93,7 @@ def test_copies_count_in_the_budget(target: Target, tmp_path: Path, sparse: str)
 
 
 def test_texts_without_content_count_as_what_they_become(target: Target, tmp_path: Path) -> None:
-    """Four bytes an element come, and more than a hundred are made of it."""
+    """Send empty texts of four bytes each, which take more than a hundred bytes each in memory."""
     files.save(files.identity("BYTES"), tmp_path / "more", "identity")
     server = target(tmp_path / "more", f"--memory-budget={128 * MEBIBYTE}")
     count = 5_000_000

@@ -1,4 +1,4 @@
-"""Clients that send or read as slowly as they may."""
+"""Clients that send or read very slowly."""
 
 from contextlib import ExitStack
 
@@ -27,7 +27,7 @@ BUDGET = 32 * 2**20
 
 
 def test_zero_windows_with_many_answers_waiting(target: Target) -> None:
-    """What waits is bounded, and the client is cut off in the end."""
+    """The waiting answers are limited by the budget, and the client is cut off at last."""
     server = target(f"--memory-budget={BUDGET}", "--stall-seconds=2")
     with attacked(server, may_be_refused=True) as good, ExitStack() as clients:
         for _ in range(scaled(5)):
@@ -39,7 +39,7 @@ def test_zero_windows_with_many_answers_waiting(target: Target) -> None:
 
 
 def test_answers_of_a_stream_that_are_never_read(target: Target) -> None:
-    """Errors that repeat the request's id of 10 kB: all that waits counts in the budget."""
+    """Provoke errors with an id of 10 kB that are never read; all of them count in the budget."""
     server = target(f"--memory-budget={BUDGET}", "--stall-seconds=2")
     with attacked(server, may_be_refused=True) as good, Raw(server.grpc, window=0) as raw:
         for _ in range(scaled(4)):
@@ -50,7 +50,7 @@ def test_answers_of_a_stream_that_are_never_read(target: Target) -> None:
 
 
 def test_windows_full_of_what_is_not_read(target: Target) -> None:
-    """The server reads no more of a stream whose answers wait, and holds what it lets be sent."""
+    """The server stops reading a stream whose answers wait, and holds at most its windows."""
     server = target(f"--memory-budget={BUDGET}", "--stall-seconds=2")
     with (
         attacked(server, may_be_refused=True, growth=3 * BUDGET) as good,
@@ -65,7 +65,7 @@ def test_windows_full_of_what_is_not_read(target: Target) -> None:
 
 
 def test_watches_without_number(target: Target) -> None:
-    """Each keeps a place on the server for as long as it likes."""
+    """Open thousands of watches, each of which may last for ever."""
     server = target()
     with attacked(server) as good, ExitStack() as clients:
         for _ in range(scaled(10)):
@@ -77,7 +77,7 @@ def test_watches_without_number(target: Target) -> None:
 
 
 def test_bodies_that_come_a_byte_at_a_time(target: Target) -> None:
-    """The good client does not wait for them, and they are cut off."""
+    """Good clients do not wait for slow senders, and slow senders are cut off."""
     server = target("--stall-seconds=2")
     with attacked(server) as good, ExitStack() as clients:
         raws = [clients.enter_context(Raw(server.grpc)) for _ in range(scaled(50))]
@@ -102,7 +102,7 @@ def test_answers_that_are_read_a_byte_at_a_time(target: Target) -> None:
 
 
 def test_clients_that_stand_still_do_not_hold_up_the_end(target: Target) -> None:
-    """Their requests are half sent when the server is told to end, and are no loss."""
+    """Requests that are half sent at SIGTERM do not delay the end, and do not count as lost."""
     server = target("--stall-seconds=2")
     with attacked(server) as good, ExitStack() as clients:
         for path in (INFER, CLASSIFY, STREAM_INFER):

@@ -1,4 +1,4 @@
-"""What `dynamic_batching` says of priorities, delays, sizes and queues."""
+"""The priorities, delays, sizes and queues of `dynamic_batching`."""
 
 from collections.abc import Callable
 from pathlib import Path

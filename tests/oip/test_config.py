@@ -1,4 +1,4 @@
-"""config.pbtxt and ModelConfig: read, completed, and held against what is served."""
+"""config.pbtxt and ModelConfig: reading, completing and checking configurations."""
 
 from pathlib import Path
 from typing import Any

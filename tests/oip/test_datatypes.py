@@ -1,4 +1,4 @@
-"""Every datatype, in every form a request may have it, comes back as the same bytes."""
+"""Elements of every datatype, in every form that a request may have, keep their bytes."""
 
 import struct
 from functools import partial

@@ -1,4 +1,4 @@
-"""One request by every way there is: as raw bytes, typed, streamed, and through shared memory."""
+"""One request in every form gives the same bytes: raw, typed, streamed, in shared memory."""
 
 import uuid
 from collections.abc import Callable, Iterator

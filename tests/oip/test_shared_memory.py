@@ -1,4 +1,4 @@
-"""System shared memory: tensors that go neither in nor out by the wire."""
+"""System shared memory: tensors that are not sent in messages."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""ModelStatistics: exact counters, there before the answer is."""
+"""ModelStatistics: exact counters, which are counted before the answer is sent."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ModelStreamInfer: side by side, in order, and on through errors."""
+"""ModelStreamInfer: requests run concurrently, answers are in order, errors are messages."""
 
 import itertools
 import signal

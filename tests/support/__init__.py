@@ -1,1 +1,1 @@
-"""What tests across components share: real servers, small model files, tensors on the wire."""
+"""Shared parts of the tests across components: real servers, small model files, wire tensors."""

@@ -1,4 +1,4 @@
-"""Attacks on a real server with a good client beside them; `tests/hostile/` is made of these.
+"""Attacks on a real server with a good client beside them, for the tests in `tests/hostile/`.
 
 How to add an attack, in a file of tests/hostile/ that begins with
 `pytestmark = pytest.mark.slow`:
@@ -9,18 +9,18 @@ How to add an attack, in a file of tests/hostile/ that begins with
             raw.pour(PingFrame(0, bytes(8)).serialize(), times=scaled(20_000), reads=False)
             good.goes_on()
 
-`target` is a fixture that starts a server of one small model; it takes arguments of `sigmax serve`,
-and paths of further models. `attacked` asks at a steady pace while its block runs, and then asserts
-what must hold after every attack: each good answer was right and none late, the memory,
-descriptors and connections are what they were before, and the server ends with 0. `goes_on` waits
-until it has asked in each way while the attack stands as it does. What the attack itself is
-answered is asserted in the block. `support.raw` has the frames.
+The fixture `target` starts a server of one small model; it takes arguments of `sigmax serve`, and
+paths of further models. `attacked` runs a good client at a steady pace during its block. After the
+block, `attacked` asserts that each good answer was right and none late, that memory, descriptors
+and connections are back to where they were, and that the server ends with 0. `goes_on` waits until
+the good client has sent a request in each way during the attack. The answers to the attack itself
+are asserted in the block. `support.raw` has the frames.
 
-Everything is bounded in count and time. `scaled` makes an attack larger in `make hostile`; what
-takes more than some seconds even unscaled is marked `hostile` and runs only there.
+All attacks are limited in count and time. `scaled` makes an attack larger in `make hostile`; an
+attack that takes more than some seconds even unscaled is marked `hostile` and runs only there.
 
-SIGMAX_HOSTILE_REPORT=file appends a row of measured values for each attack. While a fault is
-known and not mended, its attack is marked `xfail(strict=True)`.
+SIGMAX_HOSTILE_REPORT=file appends a row of measured values for each attack. While a fault is known
+and not repaired, its attack is marked `xfail(strict=True)`.
 """
 
 import json
@@ -42,28 +42,28 @@ from support.server import Server
 from support.wire import Tensor, infer_request, outputs, triton
 
 Target = Callable[..., Server]
-"""Starts a server to attack, with these arguments of `sigmax serve` besides the good model."""
+"""A function that starts a server of the good model, with these arguments of `sigmax serve`."""
 
 MODEL = "softmax"
 SLOWEST = 10.0
-"""Seconds: an answer that takes longer says that the server stood still, not that it is busy."""
+"""Most seconds of a good answer; longer means that the server stood still, and is not only busy."""
 SLACK = 12 * 2**20
-"""Bytes that an allocator may keep besides a tenth."""
+"""Most bytes that allocators may keep after an attack, besides a tenth of the memory before."""
 GROWTH = 256 * 2**20
-"""Bytes that an attack may make a server of the default limits take."""
+"""Most bytes by which an attack may grow a server with the default limits."""
 CEILING = 2 * 2**30
-"""Bytes at which a server is killed, before it harms the machine."""
+"""Bytes of memory at which a server is killed, before it harms the machine."""
 PATIENCE = 60.0
 
 
 def scaled(count: int) -> int:
-    """So many, or the multiple that SIGMAX_HOSTILE says."""
+    """Return the count, times the variable SIGMAX_HOSTILE where that is set."""
     return count * int(os.environ.get("SIGMAX_HOSTILE", "1"))
 
 
 @dataclass
 class Use:
-    """What a server's process holds."""
+    """The resources of a server: bytes of memory, file descriptors, open connections."""
 
     memory: int
     files: int
@@ -79,14 +79,14 @@ class Use:
 
 
 def resident(server: Server, line: str = "VmRSS") -> int:
-    """The memory of a server's process, in bytes; VmHWM is the most since it was last reset."""
+    """Return the resident memory of a server in bytes; VmHWM is the peak since the last reset."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition(f"{line}:")[2].split()[0]) * 1024
 
 
 @dataclass
 class Damage:
-    """What an attack did, and what of it must not be."""
+    """The effects of an attack, and its `faults`, which must not be."""
 
     before: Use
     after: Use
@@ -112,7 +112,7 @@ class Damage:
         )
 
     def row(self, name: str) -> str:
-        """As a row of a table."""
+        """Return the effects as a row of a Markdown table."""
         mib = [f"{size / 2**20:.0f}" for size in (self.before.memory, self.peak, self.after.memory)]
         cells = [
             name,
@@ -126,7 +126,7 @@ class Damage:
 
 
 def questions(server: Server, model: str) -> list[tuple[str, str]]:
-    """What the good client asks, and what it must be answered, which is checked here first."""
+    """Return the good client's requests with their answers, in hexadecimal, after a check."""
     pairs = []
     for number in range(4):
         row = np.random.default_rng(number).normal(size=(1, 5)).astype(np.float32)
@@ -165,7 +165,7 @@ class Beside:
         assert self._process.stdout.readline() == "asking\n"
 
     def goes_on(self) -> None:
-        """Have it ask in each of its ways while the attack stands as it does."""
+        """Wait until the client has sent a request in each way, while the attack lasts."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -173,7 +173,7 @@ class Beside:
         assert self._process.stdout.readline() == "asked\n"
 
     def stop(self) -> dict[str, Any]:
-        """End it, unless it has ended; what came of its questions."""
+        """End the client, unless it has ended, and return its results."""
         if self._told is None:
             self._told = self._process.communicate(timeout=20 * PATIENCE)[0]
         found: dict[str, Any] = json.loads(self._told)
@@ -181,7 +181,7 @@ class Beside:
 
 
 class Guard(threading.Thread):
-    """Kills a server before it takes the machine's memory."""
+    """A thread that kills a server before it takes the machine's memory."""
 
     def __init__(self, server: Server, ceiling: int) -> None:
         super().__init__(daemon=True)
@@ -195,7 +195,7 @@ class Guard(threading.Thread):
             try:
                 memory = resident(self._server)
             except (OSError, IndexError):
-                return  # it has just ended
+                return  # the server has just ended
             if memory > self._ceiling:
                 self.killed = True
                 self._server.process.kill()
@@ -216,23 +216,23 @@ def attacked(
     slack: int = SLACK,
     ceiling: int = CEILING,
 ) -> Iterator[Beside]:
-    """Ask a server good questions while the block attacks it, and assert that it is well after.
+    """Run a good client while the block attacks the server; assert afterwards that all is well.
 
     Args:
-        server: One that serves MODEL; it is ended.
-        may_be_refused: Whether a good question may be refused with a code that says to try again;
-            the time of its answer counts from the first try.
-        slowest: Seconds that a good answer may take.
-        growth: Bytes of memory that may be taken meanwhile.
-        slack: Bytes of memory that may be kept besides a tenth.
-        ceiling: Bytes at which the server is killed.
+        server: Server of MODEL, which is ended.
+        may_be_refused: Whether a good request may be refused with a code that allows a retry; the
+            time of its answer counts from the first try.
+        slowest: Most seconds of a good answer.
+        growth: Most bytes by which memory may grow during the attack.
+        slack: Most bytes that may be kept afterwards, besides a tenth of the memory before.
+        ceiling: Bytes of memory at which the server is killed.
     """
     pairs = questions(server, MODEL)
     server.hang_up()
     server.until(0, "sigmax_open_connections")
     before = Use.of(server)
     beside = Beside(server, pairs, may_be_refused)
-    # Its first questions have warmed up what is made once.
+    # Memory that is allocated once has been allocated by the good client's first requests.
     before.memory = resident(server)
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # VmHWM begins anew
     guard = Guard(server, ceiling)
@@ -263,7 +263,7 @@ def attacked(
 
 
 def aftermath(server: Server, damage: Damage, slack: int) -> None:
-    """See what an attack has left, once it is gone or PATIENCE has passed, and end the server."""
+    """Wait for at most PATIENCE until nothing remains of an attack, then end the server."""
     if (code := server.process.poll()) is None:
         damage.peak = resident(server, "VmHWM")
         server.hang_up()
@@ -286,7 +286,7 @@ def aftermath(server: Server, damage: Damage, slack: int) -> None:
 
 
 def remains(server: Server, damage: Damage, slack: int) -> list[str]:
-    """What has not come back yet."""
+    """Return the faults that remain: memory, descriptors, connections not yet given back."""
     try:
         damage.after = now = Use.of(server)
         held = server.metric("sigmax_message_bytes")
@@ -296,7 +296,7 @@ def remains(server: Server, damage: Damage, slack: int) -> list[str]:
     before = damage.before
     mib = f"{before.memory >> 20} MiB before, {now.memory >> 20} after"
     found.expect(now.memory <= before.memory * 1.1 + slack, f"memory is kept: {mib}")
-    # One more is the log's, which is opened when it has its first line.
+    # One descriptor more is allowed for the log, which is opened for its first line.
     found.expect(now.files <= before.files + 1, f"{now.files} descriptors, {before.files} before")
     found.expect(
         now.connections <= before.connections, f"{now.connections:.0f} connections are open still"

@@ -1,4 +1,4 @@
-"""Connections that keep asking until the server tells them to stop, and what came of it."""
+"""Connections that send requests until the server's GOAWAY, and the results."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -8,14 +8,14 @@ import h2.config
 import h2.connection
 import h2.events
 
-UNDER_WAY = 32  # requests on each connection, at any time
-GOAWAY = 7  # the frame's type, RFC 9113, section 6.8
-EVERY_STREAM = 2**31 - 1  # the last stream id of a GOAWAY that only announces another
+UNDER_WAY = 32  # requests in flight on each connection, at any time
+GOAWAY = 7  # type of the frame (RFC 9113, section 6.8)
+EVERY_STREAM = 2**31 - 1  # last stream id of a GOAWAY that only announces another
 
 
 @dataclass
 class Answer:
-    """What has come for one stream."""
+    """The answer on one stream, as far as it has come; `body` is its size in bytes."""
 
     status: bytes | None = None
     body: int = 0
@@ -28,16 +28,16 @@ class Answer:
 
 @dataclass
 class Caller(asyncio.Protocol):
-    """One connection that keeps requests under way until a GOAWAY.
+    """A connection that keeps requests in flight until a GOAWAY.
 
-    GOAWAY frames are taken out before h2 sees them: for h2 the first one ends the connection,
-    though the answers to what was accepted have still to come.
+    GOAWAY frames are removed before h2 sees them. For h2 the first one ends the connection,
+    although the answers to accepted requests have still to come.
     """
 
     path: str
     message: bytes
-    patient: bool  # goes on asking after the announcing GOAWAY, until the one that counts
-    enough: int  # answers until it is warm
+    patient: bool  # whether it goes on after the announcing GOAWAY, until the final one
+    enough: int  # number of answers after which the connection is warm
     warm: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     answers: dict[int, Answer] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Caller(asyncio.Protocol):
             self.warm.set()
 
     def go_on(self) -> None:
-        """Ask anew for what has been answered, and send what is to be sent."""
+        """Send new requests for those that have been answered."""
         told = self.last_stream is not None
         final = told and self.last_stream != EVERY_STREAM
         while self.under_way < UNDER_WAY and not final and (self.patient or not told):
@@ -105,7 +105,7 @@ class Caller(asyncio.Protocol):
         self.under_way += 1
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.warm.set()  # nobody shall wait for what cannot come
+        self.warm.set()  # waiting for a lost connection would never end
         self.lost.set()
 
     @property
@@ -116,7 +116,7 @@ class Caller(asyncio.Protocol):
 
 @dataclass
 class Load:
-    """What came of it all: the connections, the requests under way at the signal, the exit code."""
+    """The result: the connections, the requests in flight at the signal, and the exit code."""
 
     callers: list[Caller]
     pending: int
@@ -143,12 +143,12 @@ class Load:
 
 
 async def load(address: str, callers: list[Caller], end: Callable[[], int]) -> Load:
-    """Ask on all connections, tell the server to end, and see it through.
+    """Send requests on all connections, tell the server to end, and wait for the end.
 
     Args:
-        address: The server's host and port.
-        callers: The connections.
-        end: Tells the server to end, waits until it has, and returns its exit code.
+        address: Host and port of the server.
+        callers: Connections.
+        end: Function that tells the server to end, waits until it has, and returns its exit code.
     """
     host, port = address.rsplit(":", 1)
     loop = asyncio.get_running_loop()

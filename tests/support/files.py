@@ -32,7 +32,7 @@ DTYPES = tuple(dtype for dtype in ELEMENTS if dtype != "BYTES")
 
 Build = Callable[[], onnx.ModelProto]
 
-# Weights of small networks: any, but always the same.
+# Random weights of small networks, always the same.
 CHANCE = np.random.default_rng(0)
 LINEAR_WEIGHT = np.array([[-0.4499, 0.4996, 0.1127], [-0.0365, -0.1955, 0.04227]], np.float32)
 LINEAR_BIAS = np.array([0.0310, 0.15327], np.float32)
@@ -44,7 +44,7 @@ TABLE = CHANCE.normal(size=(10, 3)).astype(np.float32)
 
 
 def tensor(name: str, dtype: str, *shape: str | int) -> ValueInfoProto:
-    """An input or output of a graph; a size with a name may be any."""
+    """Make an input or output of a graph; a size with a name is variable."""
     return helper.make_tensor_value_info(name, ELEMENTS[dtype], list(shape))
 
 
@@ -55,7 +55,7 @@ def graph(
     weights: Mapping[str, np.ndarray] | None = None,
     **stated: Any,
 ) -> onnx.ModelProto:
-    """A model; what is stated becomes its metadata: `task="binary"` is sigmax.task."""
+    """Make a model. Keyword arguments become its metadata: `task="binary"` is sigmax.task."""
     constants = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
     made = helper.make_graph(nodes, "graph", inputs, outputs, constants)
     model = helper.make_model(
@@ -71,14 +71,14 @@ def graph(
 
 
 def identity(dtype: str) -> onnx.ModelProto:
-    """Gives what it is given, whatever the shape."""
+    """Return the input, of any shape with three axes."""
     node = make_node("Identity", ["x"], ["y"])
     shape = ("batch", "height", "width")
     return graph([node], [tensor("x", dtype, *shape)], [tensor("y", dtype, *shape)])
 
 
 def simple() -> onnx.ModelProto:
-    """The sum and the difference of two inputs, as Triton's example of this name has them."""
+    """Return the sum and the difference of two inputs, as Triton's example of this name does."""
     nodes = [
         make_node("Add", ["INPUT0", "INPUT1"], ["OUTPUT0"]),
         make_node("Sub", ["INPUT0", "INPUT1"], ["OUTPUT1"]),
@@ -89,20 +89,20 @@ def simple() -> onnx.ModelProto:
 
 
 def scalar() -> onnx.ModelProto:
-    """Twice a number without any axis."""
+    """Return twice a number without any axis."""
     node = make_node("Add", ["x", "x"], ["y"])
     return graph([node], [tensor("x", "FP32")], [tensor("y", "FP32")])
 
 
 def any_length() -> onnx.ModelProto:
-    """Gives what it is given, without a batch axis, however few."""
+    """Return the input, which has two rows of any length and no batch axis."""
     node = make_node("Identity", ["x"], ["y"])
     shape = (2, "length")
     return graph([node], [tensor("x", "FP32", *shape)], [tensor("y", "FP32", *shape)])
 
 
 def classes_of(dtype: str) -> onnx.ModelProto:
-    """A softmax over three numbers of any dtype."""
+    """Return a softmax over three numbers of the given dtype."""
     nodes = [
         make_node("Cast", ["x"], ["scores"], to=TensorProto.FLOAT),
         make_node("Softmax", ["scores"], ["p"], axis=-1),
@@ -118,7 +118,7 @@ def classes_of(dtype: str) -> onnx.ModelProto:
 
 
 def fish_or_fowl() -> onnx.ModelProto:
-    """The probability that a text is "fish"."""
+    """Return the probability that a text is "fish"."""
     nodes = [
         make_node(
             "LabelEncoder",
@@ -140,7 +140,7 @@ def fish_or_fowl() -> onnx.ModelProto:
 
 
 def sigmoid() -> onnx.ModelProto:
-    """One pre-activation to one probability."""
+    """Map one logit to one probability."""
     return graph(
         [make_node("Sigmoid", ["x"], ["p"])],
         [tensor("x", "FP32", "batch", 1)],
@@ -152,7 +152,7 @@ def sigmoid() -> onnx.ModelProto:
 
 
 def softmax() -> onnx.ModelProto:
-    """Five scores to five probabilities."""
+    """Map five scores to five probabilities."""
     return graph(
         [make_node("Softmax", ["x"], ["p"], axis=-1)],
         [tensor("x", "FP32", "batch", 5)],
@@ -163,7 +163,7 @@ def softmax() -> onnx.ModelProto:
 
 
 def multilabel() -> onnx.ModelProto:
-    """Three pre-activations to three independent probabilities."""
+    """Map three logits to three independent probabilities."""
     labels, thresholds = ["fur", "wings", "scales"], [0.25, 0.5, 0.75]
     return graph(
         [make_node("Sigmoid", ["x"], ["p"])],
@@ -176,7 +176,7 @@ def multilabel() -> onnx.ModelProto:
 
 
 def linear() -> onnx.ModelProto:
-    """Linear 3 -> 2: W x + b, and no task."""
+    """Map three numbers to two by W x + b, without a task."""
     return graph(
         [make_node("Gemm", ["x", "weight", "bias"], ["y"], transB=1)],
         [tensor("x", "FP32", "batch", 3)],
@@ -186,7 +186,7 @@ def linear() -> onnx.ModelProto:
 
 
 def layers() -> onnx.ModelProto:
-    """Linear 10-18, 18-20, 20-5, and a softmax."""
+    """Map ten numbers to five probabilities by linear layers 10-18-20-5 and a softmax."""
     nodes: list[NodeProto] = []
     weights: dict[str, np.ndarray] = {}
     last = "x"
@@ -202,7 +202,7 @@ def layers() -> onnx.ModelProto:
 
 
 def embedding() -> onnx.ModelProto:
-    """Four indices below 10 to the mean of their vectors, and a softmax."""
+    """Map four indices below 10 to the softmax of the mean of their vectors."""
     nodes = [
         make_node("Gather", ["table", "x"], ["vectors"]),
         make_node("ReduceMean", ["vectors", "axis"], ["scores"], keepdims=0),
@@ -219,13 +219,13 @@ def embedding() -> onnx.ModelProto:
 
 
 def division() -> onnx.ModelProto:
-    """Whole numbers, divided."""
+    """Return the quotients of whole numbers."""
     inputs = [tensor("x", "INT32", "batch", 2), tensor("by", "INT32", "batch", 2)]
     return graph([make_node("Div", ["x", "by"], ["y"])], inputs, [tensor("y", "INT32", "batch", 2)])
 
 
 def whole_division(operator: str, dtype: str) -> onnx.ModelProto:
-    """A row's first number by its second, or what remains of it: `operator` is Div or Mod."""
+    """Return the quotient or the remainder of a row's two numbers: `operator` is Div or Mod."""
     nodes = [
         make_node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2),
         make_node(operator, ["a", "b"], ["y"]),
@@ -234,7 +234,7 @@ def whole_division(operator: str, dtype: str) -> onnx.ModelProto:
 
 
 def whole_batch() -> onnx.ModelProto:
-    """A softmax over the batch: every row depends on all others."""
+    """Return a softmax over the batch, so that every row depends on all others."""
     return graph(
         [make_node("Softmax", ["x"], ["p"], axis=0)],
         [tensor("x", "FP32", "batch", 3)],
@@ -245,7 +245,7 @@ def whole_batch() -> onnx.ModelProto:
 
 
 def unbatched() -> onnx.ModelProto:
-    """A softmax over exactly three numbers, without a batch axis."""
+    """Return a softmax over exactly three numbers, without a batch axis."""
     shapes = [tensor("x", "FP32", 3)], [tensor("p", "FP32", 3)]
     return graph(
         [make_node("Softmax", ["x"], ["p"], axis=-1)],
@@ -256,7 +256,7 @@ def unbatched() -> onnx.ModelProto:
 
 
 def pair() -> onnx.ModelProto:
-    """Two inputs of different dtypes, two outputs: a sum in FP32, and the flags turned round."""
+    """Map two inputs of different dtypes to two outputs: a sum in FP32, and the flags negated."""
     nodes = [
         make_node("Cast", ["flags"], ["ones"], to=TensorProto.FLOAT),
         make_node("Add", ["x", "ones"], ["sum"]),
@@ -269,7 +269,7 @@ def pair() -> onnx.ModelProto:
 
 
 def root() -> onnx.ModelProto:
-    """The sigmoid of a square root, which a negative number does not have."""
+    """Return the sigmoid of a square root, which is NaN for a negative number."""
     return graph(
         [make_node("Sqrt", ["x"], ["z"]), make_node("Sigmoid", ["z"], ["p"])],
         [tensor("x", "FP32", "batch", 1)],
@@ -280,7 +280,7 @@ def root() -> onnx.ModelProto:
 
 
 def slow(turns: int = 60) -> onnx.ModelProto:
-    """A sigmoid that takes about a tenth of a second a run."""
+    """Return a sigmoid; with the default turns, a run takes about a tenth of a second."""
     side = 300
     mixing = np.random.default_rng(0).normal(0, side**-0.5, (side, side)).astype(np.float32)
     body = helper.make_graph(
@@ -299,7 +299,7 @@ def slow(turns: int = 60) -> onnx.ModelProto:
             helper.make_tensor_value_info("next", TensorProto.FLOAT, [side, side]),
         ],
     )
-    # The loop starts from the input, so that nothing of it can be computed ahead.
+    # The loop starts from the input, so that ONNX Runtime cannot fold it into a constant.
     nodes = [
         make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
         make_node("Expand", ["mean", "sides"], ["start"]),
@@ -321,7 +321,7 @@ def slow(turns: int = 60) -> onnx.ModelProto:
 
 
 def looped() -> onnx.ModelProto:
-    """A row times a matrix, three times over, and a softmax."""
+    """Multiply a row by a matrix three times in a loop, and return a softmax."""
     row = [tensor("turned", "FP32", "batch", 10), tensor("next", "FP32", "batch", 10)]
     body = helper.make_graph(
         [
@@ -344,7 +344,7 @@ def looped() -> onnx.ModelProto:
 
 
 def wide(side: int) -> onnx.ModelProto:
-    """A softmax over a product with a matrix of side x side floats."""
+    """Return a softmax over the product with a matrix of side x side floats."""
     weight = np.random.default_rng(0).normal(0, side**-0.5, (side, side)).astype(np.float32)
     nodes = [
         make_node("MatMul", ["x", "weight"], ["scores"]),
@@ -355,7 +355,7 @@ def wide(side: int) -> onnx.ModelProto:
 
 
 def convolution() -> onnx.ModelProto:
-    """Two channels of four numbers, each the sum of three neighbours, to the larger of each."""
+    """Return the largest sum of three neighbours in each of two channels of four numbers."""
     nodes = [
         make_node("Conv", ["x", "ones"], ["sums"], pads=[1, 1], group=2),
         make_node("ReduceMax", ["sums", "axis"], ["y"], keepdims=0),
@@ -365,7 +365,7 @@ def convolution() -> onnx.ModelProto:
 
 
 def passed_on() -> onnx.ModelProto:
-    """A row times a matrix, and the row itself as the other output."""
+    """Return a row times a matrix, and the row itself as the other output."""
     weight = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
     shape = ("batch", 4)
     outputs = [tensor("y", "FP32", *shape), tensor("x", "FP32", *shape)]
@@ -374,7 +374,7 @@ def passed_on() -> onnx.ModelProto:
 
 
 def weight_told() -> onnx.ModelProto:
-    """Three rows times a matrix, and the matrix itself as the other output; no batch axis."""
+    """Return three rows times a matrix, and the matrix as the other output; no batch axis."""
     weight = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
     outputs = [tensor("y", "FP32", 3, 3), tensor("weight", "FP32", 3, 3)]
     nodes = [make_node("MatMul", ["x", "weight"], ["y"])]
@@ -382,13 +382,13 @@ def weight_told() -> onnx.ModelProto:
 
 
 def unknown_operator() -> onnx.ModelProto:
-    """No runtime has this operator."""
+    """Make a model with an operator that no runtime has."""
     shapes = [tensor("x", "FP32", "batch", 1)], [tensor("y", "FP32", "batch", 1)]
     return graph([make_node("Frobnicate", ["x"], ["y"])], *shapes)
 
 
 def with_default() -> onnx.ModelProto:
-    """x + bias, where the bias is 1 unless it is given."""
+    """Return x + bias, where the bias is 1 unless the request gives it."""
     shape = ("length",)
     inputs = [tensor("x", "FP32", *shape), tensor("bias", "FP32", 1)]
     one = {"bias": np.ones(1, np.float32)}
@@ -397,17 +397,20 @@ def with_default() -> onnx.ModelProto:
 
 
 def turns() -> onnx.ModelProto:
-    """Turns as often as it is asked to, and says how often it has: light, where that is seldom."""
+    """Count the turns of a loop, as many as the input says; light where these are few."""
     return _loop(make_node("Identity", ["x"], ["turns"]))
 
 
 def turns_for_ever() -> onnx.ModelProto:
-    """Turns for ever, whatever it is asked."""
+    """Loop for ever, whatever the input."""
     return _loop(make_node("Constant", [], ["turns"], value_int=2**62))
 
 
 def _loop(turns: NodeProto) -> onnx.ModelProto:
-    """Counts its turns, of which there are `turns`; the input has one INT64."""
+    """Make a model that counts the turns of a loop; the node `turns` gives their number.
+
+    The input is one INT64.
+    """
     body = helper.make_graph(
         [
             make_node("Identity", ["go"], ["go_on"]),
@@ -428,7 +431,7 @@ def _loop(turns: NodeProto) -> onnx.ModelProto:
 
 
 def expands() -> onnx.ModelProto:
-    """As many ones as it is asked for."""
+    """Return as many ones as the input says."""
     nodes = [
         make_node("Constant", [], ["one"], value_floats=[1.0]),
         make_node("Expand", ["one", "x"], ["y"]),
@@ -437,7 +440,7 @@ def expands() -> onnx.ModelProto:
 
 
 def sums() -> onnx.ModelProto:
-    """The sum of as many ones as it is asked for, which it makes first."""
+    """Return the sum of as many ones as the input says, which a run allocates."""
     nodes = [
         make_node("Constant", [], ["one"], value_floats=[1.0]),
         make_node("Expand", ["one", "x"], ["ones"]),
@@ -447,7 +450,10 @@ def sums() -> onnx.ModelProto:
 
 
 def powers() -> onnx.ModelProto:
-    """Powers of x times its transpose: light where x is short, and minutes where it is not."""
+    """Return the largest element of a high power of x times its transpose.
+
+    A run is light where x is short, and takes minutes where x is long.
+    """
     nodes = [
         make_node("Transpose", ["x"], ["across"]),
         make_node("MatMul", ["x", "across"], ["power0"]),
@@ -460,7 +466,7 @@ def powers() -> onnx.ModelProto:
 
 
 def folds_for_long() -> onnx.ModelProto:
-    """Has constants that take minutes to compute, which ONNX Runtime does when it loads it."""
+    """Make a model with constants that take ONNX Runtime minutes to compute in loading."""
     side = np.array([6000, 6000])
     nodes = [make_node("ConstantOfShape", ["side"], ["power0"])]
     nodes += [make_node("MatMul", [f"power{n}", f"power{n}"], [f"power{n + 1}"]) for n in range(40)]
@@ -496,7 +502,7 @@ EXAMPLES: dict[str, Build] = {
 
 
 def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) -> Path:
-    """Write a model into a repository; returns its file."""
+    """Write a model into a repository, and return the file's path."""
     path = repository / name / str(version) / "model.onnx"
     path.parent.mkdir(parents=True)
     onnx.save(model, path)
@@ -504,20 +510,20 @@ def save(model: onnx.ModelProto, repository: Path, name: str, version: int = 1) 
 
 
 def save_beside(model: onnx.ModelProto, repository: Path, name: str) -> Path:
-    """Save a model whose tensors are all in one file beside it; returns that one's path."""
+    """Write a model whose tensors are all in one file beside it; return that file's path."""
     beside = "model.onnx.data"
     convert_model_to_external_data(model, location=beside, size_threshold=0, convert_attribute=True)
     return save(model, repository, name).with_name(beside)
 
 
 def configured(repository: Path, name: str, model: onnx.ModelProto, text: str) -> None:
-    """Save a model with this `config.pbtxt`."""
+    """Write a model with this text as its `config.pbtxt`."""
     save(model, repository, name)
     (repository / name / "config.pbtxt").write_text(text)
 
 
 def gated(rows: int, more: str = "") -> str:
-    """A configuration by which requests are held back until so many rows wait."""
+    """Return a configuration by which requests wait until there are `rows` rows."""
     delay = f"max_queue_delay_microseconds: 600000000 preferred_batch_size: {rows}"
     return f"max_batch_size: 64 dynamic_batching {{ {delay} {more} }}"
 

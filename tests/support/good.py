@@ -1,10 +1,10 @@
-"""A client that asks at a steady pace while another attacks the server.
+"""A good client, which sends requests at a steady pace while another client attacks the server.
 
-It runs in a process of its own (`python -m support.good`), so that only the server's slowness is
-its own. It takes the line of a JSON object: the addresses, and questions with their answers, in
-hexadecimal. It asks until its standard input ends, then prints what came of it. In turn it asks
-on a connection that it keeps, on a new one, and as an operator over HTTP. A line says to ask in
-each of these ways now, and is answered when that is done.
+The client is a process of its own (`python -m support.good`), so that it is slow only where the
+server is. Its first line of input is a JSON object with the addresses, and the requests with their
+answers in hexadecimal. Requests go on a kept connection, on a new one, and as an operator's over
+HTTP. Each further line of input is a command to send a request in each of these ways; the client
+prints a line when that is done. When the input ends, the client prints its results as JSON.
 """
 
 import json
@@ -17,15 +17,15 @@ from typing import Any
 
 import grpc
 
-PACE = 0.02  # seconds between two questions
-PATIENCE = 20.0  # seconds for an answer: more than support.attack.SLOWEST
-ENOUGH = 3  # failures after which it asks no more
-NEW = 10  # every so many-th question goes on a new connection, as many are the operator's
+PACE = 0.02  # seconds between two requests
+PATIENCE = 20.0  # most seconds for an answer, more than support.attack.SLOWEST
+ENOUGH = 3  # failures after which the client sends no more
+NEW = 10  # requests of a round, of which one is on a new connection and one an operator's
 LOCAL = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
 
 
 class Good:
-    """What came of the questions so far."""
+    """The requests, and the results so far."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.grpc, self.http, self.path = told["grpc"], told["http"], told["path"]
@@ -37,12 +37,12 @@ class Good:
         self.faults: list[str] = []
 
     def round(self) -> None:
-        """Ask in each way."""
+        """Send a request in each way."""
         for _ in range(NEW):
             self.turn()
 
     def turn(self) -> None:
-        """Ask one question, in whichever way it is the turn of."""
+        """Send one request, in the way whose turn it is."""
         if len(self.faults) >= ENOUGH:
             return
         self.number = number = self.number + 1
@@ -89,7 +89,7 @@ class Good:
 def main() -> None:
     good = Good(json.loads(sys.stdin.readline()))
     good.round()
-    good.slowest = 0.0  # first questions are slow for reasons of their own
+    good.slowest = 0.0  # the first requests are slow for other reasons than an attack
     print("asking", flush=True)
     while True:
         if select.select([sys.stdin], [], [], PACE)[0]:
@@ -98,7 +98,7 @@ def main() -> None:
             good.round()
             print("asked", flush=True)
         good.turn()
-    # However short the attack was.
+    # Even a short attack is followed by a request in each way.
     good.round()
     good.kept.close()
     told = {name: getattr(good, name) for name in ("answers", "refused", "slowest", "faults")}

@@ -1,7 +1,7 @@
 """GPUs to test on: the machine's own, or one that is simulated in the host's memory.
 
-The simulated one runs the real `onnxruntime-gpu` and its CUDA provider on libraries that stand in
-for NVIDIA's (`simulated_gpu/`). It knows the kernels of linear layers, and no convolutions.
+The simulated GPU runs the real `onnxruntime-gpu` and its CUDA provider on libraries that replace
+NVIDIA's (`simulated_gpu/`). They have the kernels of linear layers, and no convolutions.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from support.uv import find_uv
 
 SOURCES = Path(__file__).with_name("simulated_gpu")
-# The libraries that a provider for CUDA 13 needs, and what they are made of.
+# The libraries that a provider for CUDA 13 needs, and the source files of each.
 LIBRARIES = {
     "libcudart.so.13": ("state", "memory", "stream", "launch", "kernels"),
     "libcublasLt.so.13": ("blas",),
@@ -26,15 +26,15 @@ LIBRARIES = {
 
 @dataclass(frozen=True)
 class Counts:
-    """What a simulated GPU has done.
+    """The counters of a simulated GPU.
 
     Attributes:
-        used: The bytes of each GPU's memory that are allocated.
-        allocations: Of a GPU's memory, and of pinned memory.
-        kernels: Those that were launched, or captured.
-        captures: Of graphs.
-        broken_captures: Those during which something was called that must not be.
-        replays: Of graphs.
+        used: Bytes of each GPU's memory that are allocated.
+        allocations: Number of allocations of GPU memory and of pinned memory.
+        kernels: Number of kernels that were launched or captured.
+        captures: Number of graphs captured.
+        broken_captures: Number of captures during which a forbidden function was called.
+        replays: Number of graphs replayed.
     """
 
     used: tuple[int, int]
@@ -47,12 +47,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a server is started with to have a GPU.
+    """The environment that a server needs to use a GPU.
 
     Attributes:
-        python: That of its environment.
-        environment: Variables that it needs besides the usual ones.
-        slack: What the driver's own bookkeeping may change of the memory that is used, in bytes.
+        python: Path of the environment's Python.
+        environment: Additional environment variables.
+        slack: Bytes by which the driver's own bookkeeping may change the memory in use.
     """
 
     python: Path = Path(sys.executable)
@@ -60,7 +60,7 @@ class Gpu:
     slack: int = 64 << 20
 
     def memory_used(self) -> int:
-        """The bytes that are allocated on the first GPU, by all programs."""
+        """Return the bytes that all programs have allocated on the first GPU."""
         query = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
         done = subprocess.run(query, check=True, capture_output=True, text=True)
         return int(done.stdout) * 2**20
@@ -68,48 +68,48 @@ class Gpu:
 
 @dataclass(frozen=True)
 class SimulatedGpu(Gpu):
-    """The same where there is none. What one server does is counted until the next is started."""
+    """A simulated GPU. Its counters are those of the last server that was started."""
 
     @property
     def libraries(self) -> Path:
-        """The folder of what stands in for CUDA's libraries."""
+        """Folder of the libraries that replace CUDA's."""
         return Path(self.environment["CUDA_HOME"]) / "lib64"
 
     def memory_used(self) -> int:
         return self.counts().used[0]
 
     def counts(self) -> Counts:
-        """What the last server has done so far."""
+        """Return the counters of the last server so far."""
         content = Path(self.environment["SIMULATED_GPU_COUNTS"]).read_bytes()
         first, second, *others = struct.unpack("7q", content)
         return Counts((first, second), *others)
 
     def fail(self, code: int) -> None:
-        """Have the next launch, or what it launches, end with this error of CUDA's."""
+        """Let the next launch, or what it launches, end with this error code of CUDA."""
         path = Path(self.environment["SIMULATED_GPU_FAULT"])
         path.with_suffix(".new").write_text(str(code))
         path.with_suffix(".new").rename(path)
 
 
 def simulated(folder: Path) -> SimulatedGpu:
-    """Make an environment whose ONNX Runtime has a GPU that is simulated.
+    """Make an environment whose ONNX Runtime has a simulated GPU.
 
     Args:
-        folder: Where everything goes.
+        folder: Folder for the environment, the libraries and the counters.
     """
     python = _environment(folder / "environment")
     libraries, driver = folder / "cuda/lib64", folder / "driver"
     [provider] = python.parents[1].glob("lib/python*/site-packages/onnxruntime/capi/*_cuda.so")
     needed = _needed(provider)
     for name, sources in LIBRARIES.items():
-        # Those that need others come after them.
+        # Libraries that need libcudart come after it in LIBRARIES.
         others = (libraries / "libcudart.so.13",) if "blas" in sources else ()
         _compile(libraries / name, sources, others, needed.get(name, []))
     _compile(driver / "libcuda.so.1", ("driver",), (), needed.get("", []))
     variables = {
-        # As a toolkit is found that is installed on the system.
+        # The libraries are found as those of an installed toolkit.
         "CUDA_HOME": str(folder / "cuda"),
-        # As NVIDIA's container toolkit brings the driver.
+        # The driver is found as that of NVIDIA's container toolkit.
         "LD_LIBRARY_PATH": str(driver),
         "SIMULATED_GPU_COUNTS": str(folder / "counts"),
         "SIMULATED_GPU_FAULT": str(folder / "fault"),
@@ -118,7 +118,7 @@ def simulated(folder: Path) -> SimulatedGpu:
 
 
 def _environment(folder: Path) -> Path:
-    """Make an environment like one of a user's, but for NVIDIA's libraries; returns its Python."""
+    """Make an environment like a user's, but without NVIDIA's libraries; return its Python."""
     uv = find_uv()
     packages = ["--locked", "--quiet", "--package=sigmax-server", "--extra=gpu", "--no-dev"]
     listed = subprocess.run(
@@ -136,7 +136,7 @@ def _environment(folder: Path) -> Path:
 
 
 def _needed(provider: Path) -> dict[str, list[str]]:
-    """The functions that a provider needs, by the library that has them, or by none."""
+    """Return the functions that a provider needs, by their library; "" where none is named."""
     listed = subprocess.run(
         ["nm", "-D", "--undefined-only", provider], check=True, capture_output=True, text=True
     )
@@ -149,7 +149,7 @@ def _needed(provider: Path) -> dict[str, list[str]]:
 def _compile(
     library: Path, sources: tuple[str, ...], others: tuple[Path, ...], functions: list[str]
 ) -> None:
-    """Compile a library; what it is asked for and does not have says so when it is called."""
+    """Compile a library; needed functions that the sources lack report that when called."""
     library.parent.mkdir(parents=True, exist_ok=True)
     files = [SOURCES / f"{name}.c" for name in sources]
     written = "".join(file.read_text() for file in files)

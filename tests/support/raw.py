@@ -1,4 +1,4 @@
-"""HTTP/2 connections that send whatever they are told to: right, wrong, or in the middle of it."""
+"""HTTP/2 connections that send any frames, right or wrong, complete or cut off."""
 
 import itertools
 import selectors
@@ -28,34 +28,34 @@ STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
 CLASSIFY = "/sigmax.v1.ClassifierService/Classify"
 WATCH = "/grpc.health.v1.Health/Watch"
 PATIENCE = 60.0
-"""Seconds that anything may take: more than it can need."""
+"""Most seconds that anything may take, far more than it needs."""
 
 
 def framed(message: bytes, flag: int = 0) -> bytes:
-    """A message as gRPC frames it; flag 1 says that it is compressed."""
+    """Return a message with gRPC's prefix; flag 1 says that the message is compressed."""
     return struct.pack(">BI", flag, len(message)) + message
 
 
 def block(path: str, *more: tuple[str, str], authority: str = "x") -> bytes:
-    """The headers of a call, packed without the dynamic table: the same bytes every time.
+    """Return the header block of a call, without the dynamic table: the same bytes every time.
 
-    Texts are as they are, as gRPC's C core sends them.
+    Texts are not Huffman-coded, as from gRPC's C core.
     """
     packer = Encoder()
     packer.header_table_size = 0
     head = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", authority)]
     rest = [("te", "trailers"), ("content-type", "application/grpc"), *more]
-    # The encoder begins with the new size of its table, which only a first block may.
+    # The encoder's output begins with the new size of its table, which only a first block may do.
     return packer.encode(head + rest, huffman=False)
 
 
 def headers(stream: int, packed: bytes, *flags: str) -> HeadersFrame:
-    """A HEADERS frame, which ends the headers unless flags are given."""
+    """Make a HEADERS frame, which ends the headers unless flags are given."""
     return HeadersFrame(stream, packed, flags=list(flags) or ["END_HEADERS"])
 
 
 def data(stream: int, content: bytes, *, end: bool = True, size: int = 16_384) -> list[Frame]:
-    """DATA frames of this content."""
+    """Cut content into DATA frames of at most `size` bytes; the last one may end the stream."""
     frames: list[Frame] = [
         DataFrame(stream, content[at : at + size]) for at in range(0, max(len(content), 1), size)
     ]
@@ -65,29 +65,36 @@ def data(stream: int, content: bytes, *, end: bool = True, size: int = 16_384) -
 
 
 def call(stream: int, path: str, message: bytes, *more: tuple[str, str]) -> list[Frame]:
-    """A whole unary call."""
+    """Make the frames of a whole unary call."""
     return [headers(stream, block(path, *more)), *data(stream, framed(message))]
 
 
 def reset(stream: int, code: int = 8) -> RstStreamFrame:
-    """A RST_STREAM frame; 8 is CANCEL."""
+    """Make a RST_STREAM frame; the code 8 is CANCEL."""
     return RstStreamFrame(stream, code)
 
 
 def frame(kind: type[Frame], flags: int, stream: int, content: bytes = b"") -> bytes:
-    """A frame's bytes, much faster than hyperframe packs them."""
+    """Return the bytes of a frame, packed much faster than by hyperframe."""
     size = len(content)
     return struct.pack(">HBBBI", size >> 8, size & 255, kind.type, flags, stream) + content
 
 
 def packed(frames: list[Frame]) -> bytes:
-    """Frames as they are on the wire."""
+    """Return the bytes of frames as they are on the wire."""
     return b"".join(frame.serialize() for frame in frames)
 
 
 @dataclass
 class Answer:
-    """What has come for one stream."""
+    """The answer on one stream, as far as it has come.
+
+    Attributes:
+        headers: Headers and trailers.
+        body: Content of the DATA frames.
+        ended: Whether the stream has ended.
+        reset: Error code of the RST_STREAM frame; None where none came.
+    """
 
     headers: dict[str, str]
     body: bytes = b""
@@ -96,27 +103,27 @@ class Answer:
 
     @property
     def status(self) -> str | None:
-        """Its grpc-status."""
+        """The grpc-status; None where none has come."""
         return self.headers.get("grpc-status")
 
     @property
     def message(self) -> bytes:
-        """The message in its body, without gRPC's prefix."""
+        """The message in the body, without gRPC's prefix."""
         return self.body[5:]
 
 
 class Raw:
-    """One connection of the wildest client.
+    """A connection that sends any frames.
 
     Args:
-        address: The server's host and port.
-        begin: What it sends first: by default the preface and settings.
-        window: What each stream of the server may send.
+        address: Host and port of the server.
+        begin: Bytes to send first; None for the preface and settings.
+        window: Bytes that the server may send on each stream.
 
     Attributes:
-        answers: What came, by stream.
-        goaway: The error code of the server's GOAWAY.
-        closed: Whether the server has closed the connection.
+        answers: Answers so far, by the number of the stream.
+        goaway: Error code of the server's GOAWAY; None where none came.
+        closed: Whether the connection is closed.
     """
 
     def __init__(self, address: str, begin: bytes | None = None, window: int = 65_535) -> None:
@@ -136,27 +143,28 @@ class Raw:
         self.send(PREFACE + settings.serialize() if begin is None else begin)
 
     def next(self) -> int:
-        """The number of a new stream."""
+        """Return the number of a new stream."""
         return next(self._numbers)
 
     def ask(self, path: str, message: bytes, *more: tuple[str, str]) -> int:
-        """Begin and end a call; the number of its stream."""
+        """Send a whole call, and return the number of its stream."""
         stream = self.next()
         self.send(*call(stream, path, message, *more))
         return stream
 
     def send(self, *frames: Frame | bytes) -> bool:
-        """Send these; whether the connection is still open."""
+        """Send frames or bytes, and return whether all were sent."""
         parts = [frame if isinstance(frame, bytes) else frame.serialize() for frame in frames]
         return self.pour(b"".join(parts)) == 1
 
     def pour(
         self, content: bytes, times: int = 1, seconds: float = PATIENCE, *, reads: bool = True
     ) -> float:
-        """Send the same bytes again and again, and read meanwhile or never.
+        """Send the same bytes repeatedly, and read meanwhile, or never.
 
         Returns:
-            How often they were sent when all was done, the time over or the connection closed.
+            The number of times they were sent, which is less than `times` where the time was over
+            or the connection closed.
         """
         if not content:
             return times
@@ -226,14 +234,17 @@ class Raw:
         answer.ended |= "END_STREAM" in frame.flags
 
     def credit(self, stream: int) -> int:
-        """The bytes that the server takes on a stream, of those sent by `upload`."""
+        """Return the bytes that the server's window allows on a stream; 0 is the connection.
+
+        Only bytes sent by `upload` are counted.
+        """
         return self._credit.get(stream, self._initial_credit)
 
     def upload(self, stream: int, content: bytes, times: int, seconds: float = PATIENCE) -> int:
-        """Send a message again and again on an open stream, as fast as the server takes them.
+        """Send content repeatedly on an open stream, as fast as the server's windows allow.
 
         Returns:
-            How many were sent when the time was over.
+            The number of times it was sent, which is less than `times` where the time was over.
         """
         frames = packed(data(stream, content, end=False))
         until = time.monotonic() + seconds
@@ -247,7 +258,7 @@ class Raw:
         return times
 
     def read(self, seconds: float = PATIENCE) -> bool:
-        """Wait for something to come; whether something did."""
+        """Wait at most so many seconds for data, read it, and return whether there was some."""
         with selectors.DefaultSelector() as ready:
             ready.register(self.socket, selectors.EVENT_READ)
             came = bool(not self.closed and ready.select(seconds))
@@ -256,7 +267,7 @@ class Raw:
         return came
 
     def answer(self, stream: int) -> Answer:
-        """Wait for a call's answer, as far as it comes."""
+        """Wait for the end of an answer or of the connection, and return the answer so far."""
         while not (answer := self.answers.setdefault(stream, Answer({}))).ended:
             if self.closed:
                 break
@@ -264,7 +275,7 @@ class Raw:
         return answer
 
     def ping(self, seconds: float = PATIENCE) -> bool:
-        """Wait until the server has read all that was sent; whether it answers at all."""
+        """Wait for the answer to a PING, so that all before it is read; return whether it came."""
         wanted = self._pongs + 1
         self.send(PingFrame(0, b"hostile!"))
         while self._pongs < wanted and not self.closed and self.read(seconds):
@@ -272,18 +283,18 @@ class Raw:
         return self._pongs >= wanted
 
     def open_window(self, stream: int, bytes_more: int) -> None:
-        """Let the server send so much more on a stream; 0 is the connection."""
+        """Let the server send so many more bytes on a stream; 0 is the connection."""
         self.send(WindowUpdateFrame(stream, bytes_more))
 
     def until_closed(self, seconds: float = PATIENCE) -> bool:
-        """Wait for the server to close the connection; whether it did in time."""
+        """Wait until the server closes the connection, and return whether it did in time."""
         until = time.monotonic() + seconds
         while not self.closed and time.monotonic() < until:
             self.read(max(0.0, until - time.monotonic()))
         return self.closed
 
     def close(self) -> None:
-        """Go without a word."""
+        """Close the connection without a GOAWAY."""
         self.socket.close()
         self.closed = True
 

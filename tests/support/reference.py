@@ -1,4 +1,4 @@
-"""What a network must answer, by ONNX Runtime on the CPU, in this process."""
+"""The right answers of a network, by ONNX Runtime on the CPU, in this process."""
 
 from pathlib import Path
 
@@ -8,16 +8,16 @@ import onnxruntime  # type: ignore[import-untyped]
 from support.server import Server
 from support.wire import Tensor, infer
 
-# Most that a probability of a GPU may differ from the CPU's. Sums are taken in another order there,
-# in FP32 without TF32; docs/gpu.md says what that means.
+# Most that a probability of a GPU may differ from the CPU's, absolute. GPUs add in another order,
+# in FP32 without TF32; docs/gpu.md has more on that.
 GPU_TOLERANCE = 1e-4
 
 
 class Reference:
-    """A model with one input and one output.
+    """A model with one input and one output, in a session on the CPU.
 
     Args:
-        file: The ONNX file.
+        file: Path of the ONNX file.
     """
 
     def __init__(self, file: Path) -> None:
@@ -28,7 +28,7 @@ class Reference:
         [self._input] = self._session.get_inputs()
 
     def rows(self, count: int, seed: int = 0) -> np.ndarray:
-        """So many rows that its input takes, other ones for another seed."""
+        """Return `count` random rows for the input, the same for the same count and seed."""
         chance = np.random.default_rng(seed)
         shape = (count, *self._input.shape[1:])
         if self._input.type == "tensor(uint8)":
@@ -38,21 +38,21 @@ class Reference:
         return chance.normal(size=shape).astype(np.float32)
 
     def tensor(self, rows: np.ndarray) -> Tensor:
-        """The rows as a request has them."""
+        """Return the rows as a tensor of a request."""
         return Tensor.of(self._input.name, rows, rows.dtype)
 
     def answer(self, rows: np.ndarray) -> np.ndarray:
-        """What the rows must be answered with."""
+        """Return the right answer to the rows."""
         return np.asarray(self._session.run(None, {self._input.name: rows})[0])
 
 
 class Asked:
-    """A model of a server, whose answers are held against those of the CPU.
+    """A model of a server, whose answers are compared with those of the CPU.
 
     Args:
-        server: Where it is served.
-        name: What it is called there.
-        file: Its file.
+        server: Server of the model.
+        name: Name of the model on the server.
+        file: Path of the model's ONNX file.
     """
 
     def __init__(self, server: Server, name: str, file: Path) -> None:
@@ -61,7 +61,10 @@ class Asked:
         self._seed = 0
 
     def ask(self, count: int = 3, tolerance: float = GPU_TOLERANCE) -> float:
-        """Ask for so many rows, other ones each time; returns the largest difference."""
+        """Query `count` rows, new ones each time, and return the largest absolute difference.
+
+        Asserts that it is at most `tolerance`.
+        """
         self._seed += 1
         rows = self._reference.rows(count, self._seed)
         [answer] = infer(self._server, self._name, self._reference.tensor(rows))

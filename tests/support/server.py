@@ -17,35 +17,35 @@ import grpc
 import sigmax
 from prometheus_client.parser import text_string_to_metric_families
 
-# A message of any size: what is refused must be refused by the server.
+# Options for messages of any size, so that the server and not the client refuses them.
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
-PATIENCE = 60.0  # seconds: more than anything here takes, however busy the machine is
+PATIENCE = 60.0  # most seconds that anything here takes, however busy the machine is
 STARTED = re.compile(r"(not )?ready: gRPC (?P<grpc>\S+), HTTP (?P<http>[^;]+);")
 
 
 Serve = Callable[..., "Server"]
-"""Starts a server with these arguments of `sigmax serve`, for one test."""
+"""A function that starts a server for one test, with these arguments of `sigmax serve`."""
 
 
 def after(before: str, *command: str | Path) -> list[str | Path]:
-    """A command that a shell becomes, after it has done something else to its process."""
+    """Return a command that runs `command` in the process of a shell, after the text `before`."""
     return ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
 
 
 class Server:
-    """A server that has said whether it is ready; by default on free ports.
+    """A server that has started, and is ready or not; by default on free ports.
 
     Args:
-        log: Where its standard error goes.
-        arguments: After `sigmax serve`.
-        python: That of its environment; by default of this one.
-        environment: Variables that it has besides those of this process.
-        before: What a shell does in the server's process before, such as `ulimit -n 64`.
+        log: File for the standard error.
+        arguments: Arguments after `sigmax serve`.
+        python: Python of the server's environment; by default this one.
+        environment: Variables in addition to those of this process.
+        before: Shell commands that run in the server's process before, such as `ulimit -n 64`.
 
     Attributes:
-        printed: Its standard output up to the line that says whether it is ready.
-        grpc: The address of its gRPC port.
-        http: The address of its HTTP port.
+        printed: Standard output up to the line that says whether the server is ready.
+        grpc: Address of the gRPC port.
+        http: Address of the HTTP port.
     """
 
     def __init__(
@@ -82,32 +82,35 @@ class Server:
 
     @cached_property
     def channel(self) -> grpc.Channel:
-        """One connection, for the plain stubs."""
+        """Connection for the plain stubs."""
         return grpc.insecure_channel(self.grpc, options=UNLIMITED)
 
     @cached_property
     def client(self) -> sigmax.Client:
-        """The SDK's client, with time enough for a busy machine."""
+        """Client of the SDK, with a timeout that is long enough for a busy machine."""
         return sigmax.Client(self.grpc, timeout=60)
 
     def line(self, model: str) -> str:
-        """What the table printed at the start says of a model."""
+        """Return the line of a model in the table printed at the start."""
         [line] = [line for line in self.printed.splitlines() if line.split()[:1] == [model]]
         return line
 
     def log(self) -> str:
-        """Its standard error so far."""
+        """Return the standard error so far."""
         return self._log.read_text()
 
     def until_logged(self, text: str) -> str:
-        """Wait until this is in its standard error, which nothing in it waits for; all of it."""
+        """Wait until a text is in the standard error, and return all of that.
+
+        The server does not wait for its own output, so the text may come late.
+        """
         patience = time.monotonic() + 60
         while text not in (log := self.log()):
             assert time.monotonic() < patience, f"expected {text!r} in the log, got {log}"
         return log
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and text of a path of its HTTP port."""
+        """Return the status and the text of a path of the HTTP port."""
         try:
             with urllib.request.urlopen(f"http://{self.http}{path}", timeout=30) as reply:
                 return reply.status, reply.read().decode()
@@ -116,7 +119,7 @@ class Server:
                 return error.code, error.read().decode()
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric over everything that has these labels."""
+        """Return the sum of a metric over all samples with these labels."""
         families = text_string_to_metric_families(self.get("/metrics")[1])
         return sum(
             sample.value
@@ -126,28 +129,28 @@ class Server:
         )
 
     def until(self, value: float, name: str, **labels: str) -> None:
-        """Wait until a metric has this value, with more patience than it can need."""
+        """Wait for at most PATIENCE until a metric has this value."""
         patience = time.monotonic() + PATIENCE
         while (found := self.metric(name, **labels)) != value:
             assert time.monotonic() < patience, f"{name} is {found}, expected {value}"
 
     def until_queued(self, rows: int, model: str) -> None:
-        """Wait until so many rows wait for a model."""
+        """Wait until exactly `rows` rows wait for a model."""
         self.until(rows, "sigmax_queued_rows", model=model)
 
     def stop(self) -> int:
-        """Ask it to end, wait until it has, and return its exit code."""
+        """End the server by SIGTERM, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
 
     def hang_up(self) -> None:
-        """Close the connections to it; the next use of one opens it anew."""
+        """Close the connections to the server; the next use of one opens it again."""
         for opened in ("channel", "client"):
             if opened in self.__dict__:
                 self.__dict__.pop(opened).close()
 
     def kill(self) -> None:
-        """End it, whatever it does, and close the connections to it."""
+        """Kill the server, and close the connections to it."""
         self.hang_up()
         self.process.kill()
         self.process.communicate()

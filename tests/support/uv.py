@@ -1,4 +1,4 @@
-"""uv, which makes environments of their own for what a test runs."""
+"""The tool uv, which makes environments for the programs that tests run."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 
 def find_uv() -> str:
-    """The Makefile's uv, or the one on the path; where there is none the test is skipped."""
+    """Return the Makefile's uv, or the one on the path; skip the test where there is none."""
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is None:
         pytest.skip("uv is missing: run make test, which installs it")

@@ -1,4 +1,4 @@
-"""Tensors, requests and errors as they are on the wire, for both services."""
+"""Tensors, requests and errors of both services, as they are on the wire."""
 
 import threading
 from collections.abc import Callable
@@ -43,7 +43,7 @@ SERVICES = ("sigmax", "inference")
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as a request or an answer has it; nothing in it need be right."""
+    """A tensor of a request or an answer, whose parts need not fit each other."""
 
     name: str
     dtype: str
@@ -62,7 +62,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error as a caller gets it."""
+    """An error as a caller receives it; `retry_after` is in seconds, None where there is none."""
 
     code: str
     message: str
@@ -101,26 +101,26 @@ def classify(server: Server, model: str, *tensors: Tensor, **options: Any) -> pb
 
 
 def infer(server: Server, model: str, *tensors: Tensor, **options: Any) -> list[Tensor]:
-    """All outputs that ModelInfer answers."""
+    """Call ModelInfer, and return all outputs."""
     reply = triton(server).ModelInfer(infer_request(model, *tensors, **options), timeout=60)
     return outputs(reply)
 
 
 def load(server: Server, model: str) -> None:
-    """Have a model loaded, again if it is already."""
+    """Load a model, or load it again."""
     request = service_pb2.RepositoryModelLoadRequest(model_name=model)
     triton(server).RepositoryModelLoad(request, timeout=120)
 
 
 def at_once(server: Server, model: str, tensors: list[Tensor]) -> list[Tensor]:
-    """Ask all of them before the first is answered; the only output of each."""
+    """Send all requests before the first is answered; return the only output of each."""
     send = triton(server).ModelInfer.future
     calls = [send(infer_request(model, tensor), timeout=60) for tensor in tensors]
     return [outputs(call.result())[0] for call in calls]
 
 
 def until_refused(send: Callable[[], Any]) -> list[Any]:
-    """Send requests faster than they are answered until one is refused; the calls of all."""
+    """Send requests faster than they are answered until one is refused; return all calls."""
     refused = threading.Event()
     calls: list[Any] = []
 
@@ -141,14 +141,14 @@ def outputs(reply: Any) -> list[Tensor]:
 
 
 def ask(service: str, server: Server, model: str, *tensors: Tensor, **options: Any) -> object:
-    """Ask through either service."""
+    """Send a request by either service, "sigmax" or "inference"."""
     if service == "sigmax":
         return classify(server, model, *tensors, **options)
     return infer(server, model, *tensors, **options)
 
 
 def refusal(call: Callable[[], object]) -> Refusal:
-    """The error that a call must end with."""
+    """Return the error of a call, which must fail."""
     try:
         answer = call()
     except grpc.RpcError as error:

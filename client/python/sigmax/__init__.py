@@ -1,7 +1,7 @@
-"""Asks a Sigmax server to classify, from threads (`Client`) or from asyncio (`AsyncClient`).
+"""The client of a Sigmax server: `Client` for threads, `AsyncClient` for asyncio.
 
-Names are loaded when they are first used, so that the command `sigmax`, which passes through
-this package, starts a server without loading gRPC and NumPy.
+Names are loaded when they are first used. The command `sigmax` imports this package, too, and so
+starts a server without loading gRPC and NumPy.
 """
 
 from importlib import import_module
@@ -68,7 +68,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'sigmax' has no attribute '{name}'")
-    # What is listed under no other module is an error.
+    # Names that `_HOMES` lacks are the error classes, all in one module.
     value: object = getattr(import_module(f"sigmax.{_HOMES.get(name, '_errors')}"), name)
     globals()[name] = value
     return value

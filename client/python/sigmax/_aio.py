@@ -1,4 +1,4 @@
-"""The client for asyncio; `_client` holds its twin for threads."""
+"""The client for asyncio; `_client` holds the one for threads."""
 
 import asyncio
 import math
@@ -27,15 +27,17 @@ _Reply = TypeVar("_Reply")
 
 
 class AsyncClient:
-    """Asks a server over one connection, as `Client` does, from one event loop.
+    """A client of one server, over one connection, for one event loop; `Client` is for threads.
 
-    Make it inside the loop that uses it; close it, or use `async with`.
+    Create a client inside the event loop that uses it. Close a client after use, or use it in an
+    `async with` statement. The connection is opened by the first call. Calls are retried as
+    those of `Client` are.
 
     Args:
-        address: Host and port, such as "localhost:8001", or "unix:PATH". Nothing is sent before
-            the first call.
-        timeout: Seconds one call may take, all its tries together; `math.inf` for no deadline.
-        retries: How many failures of a call are tried again.
+        address: Host and port, such as "localhost:8001", or "unix:PATH" for a Unix domain socket.
+        timeout: Default time limit of a call in seconds, all its retries together; `math.inf` for
+            none.
+        retries: Most retries of one call; 0 for none.
     """
 
     def __init__(
@@ -61,7 +63,10 @@ class AsyncClient:
         return_probabilities: bool = True,
         timeout: float | None = None,
     ) -> Result:
-        """Classify one row or a batch: `Client.classify`, awaited."""
+        """Classify one row or a batch of rows.
+
+        Arguments, result and errors are those of `Client.classify`.
+        """
         question = Question(model, version, top_k, threshold, return_probabilities)
         schedule = self._schedule(timeout)
         kept = self._described.get((model, version))
@@ -87,10 +92,11 @@ class AsyncClient:
         return_probabilities: bool = True,
         timeout: float = math.inf,
     ) -> AsyncIterator[tuple[Key, Result | SigmaxError]]:
-        """Classify many rows or batches over one stream: `Client.classify_stream`, as `async for`.
+        """Classify many rows or batches over one stream; answers may overtake each other.
 
-        `items` may be asynchronous, too. Break off with `contextlib.aclosing`, so that the stream
-        ends at once.
+        Arguments, results and errors are those of `Client.classify_stream`. `items` may also be an
+        asynchronous iterable. A caller that may leave the loop early uses `contextlib.aclosing`,
+        so that the stream ends at once.
         """
         question = Question(model, version, top_k, threshold, return_probabilities)
         schedule = Schedule(timeout, self._retries)
@@ -112,25 +118,34 @@ class AsyncClient:
         except grpc.RpcError as failure:
             raise from_rpc_error(failure) from failure
         finally:
-            call.cancel()  # where the caller stops early; else it has ended by itself
+            call.cancel()  # for a caller that stops early; otherwise the call has ended already
         for refusal in exchange.refused():
             yield refusal
         if exchange.broken is not None:
             raise exchange.broken
 
     async def models(self, *, timeout: float | None = None) -> list[ModelSummary]:
-        """List every model the server knows, by name."""
+        """List all models of the server, in the order of their names.
+
+        Arguments and errors are those of `Client.models`.
+        """
         reply = await self._call(
             self._stub.ListModels, pb.ListModelsRequest(), self._schedule(timeout)
         )
         return [_codec.decode_summary(model) for model in reply.models]
 
     async def model(self, name: str, *, version: str = "", timeout: float | None = None) -> Model:
-        """Describe a model: `Client.model`, awaited."""
+        """Fetch the description of one version of a model.
+
+        Arguments and errors are those of `Client.model`.
+        """
         return await self._describe(name, version, self._schedule(timeout))
 
     async def wait_until_ready(self, timeout: float = 60.0, *, model: str = "") -> None:
-        """Wait until the server, or one model of it, is ready: `Client.wait_until_ready`."""
+        """Wait until the server, or one of its models, is ready. The server need not run yet.
+
+        Arguments and errors are those of `Client.wait_until_ready`.
+        """
         schedule = Schedule(timeout, sys.maxsize)
         seen = "no answer"
         while True:
@@ -153,7 +168,7 @@ class AsyncClient:
             await asyncio.sleep(pause)
 
     async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection, and cancel the calls under way."""
         await self._channel.close()
 
     async def __aenter__(self) -> Self:

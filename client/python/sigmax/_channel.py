@@ -1,4 +1,4 @@
-"""What both clients open a channel with, and the one RPC of a service that is not ours."""
+"""The channel options of both clients, and the health check, whose service is not Sigmax's own."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,29 +8,30 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from sigmax._errors import DeadlineExceeded, SigmaxError, Unavailable
 
 _OPTIONS: Final = (
-    # The server has the limit; gRPC's own of 4 MiB would cut answers it allows.
+    # The server limits message sizes; gRPC's own limit of 4 MiB would refuse answers it allows.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # A peer that vanished is noticed while a call waits for it.
+    # Pings find out that a server has vanished while a call waits for its answer.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # Reconnect as fast as calls are retried; gRPC's own 1 to 120 seconds would outwait them.
+    # Connections are retried as often as calls are; gRPC's own pauses, 1 to 120 seconds, are
+    # longer than a call's retries.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 
 def options(address: str) -> Sequence[tuple[str, int | str]]:
-    """The options of a channel to this address."""
+    """Return the options of a channel to this address."""
     if address.startswith("unix:"):
-        # gRPC would send the path, which is no authority that HTTP knows.
+        # gRPC would send the socket's path, which is no valid authority in HTTP.
         return (*_OPTIONS, ("grpc.default_authority", "localhost"))
     return _OPTIONS
 
 
-# grpc.health.v1.Health/Watch takes a message whose field 1 is a string and gives messages whose
-# field 1 is an enum. The well-known wrappers have the same bytes, so no stubs of another
-# package are registered that could clash with a caller's own.
+# grpc.health.v1.Health/Watch takes a message whose field 1 is a string, and returns messages whose
+# field 1 is an enum. Protobuf's well-known wrappers have the same bytes. Stubs of our own for
+# that service could clash with a caller's.
 WATCH_METHOD: Final = "/grpc.health.v1.Health/Watch"
 WATCH_REQUEST: Final = StringValue.SerializeToString
 WATCH_RESPONSE: Final = Int32Value.FromString
@@ -39,22 +40,22 @@ _STATUSES: Final = {0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 
 def watch_request(service: str) -> StringValue:
-    """Ask for the health of a service; "" is the whole server."""
+    """Make a request for the health of a service, which is a model's name; "": the server."""
     return StringValue(value=service)
 
 
 def status_name(status: int) -> str:
-    """Such as "NOT_SERVING"."""
+    """Return the name of a health status, such as "NOT_SERVING"."""
     return _STATUSES.get(status, str(status))
 
 
 def watch_ended() -> Unavailable:
-    """The error for a watch that the server has closed, as it does when it shuts down."""
+    """Make the error for a watch that the server has ended, as a stopping server does."""
     return Unavailable("the server ended the watch of its health", code="UNAVAILABLE")
 
 
 def not_ready(service: str, timeout: float, seen: str, last: SigmaxError) -> SigmaxError:
-    """The error that ends a wait: `last`, unless it only means that time has run out."""
+    """Make the error that ends a wait: `last`, unless `last` only says that time has run out."""
     if not isinstance(last, DeadlineExceeded | Unavailable):
         return last
     what = f"model '{service}'" if service else "the server"

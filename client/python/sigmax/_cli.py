@@ -1,6 +1,6 @@
-"""The command `sigmax`.
+"""The command line `sigmax`.
 
-Nothing heavy is imported before it is needed: `sigmax serve` loads neither gRPC nor NumPy.
+Modules are imported when they are first needed: `sigmax serve` loads neither gRPC nor NumPy.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from sigmax import Classification, Client, Result, TensorSpec
 
-# Subcommands that other distributions answer: (module, function, extra, help).
+# Subcommands that other distributions implement: (module, function, extra, help).
 _ELSEWHERE = {
     "serve": ("sigmax_server.cli", "main", "server", "serve models over gRPC"),
     "doctor": ("sigmax_server.doctor", "main", "server", "print what there is to run models on"),
@@ -26,20 +26,27 @@ _ELSEWHERE = {
 
 
 class CommandError(Exception):
-    """What stops a command, in one line for the person who gave it."""
+    """A failure of a command, in one line for the person who gave it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, 1 after an error, 130 after Ctrl-C.
+    """Run the command.
 
-    Wrong usage ends with SystemExit of code 2, as argparse has it.
+    Args:
+        argv: Arguments after `sigmax`; None for those of this process.
+
+    Returns:
+        The exit code: 0, 1 after an error, 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: The usage is wrong (code 2), or help or the version was printed (code 0).
     """
     _fill_closed()
     try:
         try:
             return _answer(list(sys.argv[1:] if argv is None else argv))
         finally:
-            # Here, and not where the interpreter ends: a failure is to be told.
+            # A flush at the end of the interpreter could no longer report a failure.
             if sys.stdout is not None:
                 _flush(sys.stdout)
     except CommandError as error:
@@ -48,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does: no error.
+        # The reader of the output has gone, as `head` does. That is no error.
         _discard(sys.stdout)
         return 0
 
@@ -63,9 +70,9 @@ def _answer(arguments: list[str]) -> int:
 
 
 def _fill_closed() -> None:
-    """Put nothing in the place of each standard stream that is closed.
+    """Open /dev/null in the place of each standard stream that is closed.
 
-    Otherwise a socket gets its number, and whatever a library prints goes into it.
+    Otherwise a socket would get the stream's number, and libraries would print into the socket.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
@@ -83,14 +90,14 @@ def _flush(stream: TextIO) -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let what the stream still holds go nowhere; else the interpreter fails with it at its end."""
+    """Send the stream's buffered text to /dev/null, where the interpreter's last flush succeeds."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _complain(text: str) -> None:
-    """Print to standard error, if anybody takes it."""
+    """Print to standard error; do nothing where that is closed or fails."""
     if sys.stderr is None:
         return
     try:
@@ -123,7 +130,7 @@ def _run(options: argparse.Namespace) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Nothing else raises it here than what is printed.
+        # The client raises SigmaxError only, so that an OSError comes from printing.
         _discard(sys.stdout)
         raise CommandError(f"cannot write: {error.strerror}") from error
 
@@ -153,10 +160,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     classify.add_argument("name", metavar="NAME")
     classify.add_argument(
-        "--json", metavar="FILE", required=True, help="what to read the rows from; -: stdin"
+        "--json", metavar="FILE", required=True, help="file to read the rows from; -: stdin"
     )
     classify.add_argument("--model-version", metavar="N", default="", help="default: newest ready")
-    classify.add_argument("--top-k", metavar="N", type=int, default=0, help="classes a row; 0: all")
+    classify.add_argument(
+        "--top-k", metavar="N", type=int, default=0, help="most classes for each row; 0: all"
+    )
     classify.add_argument(
         "--threshold", metavar="P", type=float, help="in [0, 1]; default: the model's own"
     )
@@ -168,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _asking_options() -> argparse.ArgumentParser:
-    """Options of every command that asks a server."""
+    """Make the options that every command with a call to a server has."""
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument(
         "--address",
@@ -177,19 +186,24 @@ def _asking_options() -> argparse.ArgumentParser:
         help="the server (environment: SIGMAX_ADDRESS; default: localhost:8001)",
     )
     options.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=10.0, help="of each call; default: 10"
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
+        help="time limit of each call; default: 10",
     )
     options.add_argument(
         "--output",
         choices=["table", "json"],
         default="table" if sys.stdout.isatty() else "json",
-        help="a table, or a line of JSON for each thing; default: a table on a terminal, else json",
+        help="a table, or a line of JSON for each model or row; default: a table on a terminal, "
+        "else json",
     )
     return options
 
 
 class _Version(argparse.Action):
-    """Prints the version; looks it up only when asked."""
+    """Action that prints the version, which is looked up only here because that takes time."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -275,7 +289,7 @@ def _row_line(row: "Classification") -> tuple[str, str]:
 
 
 def _documents(path: str) -> Iterator[Any]:
-    """Every JSON document of a file, one after the other."""
+    """Yield every JSON document of a file, one after the other; "-" is standard input."""
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -302,7 +316,7 @@ def _skip_space(text: str, position: int) -> int:
 def _print_lines(facts: Iterable[dict[str, Any]]) -> None:
     for fact in facts:
         line = json.dumps(fact, ensure_ascii=False)
-        # JSON escapes line feeds, but not all that steers a terminal.
+        # JSON escapes line feeds, but not every character that controls a terminal.
         print(line if line.isprintable() else "".join(map(_json_escaped, line)))
 
 
@@ -316,7 +330,7 @@ def _print_table(header: tuple[str, ...] | None, rows: Sequence[tuple[str, ...]]
 
 
 def _plain(text: str) -> str:
-    """One line that steers no terminal, whatever a label or a message brings."""
+    """Escape unprintable characters, so that labels and messages cannot control the terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""The client for threads; `_aio` holds its twin for asyncio."""
+"""The client for threads; `_aio` holds the one for asyncio."""
 
 import math
 import sys
@@ -25,16 +25,20 @@ _Reply = TypeVar("_Reply")
 
 
 class Client:
-    """Asks a server over one connection. May be shared by threads; close it, or use `with`.
+    """A client of one server, over one connection. Threads may share a client.
 
-    Every call has a deadline, and what passes by itself is tried again within it: `Unavailable`,
-    and `Overloaded` after the time the server names.
+    Close a client after use, or use it in a `with` statement. The connection is opened by the
+    first call.
+
+    Every call has a deadline, unless its timeout is `math.inf`. A call is retried until then, at
+    most `retries` times, after errors that may pass: `Unavailable`, and `Overloaded` where the
+    server names a time after which to retry.
 
     Args:
-        address: Host and port, such as "localhost:8001", or "unix:PATH". Nothing is sent before
-            the first call.
-        timeout: Seconds one call may take, all its tries together; `math.inf` for no deadline.
-        retries: How many failures of a call are tried again.
+        address: Host and port, such as "localhost:8001", or "unix:PATH" for a Unix domain socket.
+        timeout: Default time limit of a call in seconds, all its retries together; `math.inf` for
+            none.
+        retries: Most retries of one call; 0 for none.
     """
 
     def __init__(
@@ -60,29 +64,43 @@ class Client:
         return_probabilities: bool = True,
         timeout: float | None = None,
     ) -> Result:
-        """Classify one row or a batch.
+        """Classify one row or a batch of rows.
 
-        The model's description is fetched once and kept. It says which dtype the values are
-        converted to, and whether they are one row or a batch: a batch has as many axes as the
-        model's input, one row has one fewer.
+        The model's description is fetched by the first call and kept. The description names the
+        dtype that values are converted to. It also tells a batch from one row: a batch has as many
+        axes as the model's input, one row has one axis fewer. Where the values do not fit a kept
+        description, or the server refuses them, the description is fetched again; the call is
+        repeated once where the inputs have changed.
 
         Args:
-            model: The model's name.
-            inputs: Lists, a NumPy array or anything with `__array__`, such as a tensor of
-                PyTorch; for a model with several inputs, a dict of them by name.
-            version: A decimal number; empty: the newest that is ready.
-            top_k: How many classes to return a row, the most probable first; 0: all.
-            threshold: In [0, 1], replaces the model's own. Not for multi-class models.
-            return_probabilities: Whether to return the whole array of probabilities, too.
-            timeout: Seconds for this call; None: the client's own.
+            model: Name of the model.
+            inputs: Values of the model's input: lists, a NumPy array or any object with
+                `__array__`, such as a PyTorch tensor. Shape [rows, ...] for a batch, without the
+                first axis for one row. A model with several inputs takes a dict of them by name.
+            version: Version as a decimal number; empty for the newest that is ready.
+            top_k: Most classes to return for each row, the most probable first; 0 for all.
+            threshold: Threshold in [0, 1], instead of the model's own, for every class; None for
+                the model's own. Multi-class models take none.
+            return_probabilities: Whether to return the array of all probabilities as well.
+            timeout: Time limit of this call in seconds, all its retries together; None for the
+                client's own, `math.inf` for none.
+
+        Returns:
+            The answer: a sequence of one `Classification` for each row, in the order of the
+            request.
 
         Raises:
-            InvalidInput: Values do not fit the model, or a conversion would change them: 0.5 or
-                300 for UINT8, 16,777,217 for FP32. Floats are rounded to the nearest the model
-                takes.
-            ModelNotFound: There is no such model or version.
-            NotSupported: The model declares no task.
-            SigmaxError: Any other of its kinds.
+            InvalidInput: The values do not fit the model, or a conversion would change them: 0.5
+                or 300 for UINT8, 16,777,217 for FP32. Floats that go to a floating-point dtype are
+                rounded to the nearest value of it, and not refused for that.
+            ModelNotFound: The server has no such model, or no such version of it.
+            NotSupported: The model declares no task, so its output is not known to be
+                probabilities.
+            Overloaded: The server has too much work, after all retries.
+            DeadlineExceeded: The call took longer than `timeout`.
+            Unavailable: The server cannot be reached, or the model is not loaded, after all
+                retries.
+            SigmaxError: The call failed for any other reason; see the subclasses.
         """
         question = Question(model, version, top_k, threshold, return_probabilities)
         schedule = self._schedule(timeout)
@@ -111,23 +129,25 @@ class Client:
     ) -> Iterator[tuple[Key, Result | SigmaxError]]:
         """Classify many rows or batches over one stream; answers may overtake each other.
 
-        Nothing is sent before the first answer is asked for.
+        The stream begins when the first answer is asked for, and ends when the iterator is closed.
 
         Args:
-            model: The model's name.
-            items: Pairs of a key of your own and the values, as `classify` takes them. They are
-                read by another thread, as fast as the connection takes them.
-            version: As for `classify`.
-            top_k: As for `classify`.
-            threshold: As for `classify`.
-            return_probabilities: As for `classify`.
-            timeout: Seconds for the whole stream.
+            model: Name of the model.
+            items: Pairs of a key and values. The key is the caller's own, of any type, and may
+                repeat; the values are as for `classify`. Another thread reads the pairs, as fast as
+                the connection takes them. An exception that the iterable raises is raised here
+                after the answers to all pairs before it.
+            version: Version, as for `classify`.
+            top_k: Most classes to return for each row, as for `classify`.
+            threshold: Threshold in [0, 1], as for `classify`.
+            return_probabilities: Whether to return all probabilities, as for `classify`.
+            timeout: Time limit of the whole stream in seconds; `math.inf` for none.
 
         Yields:
-            The key of every item with its result, or with the error that hit it alone.
+            The key of each item with its result, or with the error of that item alone.
 
         Raises:
-            SigmaxError: The stream as a whole failed. It is not tried again.
+            SigmaxError: The stream failed as a whole. A stream is not retried.
         """
         question = Question(model, version, top_k, threshold, return_probabilities)
         schedule = Schedule(timeout, self._retries)
@@ -147,31 +167,48 @@ class Client:
         except grpc.RpcError as failure:
             raise from_rpc_error(failure) from failure
         finally:
-            call.cancel()  # where the caller stops early; else it has ended by itself
+            call.cancel()  # for a caller that stops early; otherwise the call has ended already
         yield from exchange.refused()
         if exchange.broken is not None:
             raise exchange.broken
 
     def models(self, *, timeout: float | None = None) -> list[ModelSummary]:
-        """List every model the server knows, by name."""
+        """List all models of the server, in the order of their names.
+
+        Args:
+            timeout: Time limit of this call in seconds; None for the client's own.
+
+        Raises:
+            SigmaxError: The call failed; see the subclasses.
+        """
         reply = self._call(self._stub.ListModels, pb.ListModelsRequest(), self._schedule(timeout))
         return [_codec.decode_summary(model) for model in reply.models]
 
     def model(self, name: str, *, version: str = "", timeout: float | None = None) -> Model:
-        """Describe a model. Version "" is the newest that is ready.
+        """Fetch the description of one version of a model.
+
+        Args:
+            name: Name of the model.
+            version: Version as a decimal number; empty for the newest that is ready.
+            timeout: Time limit of this call in seconds; None for the client's own.
 
         Raises:
-            ModelNotFound: There is no such model or version.
-            SigmaxError: Any other of its kinds.
+            ModelNotFound: The server has no such model, or no such version of it.
+            SigmaxError: The call failed for any other reason; see the subclasses.
         """
         return self._describe(name, version, self._schedule(timeout))
 
     def wait_until_ready(self, timeout: float = 60.0, *, model: str = "") -> None:
-        """Wait until the server, or one model of it, is ready; it need not be running yet.
+        """Wait until the server, or one of its models, is ready. The server need not run yet.
+
+        Args:
+            timeout: Time limit in seconds; `math.inf` for none.
+            model: Name of the model to wait for; empty for the whole server.
 
         Raises:
-            DeadlineExceeded: It was not ready in time.
-            SigmaxError: Any other of its kinds, such as a server without health checks.
+            DeadlineExceeded: The server or the model was not ready within `timeout`.
+            SigmaxError: The wait failed for any other reason, such as a server without the
+                service grpc.health.v1.
         """
         schedule = Schedule(timeout, sys.maxsize)
         seen = "no answer"
@@ -195,7 +232,7 @@ class Client:
             time.sleep(pause)
 
     def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection, and cancel the calls under way."""
         self._channel.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Requests from values, results from replies. Pure: nothing here sends or waits."""
+"""Conversion of values to requests, and of replies to results. Nothing here sends or waits."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ from sigmax._result import Result
 from sigmax.v1 import classifier_pb2 as pb
 
 Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
-"""One row or a batch: lists, arrays, anything with `__array__`; several inputs as a dict."""
+"""Values of one row or of a batch: lists, arrays, or any object with `__array__`.
 
-# Reasons, the server's and our own, that say how the inputs differ from the description.
+Values of a model with several inputs are a dict of them by name.
+"""
+
+# Reasons of errors, the server's and our own, that mean: the inputs do not fit the description.
 _OF_DESCRIPTION = {
     "BAD_ELEMENT",
     "BYTE_SIZE_MISMATCH",
@@ -29,7 +32,7 @@ _OF_DESCRIPTION = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a caller wants to know, without the rows it is asked of."""
+    """The options of a classify call, without the rows."""
 
     model: str
     version: str
@@ -47,15 +50,19 @@ class Question:
 
 
 def encode(question: Question, model: Model, inputs: Inputs) -> tuple[pb.ClassifyRequest, bool]:
-    """Build the request that asks `question` of `inputs`, and tell whether they are one row.
+    """Build the request for `inputs`, and tell whether they are one row.
 
-    A value with as many axes as the model's input has is a batch, one with one axis fewer is
-    one row. Elements are converted to the model's dtypes, never with loss (`_tensor.convert`).
+    A value with as many axes as the model's input is a batch; a value with one axis fewer is one
+    row. Elements are converted to the model's dtypes; a conversion that would change a value is
+    refused (`_tensor.convert`).
 
     Args:
-        question: What to ask.
-        model: The description of the model, which the inputs are held against.
-        inputs: The values of the only input, or of every input by its name.
+        question: Options of the call.
+        model: Description of the model, which the inputs must fit.
+        inputs: Values of the only input, or of every input by its name.
+
+    Returns:
+        The request, and True where the inputs are one row without a batch axis.
 
     Raises:
         InvalidInput: A name, a shape or a value does not fit the description.
@@ -78,17 +85,23 @@ def encode(question: Question, model: Model, inputs: Inputs) -> tuple[pb.Classif
 
 
 def decode(response: pb.ClassifyResponse, model: Model, single: bool) -> Result:
-    """Build the result that `response` holds; `single`: one row was given, not a batch of one."""
+    """Build the result from `response`.
+
+    Args:
+        response: The server's answer.
+        model: Description of the model that the request was made with.
+        single: Whether the request's inputs were one row, and not a batch of one row.
+    """
     return Result(response, model.task, single)
 
 
 def may_be_outdated(error: SigmaxError) -> bool:
-    """Whether a description that has changed on the server would explain the error."""
+    """Return whether a description that has changed on the server could explain the error."""
     return isinstance(error, NotSupported) or error.reason in _OF_DESCRIPTION
 
 
 def decode_model(message: pb.Model) -> Model:
-    """Build the description that `message` holds."""
+    """Build the description of a model from its message."""
     return Model(
         name=message.name,
         version=message.version,
@@ -107,7 +120,7 @@ def decode_model(message: pb.Model) -> Model:
 
 
 def decode_summary(message: pb.ModelSummary) -> ModelSummary:
-    """Build the line that `message` holds."""
+    """Build the summary of a model from its message."""
     return ModelSummary(message.name, _versions(message.versions), task_name(message.task))
 
 
@@ -139,7 +152,7 @@ def _read(model: Model, spec: TensorSpec, value: ArrayLike) -> _tensor.Array:
 
 
 def _is_one_row(model: Model, arrays: list[_tensor.Array]) -> bool:
-    """Whether the values lack just the batch axis; refuses shapes that fit neither way."""
+    """Return whether all inputs lack the batch axis; raise where a shape fits neither way."""
     kinds = {
         spec.name: _lacks_batch_axis(model, spec, array)
         for spec, array in zip(model.inputs, arrays, strict=True)

@@ -1,4 +1,4 @@
-"""The names that the SDK uses for the wire's enums. A number newer than this SDK stays a number."""
+"""Names of the protocol's enum values. A value newer than this SDK is named by its number."""
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
@@ -6,19 +6,19 @@ from sigmax.v1 import classifier_pb2 as pb
 
 
 def dtype_name(number: int) -> str:
-    """Such as "FP32"."""
+    """Return the name of a dtype, such as "FP32"."""
     return _name(pb.DataType, number, "DATA_TYPE_")
 
 
 def task_name(number: int) -> str | None:
-    """Such as "multiclass"; None where no task is declared."""
+    """Return the name of a task, such as "multiclass"; None where no task is declared."""
     if number == pb.TASK_UNSPECIFIED:
         return None
     return _name(pb.Task, number, "TASK_").lower()
 
 
 def state_name(number: int) -> str:
-    """Such as "ready"."""
+    """Return the name of a version's state, such as "ready"."""
     return _name(pb.ModelState, number, "MODEL_STATE_").lower()
 
 

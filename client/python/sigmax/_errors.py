@@ -1,30 +1,30 @@
-"""What can go wrong, as one small tree.
+"""The errors of a call, and what each one means.
 
-SigmaxError              anything below; also what fits nowhere else
+SigmaxError              base class of all errors below; itself raised for any other status
     InvalidInput         the request itself is wrong: shape, dtype, values, names, size
-    ModelNotFound        no such model, or no such version of it
+    ModelNotFound        the server has no such model, or no such version of it
     NotSupported         the model or the server cannot do this at all
-    Overloaded           the server sheds load; `retry_after` says when to come back
-    DeadlineExceeded     no answer within the timeout
-    Unavailable          nobody answers there, or the model is still being loaded
+    Overloaded           the server has too much work; `retry_after` says when to retry
+    DeadlineExceeded     no answer came within the timeout
+    Unavailable          the server cannot be reached, or the model is still being loaded
     Cancelled            the call was cancelled
-    AccessDenied         credentials are missing, wrong, or not enough
-    ServerFault          the server failed; its log says more
+    AccessDenied         credentials are missing, wrong, or not sufficient
+    ServerFault          the server failed; the server's log says more
 """
 
-# ruff: noqa: N818 (the names say what happened, as in `except ModelNotFound`)
+# ruff: noqa: N818 (a name says what happened, as in `except ModelNotFound`)
 
 from collections.abc import Mapping
 
 
 class SigmaxError(Exception):
-    """A call that has failed. Found before anything was sent or told by the server: no difference.
+    """A failed call. Errors that the SDK finds before sending look the same as the server's.
 
     Attributes:
-        code: The gRPC status by its canonical name, such as "INVALID_ARGUMENT".
-        reason: For programs, such as "SHAPE_MISMATCH"; empty where none was given.
-        fields: What is wrong with which field of the request: name to description.
-        retry_after: Seconds to wait before another try; None where the server named none.
+        code: Name of the gRPC status, such as "INVALID_ARGUMENT".
+        reason: Reason for programs, such as "SHAPE_MISMATCH"; empty where none was given.
+        fields: Fields of the request that are wrong, each name with a description; may be empty.
+        retry_after: Seconds to wait before a retry; None where the server named no time.
     """
 
     def __init__(
@@ -44,41 +44,45 @@ class SigmaxError(Exception):
 
 
 class InvalidInput(SigmaxError):
-    """The request is wrong and will be wrong again: its message says what was expected."""
+    """The request is wrong, and a retry fails, too. The message says what was expected."""
 
     @classmethod
     def in_field(cls, field: str, reason: str, message: str) -> "InvalidInput":
-        """The error for one field of a request that is not worth sending."""
+        """Make the error for one field of a request that is not sent because of it."""
         return cls(message, code="INVALID_ARGUMENT", reason=reason, fields={field: message})
 
 
 class ModelNotFound(SigmaxError):
-    """The server knows no such model, or no such version of it."""
+    """The server has no such model, or no such version of it."""
 
 
 class NotSupported(SigmaxError):
-    """This cannot be done here, such as classifying with a model that declares no task."""
+    """The model or the server cannot do this, such as classify with a model without a task."""
 
 
 class Overloaded(SigmaxError):
-    """The server has more work than it takes; try again after `retry_after` seconds."""
+    """The server has more work than it accepts; retry after `retry_after` seconds.
+
+    `retry_after` is None where the server named no time, for example where a single run would need
+    too much memory (reason "RUN_TOO_LARGE"). The SDK does not retry such an error.
+    """
 
 
 class DeadlineExceeded(SigmaxError):
-    """The timeout passed without an answer."""
+    """No answer came within the timeout."""
 
 
 class Unavailable(SigmaxError):
-    """The server cannot be reached, shuts down, or has not loaded the model yet."""
+    """The server cannot be reached, is stopping, or has not loaded the model yet."""
 
 
 class Cancelled(SigmaxError):
-    """The call was cancelled before it was answered."""
+    """The call was cancelled before its answer came."""
 
 
 class AccessDenied(SigmaxError):
-    """Credentials are missing, wrong, or do not allow this."""
+    """Credentials are missing or wrong, or do not allow the call."""
 
 
 class ServerFault(SigmaxError):
-    """The server failed through no fault of the request."""
+    """The server failed, and the request was not the cause."""

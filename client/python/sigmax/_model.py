@@ -1,4 +1,4 @@
-"""What a server says of its models."""
+"""Descriptions of a server's models."""
 
 from dataclasses import dataclass
 
@@ -8,66 +8,72 @@ class TensorSpec:
     """One input or output of a model."""
 
     name: str
-    """Its name in the graph."""
+    """Name of the tensor in the model's graph."""
     dtype: str
-    """The type of its elements: "BOOL", "UINT8" ... "INT64", "FP16", "BF16", "FP32", "FP64"."""
+    """Element type: "BOOL", "UINT8" ... "INT64", "FP16", "BF16", "FP32", "FP64" or "BYTES"."""
     shape: tuple[int, ...]
-    """Its sizes, the batch first; -1: any."""
+    """Size of each axis, the batch first; -1 for any size."""
     meaning: str
-    """What it holds, for people; empty where the model file does not say."""
+    """Meaning of the values, for people; empty where the model file does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One version of a model and where it stands."""
+    """One version of a model and its state."""
 
     version: str
-    """A decimal number."""
+    """Number of the version, decimal."""
     state: str
-    """ "loading", "ready" or "unavailable"."""
+    """State of the version: "loading", "ready" or "unavailable"."""
     reason: str
-    """Why it is not ready; empty where it is."""
+    """Reason why the version is not ready; empty where it is ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """A model in one line."""
+    """A model as `Client.models` lists it."""
 
     name: str
-    """What it is asked by."""
+    """Name of the model, as `Client.classify` takes it."""
     versions: tuple[ModelVersion, ...]
-    """The newest first."""
+    """All versions of the model, the newest first."""
     task: str | None
-    """Of the newest ready version: "binary", "multiclass", "multilabel"; None: raw output."""
+    """Task of the newest ready version: "binary", "multiclass" or "multilabel".
+
+    None where that version declares no task, or no version is ready.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One version of a model, whole."""
+    """The full description of one version of a model."""
 
     name: str
-    """What it is asked by."""
+    """Name of the model, as `Client.classify` takes it."""
     version: str
-    """The version described."""
+    """Number of the version described, decimal."""
     versions: tuple[ModelVersion, ...]
-    """All versions, the newest first."""
+    """All versions of the model, the newest first."""
     inputs: tuple[TensorSpec, ...]
-    """What it takes."""
+    """Inputs that a request gives, in the graph's order."""
     outputs: tuple[TensorSpec, ...]
-    """What its graph gives."""
+    """Outputs of the graph, in its order; the task is about the first."""
     task: str | None
-    """ "binary", "multiclass" or "multilabel"; None: raw output, and it cannot classify."""
+    """Task of the model: "binary", "multiclass" or "multilabel"; None where it cannot classify."""
     labels: tuple[str, ...]
-    """The classes' names by index; empty where none are declared."""
+    """Names of the classes, by index; empty where none are declared."""
     thresholds: tuple[float, ...]
-    """Binary: one. Multi-label: one a class. Otherwise empty. Each in [0, 1]."""
+    """Thresholds of the decision, each in [0, 1].
+
+    Binary: one. Multi-label: one for each class. Multi-class and no task: empty.
+    """
     device: str
-    """What runs it: "cpu", "cuda:0", or several as "cuda:0, cuda:1"."""
+    """Devices that run the model: "cpu", "cuda:0", or several as "cuda:0, cuda:1"."""
     max_batch_size: int
-    """The most rows of one request; 0: it has no batch axis."""
+    """Most rows of one request; 0 where the model has no batch axis."""
     preferred_batch_size: int
-    """Rows from which a larger batch gets no cheaper a row."""
+    """Rows of a batch from which on a row gets no cheaper, as measured in loading the model."""
     rows_independent: bool
-    """Whether a row's answer depends on that row alone."""
+    """Whether the answer to a row depends on that row alone."""
     device_reason: str
-    """Why it runs on that device, for people; may be empty."""
+    """Reason for running on that device, for people; may be empty."""

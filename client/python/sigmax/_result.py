@@ -1,4 +1,4 @@
-"""What a classification gives."""
+"""The answer to a classify call."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ class ScoredClass:
     """A class and its probability."""
 
     index: int
-    """The class, from 0."""
+    """Index of the class, from 0."""
     label: str
-    """Its name; empty where the model declares no labels."""
+    """Name of the class; empty where the model declares no labels."""
     probability: float
-    """In [0, 1]."""
+    """Probability of the class, in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where a request's time went inside the server."""
+    """Time that a request spent in the server."""
 
     queue_ns: int
-    """From decoded to the start of its batch, in nanoseconds."""
+    """Nanoseconds from the check of the request to the start of its batch."""
     compute_ns: int
-    """The run of the model on the whole batch, in nanoseconds."""
+    """Nanoseconds of the whole batch: gathering its rows, the run, splitting the outputs."""
     total_ns: int
-    """From the first byte read to the answer's encoding, in nanoseconds."""
+    """Nanoseconds from the call's headers, or a stream's request, to the answer's encoding."""
     batch_rows: int
-    """Rows in the batch this request ran in, its own included."""
+    """Rows of the batch that the request ran in, the request's own included."""
 
 
 class Classification:
@@ -49,41 +49,51 @@ class Classification:
 
     @cached_property
     def classes(self) -> tuple[ScoredClass, ...]:
-        """Classes by falling probability, ties by the lower index; at most `top_k` of them."""
+        """The most probable classes, at most the request's `top_k`; ties by the lower index.
+
+        A binary model has two classes: 1 with the model's probability p, and 0 with 1 - p.
+        """
         return tuple(_scored(c) for c in self._row.classes)
 
     @cached_property
     def decision(self) -> tuple[ScoredClass, ...]:
-        """What is decided. Exactly one class; multi-label: all over their thresholds, or none."""
+        """The classes decided on, in the order of their indices.
+
+        Multi-class: the most probable class. Binary: class 1 where its probability is over the
+        threshold, else class 0. Multi-label: every class whose probability is over its threshold,
+        which may be none.
+        """
         return tuple(_scored(c) for c in self._row.decision)
 
     @property
     def best(self) -> ScoredClass:
-        """The class decided; of a multi-label model the most probable, decided or not."""
+        """The class decided on; for a multi-label model the most probable class, decided or not."""
         return self.classes[0] if self._task == "multilabel" else self.decision[0]
 
     @property
     def index(self) -> int:
-        """The index of `best`."""
+        """Index of `best`, from 0."""
         return self.best.index
 
     @property
     def label(self) -> str:
-        """The label of `best`; empty where the model declares no labels."""
+        """Label of `best`; empty where the model declares no labels."""
         return self.best.label
 
     @property
     def probability(self) -> float:
-        """The probability of `best`, in [0, 1]."""
+        """Probability of `best`, in [0, 1]."""
         return self.best.probability
 
     def top(self, count: int) -> tuple[ScoredClass, ...]:
-        """Give the most probable classes, at most `count` and at most the request's `top_k`."""
+        """Return the most probable classes, at most `count` and at most the request's `top_k`."""
         return self.classes[: max(count, 0)]
 
     @property
     def probabilities(self) -> NDArray[Any]:
-        """One probability a class, by index: shape [classes]. Binary: [1 - p, p].
+        """The probability of each class, by index: shape [classes]; binary: [1 - p, p].
+
+        The dtype is that of the model's output, float32 where that is BF16.
 
         Raises:
             ValueError: The request had `return_probabilities=False`.
@@ -98,14 +108,15 @@ class Classification:
 
 
 class Result(Sequence[Classification]):
-    """The answer to one request: a sequence of its rows.
+    """The answer to one request: a sequence of a `Classification` for each row.
 
-    A result of exactly one row is that row, too: `result.label` is `result[0].label`, and so on.
+    A result of exactly one row has the properties of that row, too: `result.label` is
+    `result[0].label`. The exception is `index`, which is the method of a sequence here.
 
     Attributes:
-        model: The name of the model that answered.
-        version: The version that answered.
-        timings: Where the time went in the server.
+        model: Name of the model that answered.
+        version: Version that answered, as a decimal number.
+        timings: Time that the request spent in the server.
     """
 
     def __init__(self, response: pb.ClassifyResponse, task: str | None, one_row: bool) -> None:
@@ -141,7 +152,7 @@ class Result(Sequence[Classification]):
 
     @cached_property
     def _matrix(self) -> NDArray[Any] | None:
-        """Probabilities as [rows, classes]; a binary model's only column becomes two."""
+        """Probabilities, shape [rows, classes]; a binary model's one column p becomes 1 - p, p."""
         if self._tensor is None:
             return None
         array = _tensor.from_bytes(
@@ -155,12 +166,15 @@ class Result(Sequence[Classification]):
 
     @property
     def labels(self) -> list[str]:
-        """Every row's label, in the order of the request."""
+        """The label of each row's `best` class, in the order of the request."""
         return [row.label for row in self]
 
     @property
     def probabilities(self) -> NDArray[Any]:
-        """Probabilities by class: shape [rows, classes], or [classes] where one row was given.
+        """The probability of each class: shape [rows, classes], or [classes] for one row.
+
+        A batch of one row has shape [1, classes]. Binary models have two classes: [1 - p, p]. The
+        dtype is that of the model's output, float32 where that is BF16.
 
         Raises:
             ValueError: The request had `return_probabilities=False`.
@@ -179,31 +193,31 @@ class Result(Sequence[Classification]):
 
     @property
     def classes(self) -> tuple[ScoredClass, ...]:
-        """The only row's `classes`; ValueError where there are several rows."""
+        """The `classes` of the only row; ValueError where there are several rows."""
         return self._only.classes
 
     @property
     def decision(self) -> tuple[ScoredClass, ...]:
-        """The only row's `decision`; ValueError where there are several rows."""
+        """The `decision` of the only row; ValueError where there are several rows."""
         return self._only.decision
 
     @property
     def best(self) -> ScoredClass:
-        """The only row's `best`; ValueError where there are several rows."""
+        """The `best` class of the only row; ValueError where there are several rows."""
         return self._only.best
 
     @property
     def label(self) -> str:
-        """The only row's `label`; ValueError where there are several rows."""
+        """The `label` of the only row; ValueError where there are several rows."""
         return self._only.label
 
     @property
     def probability(self) -> float:
-        """The only row's `probability`; ValueError where there are several rows."""
+        """The `probability` of the only row, in [0, 1]; ValueError where there are several rows."""
         return self._only.probability
 
     def top(self, count: int) -> tuple[ScoredClass, ...]:
-        """Give the only row's `top`; ValueError where there are several rows."""
+        """Return the `top` classes of the only row; ValueError where there are several rows."""
         return self._only.top(count)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""When a failed call is tried again: one deadline, a bounded number of tries, growing pauses."""
+"""The retries of a call: one deadline, a limited number of retries, growing pauses."""
 
 import math
 import random
@@ -7,18 +7,19 @@ from collections.abc import Callable
 
 from sigmax._errors import DeadlineExceeded, Overloaded, SigmaxError, Unavailable
 
-_FIRST_PAUSE = 0.1  # seconds; doubled after every failure
-_LONGEST_PAUSE = 1.0  # seconds
+_FIRST_PAUSE = 0.1  # seconds before the first retry; doubled after every failure
+_LONGEST_PAUSE = 1.0  # seconds, without the time that a server names and the jitter
 
 
 class Schedule:
-    """The time and the tries that one call of the SDK has, over all RPCs it is made of.
+    """The deadline and the retries of one call of the SDK, over all RPCs that the call makes.
 
     Args:
         timeout: Seconds from now to the deadline; `math.inf` for none.
-        retries: How many failures are tried again.
-        clock: Seconds on a clock that never goes back.
-        jitter: A random number in [0, 1), so that callers who failed together return apart.
+        retries: Most retries, of all RPCs together.
+        clock: Clock that never goes back, in seconds.
+        jitter: Source of random numbers in [0, 1), so that callers that failed at the same time
+            retry at different times.
     """
 
     def __init__(
@@ -37,10 +38,10 @@ class Schedule:
         self._failures = 0
 
     def remaining(self) -> float | None:
-        """Seconds to the deadline, above 0; None where there is none: as gRPC takes it.
+        """Return the seconds to the deadline, above 0; None where there is no deadline.
 
         Raises:
-            DeadlineExceeded: It has passed, so that nothing is worth sending any more.
+            DeadlineExceeded: The deadline has passed, and nothing more is to be sent.
         """
         if math.isinf(self._deadline):
             return None
@@ -52,10 +53,12 @@ class Schedule:
         return left
 
     def pause_after(self, error: SigmaxError) -> float | None:
-        """Seconds to wait before the next try; None where the error is final.
+        """Return the seconds to wait before the next try; None where the error is final.
 
-        Tried again are only what passes by itself: `Unavailable`, and `Overloaded` where the
-        server says after which time. A pause that would reach the deadline is not begun.
+        Only errors that may pass are retried: `Unavailable`, and `Overloaded` where the server
+        names a time after which to retry. An error is final, too, where the pause would reach the
+        deadline. The pause is the time that the server names, if any, and a backoff of 0.1 s,
+        doubled after every failure up to 1 s, times a random factor in [0.5, 1).
         """
         if self._failures >= self._retries or not _passes(error):
             return None

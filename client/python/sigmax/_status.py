@@ -1,4 +1,4 @@
-"""From a failed call to the error that is raised for it."""
+"""Conversion of gRPC statuses to errors."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -46,7 +46,7 @@ _Detail = TypeVar("_Detail", bound=Message)
 
 
 def from_rpc_error(failure: grpc.RpcError) -> SigmaxError:
-    """The error for a call that gRPC, of either kind, has ended with a status."""
+    """Make the error for a call of grpc or grpc.aio that ended with a status."""
     code = failure.code().name
     message = failure.details() or code
     trailers = failure.trailing_metadata() or ()
@@ -54,13 +54,19 @@ def from_rpc_error(failure: grpc.RpcError) -> SigmaxError:
 
 
 def from_stream_error(code: int, message: str, reason: str) -> SigmaxError:
-    """The error for one request of a stream that goes on."""
+    """Make the error for one request of a stream; the stream itself goes on."""
     name = _NAMES.get(code, "UNKNOWN")
     return _class_for(name, reason)(message, code=name, reason=reason)
 
 
 def from_status(code: str, message: str, details: Status) -> SigmaxError:
-    """The error for a status by its canonical name, with google.rpc details where it has any."""
+    """Make the error for a status.
+
+    Args:
+        code: Name of the status, such as "INVALID_ARGUMENT".
+        message: Text of the status.
+        details: Details of google.rpc; empty where the status has none.
+    """
     info = _first(details, ErrorInfo())
     retry = _first(details, RetryInfo())
     violations = _first(details, BadRequest()).field_violations
@@ -76,14 +82,14 @@ def from_status(code: str, message: str, details: Status) -> SigmaxError:
 
 
 def _class_for(code: str, reason: str) -> type[SigmaxError]:
-    # A message over the limit shares its status with a full queue, but waiting does not help.
+    # A message over the size limit has the status of a full queue, but a retry does not help.
     if reason == "MESSAGE_TOO_LARGE":
         return InvalidInput
     return _CLASSES.get(code, SigmaxError)
 
 
 def _details(trailers: Iterable[Any]) -> Status:
-    """What `grpc-status-details-bin` holds; nothing where it is absent or no Status."""
+    """Return the content of `grpc-status-details-bin`; empty where it is absent or malformed."""
     for key, value in trailers:
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             try:
@@ -94,7 +100,7 @@ def _details(trailers: Iterable[Any]) -> Status:
 
 
 def _first(details: Status, detail: _Detail) -> _Detail:
-    """Fill `detail` from the first of its type, and return it; empty where there is none."""
+    """Fill `detail` from the first detail of its type, and return it; empty where none is there."""
     for candidate in details.details:
         if candidate.Is(detail.DESCRIPTOR):
             candidate.Unpack(detail)

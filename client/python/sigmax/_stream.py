@@ -1,4 +1,7 @@
-"""The book-keeping of one stream: which answer belongs to which request. Pure, for both clients."""
+"""The state of one stream: which answer belongs to which request. Both clients share it.
+
+Nothing in this module sends or waits.
+"""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -15,12 +18,13 @@ Key = TypeVar("Key")
 
 
 class Exchange(Generic[Key]):
-    """What has been asked over a stream and not been answered yet.
+    """The requests of one stream that have no answer yet.
 
-    On the wire requests are numbered, so that a caller's keys may be of any type and repeat.
+    Requests are numbered on the wire, so that a caller's keys may be of any type and repeat.
 
     Attributes:
-        broken: What the caller's own iterable raised; to be raised again once all is answered.
+        broken: The exception that the caller's iterable raised, to be raised again after the last
+            answer; None where it raised none.
     """
 
     def __init__(self, question: Question, model: Model) -> None:
@@ -32,7 +36,7 @@ class Exchange(Generic[Key]):
         self.broken: Exception | None = None
 
     def ask(self, key: Key, inputs: Inputs) -> Iterator[pb.ClassifyStreamRequest]:
-        """Give the request to send; none where the inputs are refused before sending."""
+        """Yield the request to send; nothing where the inputs are refused before sending."""
         try:
             request, single = _codec.encode(self._question, self._model, inputs)
         except SigmaxError as error:
@@ -46,7 +50,7 @@ class Exchange(Generic[Key]):
     def answers(
         self, reply: pb.ClassifyStreamResponse
     ) -> Iterator[tuple[Key, Result | SigmaxError]]:
-        """Give what `reply` answers, and what has been refused meanwhile."""
+        """Yield the key and the result of `reply`, after the inputs refused in the meantime."""
         yield from self.refused()
         key, single = self._pending.pop(reply.id)
         if reply.WhichOneof("result") == "error":
@@ -55,6 +59,6 @@ class Exchange(Generic[Key]):
             yield key, _codec.decode(reply.response, self._model, single)
 
     def refused(self) -> Iterator[tuple[Key, SigmaxError]]:
-        """Give what has been refused before sending since the last time."""
+        """Yield the keys whose inputs were refused before sending, each once, with the error."""
         while self._refused:
             yield self._refused.pop(0)

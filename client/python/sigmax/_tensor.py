@@ -1,4 +1,4 @@
-"""Elements of a tensor: any values to exactly what a model takes, and back."""
+"""Conversion of values to the elements that a model takes, and back."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 
-# BF16 has no type in NumPy: on the wire it is the upper half of an FP32.
+# NumPy has no BF16. An element of BF16 is the upper 16 bits of an FP32.
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
     "UINT8": np.dtype("u1"),
@@ -29,8 +29,8 @@ def read(value: ArrayLike) -> Array:
     """Read lists, NumPy arrays or anything with `__array__` as an array of numbers.
 
     Raises:
-        ValueError: It is ragged, or holds something other than booleans, integers of at most
-            64 bits and floats.
+        ValueError: The value is ragged, or holds something other than booleans, integers of at
+            most 64 bits and floats.
     """
     try:
         array = np.asarray(value)
@@ -48,10 +48,10 @@ def read(value: ArrayLike) -> Array:
 
 
 def read_texts(value: ArrayLike) -> Array:
-    """Read lists or arrays of texts or bytes as an array of bytes objects; texts in UTF-8.
+    """Read lists or arrays of str or bytes as an array of bytes objects; str becomes UTF-8.
 
     Raises:
-        ValueError: It is ragged, or holds something other than str and bytes.
+        ValueError: The value is ragged, or holds something other than str and bytes.
     """
     array = np.asarray(value, dtype=object)
     result = np.empty(array.shape, object)
@@ -66,13 +66,13 @@ def read_texts(value: ArrayLike) -> Array:
 
 
 def to_bytes(array: Array, dtype: str) -> bytes:
-    """Lay a tensor of a request out as the protocol has it.
+    """Encode a tensor of a request as the protocol defines it.
 
-    BYTES, from `read_texts`: each element after its length in 4 bytes, little-endian. All else as
-    `convert` gives it.
+    Elements of BYTES, from `read_texts`, each follow their length in 4 bytes, little-endian.
+    Elements of any other dtype are as `convert` returns them.
 
     Raises:
-        ValueError: as `convert` does.
+        ValueError: A value would change, or the dtype is unknown, as in `convert`.
     """
     if dtype == "BYTES":
         return b"".join(len(text).to_bytes(4, "little") + text for text in array.flat)
@@ -80,29 +80,33 @@ def to_bytes(array: Array, dtype: str) -> bytes:
 
 
 def convert(array: Array, dtype: str) -> Array:
-    """Convert to a model's dtype, as little-endian elements in row-major order, or refuse.
+    """Convert an array to a model's dtype: little-endian elements in row-major order.
 
-    Nothing is lost, which means:
+    A conversion that would change a value is refused:
 
-    - To an integer type every value must be a whole number within its range; to BOOL, 0 or 1.
-    - From integers to a floating-point type every value must be represented exactly
+    - To an integer dtype, every value must be a whole number within its range; to BOOL, 0 or 1.
+    - From integers to a floating-point dtype, every value must be represented exactly
       (16,777,217 is refused as FP32).
-    - From floats to a floating-point type values are rounded to nearest even, as any literal
+    - From floats to a floating-point dtype, values are rounded to nearest even, as any literal
       such as 0.1 is (to BF16 by way of FP32). NaN and infinities stay what they are; a finite
       value that would become infinite is refused.
 
     Args:
         array: Booleans, integers or floats, of any shape.
-        dtype: "BOOL", "UINT8" ... "INT64", "FP16", "BF16", "FP32" or "FP64".
+        dtype: Name of the dtype: "BOOL", "UINT8" ... "INT64", "FP16", "BF16", "FP32" or "FP64".
+
+    Returns:
+        An array of the same shape; BF16 is returned as the 16 bits of each element.
 
     Raises:
-        ValueError: A value would change; the message names the first and where it stands.
+        ValueError: The dtype is unknown, or a value would change; the message names the first such
+            value and its place.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"expected a dtype of {', '.join(_DTYPES)}; the model says {dtype}")
     if array.dtype == _DTYPES[dtype] and dtype != "BF16":
         return np.ascontiguousarray(array).reshape(array.shape)
-    with np.errstate(all="ignore"):  # what a cast breaks is found and refused below
+    with np.errstate(all="ignore"):  # values that a cast changes are found and refused below
         if dtype == "BF16":
             wire = _to_bfloat16(array.astype(np.float32))
             changed = _changed_as_float(array, _from_bfloat16(wire))
@@ -121,7 +125,12 @@ def convert(array: Array, dtype: str) -> Array:
 
 
 def from_bytes(raw: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
-    """Read a tensor of an answer. BF16 comes as float32; the array is the caller's to change.
+    """Decode a tensor of an answer. The array is a copy, so the caller may write to it.
+
+    Args:
+        raw: Little-endian elements in row-major order.
+        dtype: Name of the dtype, such as "FP32"; BF16 is returned as float32.
+        shape: Size of each axis.
 
     Raises:
         ValueError: The dtype is unknown, or the bytes do not fit the shape.
@@ -149,12 +158,12 @@ def _read_integers(value: ArrayLike, as_floats: Array) -> Array:
 
 
 def _changed_as_whole(array: Array, target: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Where a value is no whole number in the range of an integer type or BOOL."""
+    """Mark the values that are no whole number in the range of an integer dtype or BOOL."""
     low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
     if array.dtype.kind == "b":
         return np.zeros(array.shape, np.bool_)
     if array.dtype.kind == "f":
-        # Bounds that are powers of two are exact in FP64; `<` also turns NaN away.
+        # The bounds are powers of two, or 0, and so exact in FP64. NaN fails every comparison.
         wide = array.astype(np.result_type(array, np.float64))
         inside = (wide >= float(low)) & (wide < float(high + 1)) & (np.trunc(wide) == wide)
         return np.asarray(~inside)
@@ -164,18 +173,18 @@ def _changed_as_whole(array: Array, target: np.dtype[Any]) -> NDArray[np.bool_]:
 
 
 def _changed_as_float(array: Array, result: Array) -> NDArray[np.bool_]:
-    """Where an integer is not represented exactly, or a finite value has become infinite."""
+    """Mark integers that are not represented exactly, and finite values that became infinite."""
     if array.dtype.kind == "b":
         return np.zeros(array.shape, np.bool_)
     if array.dtype.kind == "f":
         return np.asarray(np.isfinite(array) & ~np.isfinite(result))
     wide = result.astype(np.float64)
-    outside = _changed_as_whole(wide, array.dtype)  # there the way back would wrap around
+    outside = _changed_as_whole(wide, array.dtype)  # casting these back would wrap around
     return np.asarray(outside | (wide.astype(array.dtype) != array))
 
 
 def _to_bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Round to the upper 16 bits, to nearest even; NaN stays NaN."""
+    """Round FP32 to its upper 16 bits, to nearest even; NaN stays NaN."""
     bits = np.atleast_1d(array).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     quiet = (bits >> 16) | 0x40

@@ -1,4 +1,4 @@
-"""A small peer for the wire: a real gRPC server whose answers a test may script."""
+"""A real gRPC server whose answers a test scripts, for testing the clients."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The command: what it prints, what it returns, what it loads."""
+"""The command `sigmax`: its output, its exit codes and the modules it loads."""
 
 import io
 import json

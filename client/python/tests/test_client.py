@@ -1,4 +1,4 @@
-"""Both clients over a real connection: what they send, repeat, keep and raise."""
+"""Both clients over a real connection: what they send, retry, keep and raise."""
 
 import contextlib
 import math

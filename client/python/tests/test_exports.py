@@ -1,4 +1,4 @@
-"""The public names are there, listed, and loaded only when used."""
+"""The public names exist, are listed, and are loaded only when used."""
 
 import ast
 import inspect

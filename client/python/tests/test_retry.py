@@ -1,4 +1,4 @@
-"""What is tried again, after which pause, and when it ends."""
+"""The errors that are retried, the pauses between retries, and their end."""
 
 import math
 

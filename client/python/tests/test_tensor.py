@@ -1,4 +1,4 @@
-"""Values become exactly what a model takes, or are refused."""
+"""Values are converted to exactly what a model takes, or refused."""
 
 import math
 import struct

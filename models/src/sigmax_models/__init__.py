@@ -1,13 +1,13 @@
 """Classifier networks in PyTorch, and their export to self-describing ONNX files.
 
-`export` writes any torch module as an ONNX file that says what it classifies; `Declaration`
-is what it says. `networks` holds seven networks to read, train and serve.
+`export` writes a torch module as an ONNX file that describes itself by a `Declaration`.
+`networks` holds seven networks to read, train and serve.
 """
 
 import os
 from typing import TYPE_CHECKING, Any
 
-# ONNX Runtime reports its use over the network unless this is set before it is loaded.
+# ONNX Runtime sends telemetry unless this is set before its library is loaded.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are used: torch takes seconds, `--help` should not."""
+    """Import a public name when it is first used: torch takes seconds, and `--help` should not."""
     import importlib
 
     if name not in _HOMES:

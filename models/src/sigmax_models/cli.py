@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train_main(argv: list[str]) -> int:
-    """Run `sigmax train`; returns the exit code."""
+    """Run `sigmax train`, and return the exit code: 0, or 1 after an error."""
     parser = _train_parser()
     options = parser.parse_args(argv)
     names = list(networks.NAMES) if "all" in options.networks else options.networks
@@ -34,7 +34,7 @@ def train_main(argv: list[str]) -> int:
 
 
 def export_main(argv: list[str]) -> int:
-    """Run `sigmax export`; returns the exit code."""
+    """Run `sigmax export`, and return the exit code: 0, or 1 after an error."""
     options = _export_parser().parse_args(argv)
     try:
         from sigmax_models.exporter import export
@@ -53,7 +53,10 @@ def export_main(argv: list[str]) -> int:
 
 
 def _train(network: "Network", repository: Path, seed: int) -> None:
-    """Train a network and publish it; one that is not exact is an error, for ours all are."""
+    """Train a network and publish it.
+
+    An InexactWarning is an error here, because all networks of this package are exact.
+    """
     from sigmax_models.progress import bar
 
     start = time.perf_counter()
@@ -84,7 +87,7 @@ def _agreement(parity: "Parity") -> str:
 
 
 def _example(options: argparse.Namespace) -> "dict[str, np.ndarray]":
-    """Rows to trace and check with: the samples given, or made up in the shape given."""
+    """Return the rows to trace and check with: the given samples, or random rows of the shapes."""
     import numpy as np
 
     if options.samples:
@@ -133,10 +136,10 @@ def _train_parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR",
-        help="where to write DIR/NETWORK/1/model.onnx and DIR/NETWORK/weights.pt",
+        help="folder to write DIR/NETWORK/1/model.onnx and DIR/NETWORK/weights.pt into",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of everything random in training; default: 0"
+        "--seed", type=int, default=0, help="seed of everything random in training; default: 0"
     )
     return parser
 
@@ -184,14 +187,15 @@ def _export_parser() -> argparse.ArgumentParser:
         help="added to the module's logits; without it the module's output is served as it is",
     )
     parser.add_argument(
-        "--labels", type=_names, default=(), metavar="A,B,...", help="the classes, by index"
+        "--labels", type=_names, default=(), metavar="A,B,...", help="class names, by index"
     )
     parser.add_argument(
         "--thresholds",
         type=_numbers,
         default=(),
         metavar="X,...",
-        help="one for binary, one a class for multilabel, each in [0, 1]; default: 0.5",
+        help="thresholds in [0, 1]: one for binary, one for each class for multilabel; "
+        "default: 0.5",
     )
     parser.add_argument(
         "--meaning",
@@ -199,7 +203,7 @@ def _export_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=TEXT",
-        help="what an input holds, for people; repeat it for several",
+        help="meaning of an input, for people; repeat it for several",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""What a model file says about itself beyond its graph."""
+"""The description that a model file holds in addition to its graph."""
 
 import json
 import math
@@ -12,7 +12,7 @@ Task = Literal["binary", "multiclass", "multilabel"]
 Activation = Literal["sigmoid", "softmax"]
 
 FORMAT = "1"
-# The activation that turns the logits of each task into its probabilities.
+# Activations that convert the logits of each task to probabilities.
 ACTIVATION_OF_TASK: dict[Task, Activation] = {
     "binary": "sigmoid",
     "multiclass": "softmax",
@@ -22,21 +22,22 @@ ACTIVATION_OF_TASK: dict[Task, Activation] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """What a network classifies, and how a decision is taken from its output.
+    """The task, the classes and the inputs of a network, as its file will state them.
 
     Attributes:
-        task: `binary` (one probability a row, of class 1), `multiclass` (one a class, summing
-            to 1), `multilabel` (one a class, each for itself) or None: raw scores.
-        labels: The classes' names by index: two for `binary`, else one a class; or none at all.
-        thresholds: In [0, 1]; a class is decided where its probability is greater. One for
-            `binary`, one a class for `multilabel`; 0.5 where none are given.
-        activation: What export adds to a module that returns logits; None for a module that
-            returns what is to be served.
-        meanings: What each input holds, for people, by the input's name.
-        output: The output's name in the graph.
+        task: Meaning of the output: `binary` (one probability for each row, that of class 1),
+            `multiclass` (one for each class, with the sum 1), `multilabel` (one for each class,
+            independent of the others) or None (raw scores).
+        labels: Names of the classes, by index: two for `binary`, else one for each class; or none.
+        thresholds: Thresholds in [0, 1]; a class is decided on where its probability is greater.
+            One for `binary`, one for each class for `multilabel`; 0.5 where none are given.
+        activation: Activation that the export adds to a module that returns logits; None for a
+            module whose output is served unchanged.
+        meanings: Meaning of each input, for people, by the input's name.
+        output: Name of the output in the graph.
 
     Raises:
-        ExportError: The parts contradict each other.
+        ExportError: The attributes are wrong or contradict each other.
     """
 
     task: Task | None = None
@@ -94,10 +95,10 @@ class Declaration:
         """Check the declaration against the output.
 
         Args:
-            shape: The output's sizes without the batch axis.
+            shape: Shape of the output without the batch axis.
 
         Raises:
-            ExportError: The output cannot be the task's, or labels or thresholds do not match it.
+            ExportError: The output does not fit the task, the labels or the thresholds.
         """
         if self.task is None:
             return
@@ -126,10 +127,12 @@ class Declaration:
                 )
 
     def metadata(self, classes: int) -> dict[str, str]:
-        """The file's metadata_props that a declaration decides; docs/model-format.md has all keys.
+        """Return the metadata_props that follow from the declaration.
+
+        docs/model-format.md describes all keys.
 
         Args:
-            classes: How many numbers the output has a row.
+            classes: Number of elements that the output has for each row.
         """
         entries = {"sigmax.format": FORMAT}
         if self.task:

@@ -1,12 +1,13 @@
-"""What can go wrong while a network becomes a file."""
+"""Errors and warnings of the export."""
 
 
 class ExportError(Exception):
-    """The network was not exported, and no file was left behind; the message says why."""
+    """An error that stopped an export, which leaves no file; the message says why."""
 
 
 class InexactWarning(UserWarning):
-    """ONNX Runtime and torch differ, or a row's answer changes with its batch, by more than 1e-6.
+    """A warning that an exported file is not exact.
 
-    The file was written, with the measured difference as its tolerance.
+    ONNX Runtime and torch differ by more than 1e-6, or the answer to a row changes with its batch.
+    The file is written; its tolerance is twice the measured difference, at least 1e-6.
     """

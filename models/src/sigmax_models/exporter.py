@@ -1,4 +1,4 @@
-"""One torch module to one self-describing, checked ONNX file."""
+"""Exports a torch module as an ONNX file that describes itself and has been checked."""
 
 import copy
 import math
@@ -22,20 +22,21 @@ from sigmax_models.golden import golden_folder, golden_folders, write_golden
 from sigmax_models.graph import Rows, Served, build_graph, producer
 from sigmax_models.parity import BATCHES, EXACT, Parity, answer_torch, measure, take
 
-# Rows of each golden sample: a lone one and a batch.
+# Rows of each golden sample: one alone, and a batch.
 GOLDEN_ROWS = (1, 7)
-# A sum of probabilities in 32-bit floats is this near to 1.
+# Most that a sum of probabilities in 32-bit floats differs from 1.
 SUM_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """The result of an export.
 
     Attributes:
-        path: The ONNX file.
-        parity: How far ONNX Runtime is from torch.
-        tolerance: What the file says a served answer may differ from its golden samples.
+        path: Path of the ONNX file.
+        parity: Measured differences between ONNX Runtime and torch.
+        tolerance: Most that a served answer may differ from the golden samples, absolute, as the
+            file states it.
     """
 
     path: Path
@@ -49,30 +50,33 @@ def export(
     example: Mapping[str, Any],
     declaration: Declaration,
 ) -> Export:
-    """Write a module as an ONNX file that a server can serve without being told anything else.
+    """Write a module as an ONNX file that a server can serve without further configuration.
 
-    The file is checked before it appears: ONNX Runtime answers as torch does, for batches of
-    1, 2, 7 and 64 rows, and every row gets the same bits alone and in a batch. Golden samples
-    are written beside it. The module is not changed.
+    The file is checked before it is put in its place. ONNX Runtime must answer as torch does, for
+    batches of 1, 2, 7 and 64 rows, and a row must get the same answer alone and in a batch. Small
+    differences are allowed, and cause a warning. Golden samples are written beside the file. The
+    module is not changed.
 
     Args:
-        module: Takes tensors by position, each of shape [batch, ...]; returns one tensor of
-            shape [batch, ...].
-        path: The file to write, such as `repository/animal/1/model.onnx`. Folders are made.
-        example: Real rows by the input's name, in the order of `forward`: arrays or tensors of
-            shape [rows >= 1, ...]. Up to 64 are used; where there are fewer, rows like
-            them are made for the checks.
-        declaration: What the file says of itself.
+        module: Module that takes tensors by position, each of shape [batch, ...], and returns one
+            tensor of shape [batch, ...].
+        path: Path of the file to write, such as `repository/animal/1/model.onnx`. Missing folders
+            are created.
+        example: Real rows of each input by its name, in the order of `forward`: arrays or tensors
+            of shape [rows >= 1, ...]. At most 64 are used; where there are fewer, similar rows are
+            made for the checks.
+        declaration: Description that the file states.
 
     Returns:
-        Where the file is and how exact it is.
+        The path of the file, the measured differences and the tolerance.
 
     Raises:
-        ExportError: The module cannot be exported or is not what was declared. No file is left.
+        ExportError: The module cannot be exported, or does not fit the declaration. No file is
+            left.
 
     Warns:
-        InexactWarning: Answers differ by more than 1e-6, or with the batch; the difference is
-            the file's tolerance.
+        InexactWarning: Answers differ from torch's by more than 1e-6, or a row's answer changes
+            with its batch. The file's tolerance is twice the difference, rounded up to one digit.
     """
     if Path(path).suffix != ".onnx":
         raise ExportError(f"expected a path that ends in .onnx, got {os.fspath(path)!r}")
@@ -114,9 +118,9 @@ def _as_arrays(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _many_rows(rows: Rows, count: int) -> dict[str, np.ndarray]:
     """Cut the rows to `count`, or add rows made from the given ones.
 
-    Each element of an added row comes from the same place of some given row, and a floating
-    point one is made at most a tenth greater or smaller: values that the network knows, where
-    one made up could be an index out of range.
+    Each element of an added row is taken from the same place of a random given row. Elements of
+    floating-point inputs are changed by at most a tenth. Invented values could be indices out of
+    range.
     """
     chance = np.random.default_rng(0)
     filled = {}
@@ -139,7 +143,7 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
 
 
 def _check_output(answers: np.ndarray, declaration: Declaration) -> None:
-    """Check what the network answers against what is declared of it."""
+    """Check the network's answers, [rows, ...], against its declaration."""
     if not np.issubdtype(answers.dtype, np.floating):
         raise ExportError(f"output: expected floating point numbers, got {answers.dtype}")
     rows = max(BATCHES)
@@ -167,9 +171,9 @@ def _check_output(answers: np.ndarray, declaration: Declaration) -> None:
 
 
 def _tolerance(parity: Parity) -> float:
-    """1e-6, or twice the measured difference rounded up to one digit, with a warning.
+    """Return 1e-6; or warn, and return twice the measured difference rounded up to one digit.
 
-    Twice, because another processor orders its sums in another way.
+    The difference is doubled, because another processor adds in another order.
     """
     if parity.exact:
         return EXACT
@@ -188,7 +192,7 @@ def _tolerance(parity: Parity) -> float:
 def _publish(
     path: Path, model: onnx.ModelProto, samples: Sequence[tuple[Rows, np.ndarray]], output: str
 ) -> None:
-    """Write everything to a folder beside, then move it into place, the model last."""
+    """Write all files to a temporary folder beside, then move them into place, the model last."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".sigmax-export-", dir=path.parent) as folder:
         staged = Path(folder) / path.name

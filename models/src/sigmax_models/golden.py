@@ -1,4 +1,4 @@
-"""Golden samples: inputs and the answers torch gave, in the ONNX project's own layout."""
+"""Golden samples: inputs with torch's answers, in the layout of the ONNX project's test data."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from sigmax_models.graph import Rows
 
 
 def golden_folder(model: Path, number: int) -> Path:
-    """Where sample `number` of a model file lies.
+    """Return the folder of a model file's sample.
 
-    Beside `model.onnx` it is `test_data_set_0`, as the ONNX project has it. Beside any other
-    `NAME.onnx` it is `NAME_test_data_set_0`, so that such files can share a folder.
+    Folders beside `model.onnx` are called `test_data_set_0`, as in the ONNX project. Folders beside
+    any other `NAME.onnx` are called `NAME_test_data_set_0`, so that such files can share a folder.
     """
     prefix = "" if model.name == "model.onnx" else f"{model.stem}_"
     return model.parent / f"{prefix}test_data_set_{number}"
 
 
 def golden_folders(model: Path) -> list[Path]:
-    """The folders of a model file's samples that exist, in the order of their numbers."""
+    """Return the existing folders of a model file's samples, in the order of their numbers."""
     prefix = golden_folder(model, 0).name.removesuffix("0")
     numbers = (
         int(path.name.removeprefix(prefix))
@@ -31,7 +31,13 @@ def golden_folders(model: Path) -> list[Path]:
 
 
 def write_golden(folder: Path, inputs: Rows, output: tuple[str, np.ndarray]) -> None:
-    """Write one sample: `input_0.pb`, `input_1.pb`, ... and `output_0.pb`, each a TensorProto."""
+    """Write one sample as files of a TensorProto each: `input_0.pb`, `input_1.pb`, `output_0.pb`.
+
+    Args:
+        folder: Folder to create.
+        inputs: Rows of each input by its name.
+        output: Name and values of the output.
+    """
     folder.mkdir()
     for number, (name, rows) in enumerate(inputs.items()):
         _write(folder / f"input_{number}.pb", name, rows)
@@ -39,7 +45,7 @@ def write_golden(folder: Path, inputs: Rows, output: tuple[str, np.ndarray]) -> 
 
 
 def read_tensor(path: Path) -> tuple[str, np.ndarray]:
-    """One tensor of a sample: its name and its values."""
+    """Read one tensor of a sample: its name and its values."""
     tensor = onnx.TensorProto.FromString(path.read_bytes())
     return tensor.name, numpy_helper.to_array(tensor).copy()
 

@@ -1,4 +1,4 @@
-"""From a torch module to a clean ONNX graph."""
+"""Converts a torch module to an ONNX graph, without paths of this machine."""
 
 import json
 import logging
@@ -16,19 +16,21 @@ from torch import nn
 from sigmax_models.declaration import Activation
 from sigmax_models.errors import ExportError
 
-# Understood by every ONNX Runtime since 1.17.
+# Version of ONNX's operators; every ONNX Runtime since 1.17 has it.
 OPSET = 20
+# Name of the batch axis in the graph.
 BATCH = "batch"
 
 Rows = Mapping[str, np.ndarray]
 
 
 class Served(nn.Module):
-    """A network as it is served: a module, and the activation that makes its logits probabilities.
+    """A network as it is served: a module, and the activation from logits to probabilities.
 
     Args:
-        module: Takes its inputs by position and returns one tensor of shape [batch, ...].
-        activation: Applied along the last axis; None to serve what the module returns.
+        module: Module that takes its inputs by position and returns one tensor of shape
+            [batch, ...].
+        activation: Activation along the last axis; None to serve the module's output unchanged.
     """
 
     def __init__(self, module: nn.Module, activation: Activation | None) -> None:
@@ -37,7 +39,7 @@ class Served(nn.Module):
         self.activation = activation
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Probabilities of shape [batch, classes]; raw scores where there is no activation."""
+        """Return probabilities of shape [batch, classes]; raw scores without an activation."""
         output: torch.Tensor = self.module(*inputs)
         if self.activation == "sigmoid":
             return torch.sigmoid(output)
@@ -47,12 +49,13 @@ class Served(nn.Module):
 
 
 def build_graph(served: Served, example: Rows, output: str) -> onnx.ModelProto:
-    """Trace a network with torch's exporter, with a free batch axis and nothing of this machine.
+    """Trace a network with torch's exporter. The batch axis is variable.
 
     Args:
-        served: In eval mode, on the CPU.
-        example: Each input by name, in the order of `forward`, of shape [rows >= 2, ...].
-        output: The name to give the output.
+        served: Network in eval mode, on the CPU.
+        example: Rows of each input by its name, in the order of `forward`, of shape
+            [rows >= 2, ...].
+        output: Name for the output.
 
     Raises:
         ExportError: torch cannot trace the module, or its number of rows cannot vary.
@@ -82,20 +85,20 @@ def build_graph(served: Served, example: Rows, output: str) -> onnx.ModelProto:
 
 
 def producer() -> str:
-    """Versions of what makes a file, as the JSON value of `sigmax.producer`."""
+    """Return the versions of the exporting packages, as the JSON value of `sigmax.producer`."""
     names = ("sigmax-models", "torch", "onnx", "onnxscript")
     return json.dumps({**{name: version(name) for name in names}, "opset": str(OPSET)})
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the exporter's notes that its user can do nothing about."""
-    logger = logging.getLogger("torch.onnx")  # on optional packages it does not find
+    """Suppress messages of the exporter that users can do nothing about."""
+    logger = logging.getLogger("torch.onnx")  # reports optional packages that are missing
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # Several inputs do share one batch axis.
+            # The warning is about several inputs with one batch axis, which is intended.
             warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
             yield
     finally:
@@ -103,7 +106,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _explain(error: BaseException) -> str:
-    """The innermost cause in a few lines; the exporter's own message is pages long."""
+    """Return the innermost cause in three lines; the exporter's own message is pages long."""
     while error.__cause__ is not None:
         error = error.__cause__
     reason = str(error).strip() or type(error).__name__
@@ -111,7 +114,7 @@ def _explain(error: BaseException) -> str:
 
 
 def _strip(message: Message) -> None:
-    """Clear every metadata_props and doc_string: torch puts stack traces with paths there."""
+    """Clear every metadata_props and doc_string, where torch writes stack traces with paths."""
     for descriptor, value in list(message.ListFields()):
         if descriptor.name in ("metadata_props", "doc_string"):
             message.ClearField(descriptor.name)
@@ -140,7 +143,7 @@ def _check_interface(model: onnx.ModelProto, example: Rows, output: str) -> None
 
 
 def _check_last_step(model: onnx.ModelProto, activation: Activation | None) -> None:
-    """An activation on top of one would go unnoticed: its values look like probabilities too."""
+    """Refuse a second activation, whose output would look like probabilities, too."""
     makers = {name: node for node in model.graph.node for name in node.output}
     last = makers.get(model.graph.output[0].name)
     before = makers.get(last.input[0]) if last is not None and last.input else None

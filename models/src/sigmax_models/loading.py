@@ -1,4 +1,4 @@
-"""Finds a module to export by its name, and makes sure that its weights are trained ones."""
+"""Finds a module to export by its name, and checks that its weights are not random."""
 
 import importlib.util
 import pickle
@@ -13,18 +13,18 @@ from sigmax_models.errors import ExportError
 
 
 def load_module(name: str, weights: Path | None) -> nn.Module:
-    """A module that holds its weights.
+    """Return a module with its weights.
 
-    Without a file of weights the object is imported twice: weights that come out different are
-    random. (Ones drawn from a seed that its file fixes cannot be told from trained ones.)
+    Without a file of weights the object is imported twice, and weights that differ are random.
+    Random weights from a seed that the object's file fixes look like trained ones.
 
     Args:
-        name: `package.module:object`, found as Python finds modules, the current folder
-            included. The object is a torch module, or makes one when called.
-        weights: A state_dict saved with `torch.save`; None where the object holds its own.
+        name: Name as `package.module:object`, found as Python finds modules, the current folder
+            included. The object is a torch module, or returns one when called.
+        weights: Path of a state_dict saved with `torch.save`; None where the object has weights.
 
     Raises:
-        ExportError: There is no such object, its weights are untrained, or do not fit.
+        ExportError: The object is not found, its weights are random, or the file does not fit it.
     """
     found = _find(name)
     if weights is not None:
@@ -44,7 +44,7 @@ def load_module(name: str, weights: Path | None) -> nn.Module:
 
 
 def _find(name: str) -> object:
-    """Import the object's file afresh, each time with other random numbers."""
+    """Import the object's file again, with other random numbers each time."""
     path, separator, attribute = name.partition(":")
     if not separator or not attribute:
         raise ExportError(f"expected MODULE:OBJECT, such as zoo:Animal, got {name!r}")
@@ -64,7 +64,7 @@ def _import_afresh(path: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"there is no Python module {path!r}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path] = module  # where classes in the file expect to find themselves
+    sys.modules[path] = module  # classes look up their own module there
     torch.seed()
     spec.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""What every network offers, whatever it classifies."""
+"""The common interface of all networks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from sigmax_models.progress import Progress, silent
 
 @dataclass(frozen=True)
 class Sample:
-    """One row that no training has seen.
+    """A row that training has not seen, with the right answer.
 
     Attributes:
-        description: What it is, for people, in a line.
-        row: The input without the batch axis.
-        expected: The right label; the scores of a network without a task.
-        picture: The row drawn as lines of text, where that helps.
+        description: Description of the row for people, one line.
+        row: Input without the batch axis.
+        expected: Right label; for a network without a task, the scores.
+        picture: Drawing of the row in lines of text; empty where there is none.
     """
 
     description: str
@@ -34,12 +34,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a network classifies rows it was not trained on.
+    """The accuracy of a network on held-out rows.
 
     Attributes:
-        accuracy: The share it gets right.
-        baseline: The share that always answering the most frequent class gets right.
-        rows: How many rows it was judged by.
+        accuracy: Share of right answers, in [0, 1].
+        baseline: Share of the most frequent class, in [0, 1]: the accuracy of always answering it.
+        rows: Number of held-out rows.
     """
 
     accuracy: float
@@ -49,13 +49,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained module, and what it was trained on and judged by.
+    """A trained module, with the rows for training and for judging.
 
     Attributes:
-        module: In eval mode; returns logits.
-        seen: The rows it was trained on, [rows, ...]; none where the weights were given.
-        held_out: Other rows, [rows, ...].
-        score: How it did on the held-out rows; None where there is nothing to get right.
+        module: Module in eval mode, which returns logits.
+        seen: Rows of the training, [rows, ...]; no rows where the weights are fixed.
+        held_out: Rows for judging, [rows, ...].
+        score: Accuracy on the held-out rows; None for a network without a task.
     """
 
     module: nn.Module
@@ -65,24 +65,24 @@ class Trained:
 
 
 class Train(Protocol):
-    """Trains a module from nothing; the same seed gives the same weights."""
+    """A function that trains a module; the same seed gives the same weights."""
 
     def __call__(self, seed: int = 0, progress: Progress = silent) -> Trained:
-        """Train and judge."""
+        """Train and judge a module."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network: how it is made, trained, declared and asked.
+    """A network, with the functions that make it, train it and give samples for it.
 
     Attributes:
-        name: Of the model in a repository.
-        summary: What it does, in a line.
-        input: The name of its one input.
-        build: Makes its module, untrained, in eval mode; it returns logits.
-        train: Trains one.
-        declaration: What its file says of it.
-        unseen: Makes rows no training has seen, with the right answers.
+        name: Name of the model in a repository.
+        summary: Description of the classification, one line.
+        input: Name of the only input.
+        build: Function that makes the module, untrained, in eval mode, returning logits.
+        train: Function that trains a module.
+        declaration: Description that the file states.
+        unseen: Function that returns rows that training has not seen, with the right answers.
     """
 
     name: str
@@ -94,11 +94,11 @@ class Network:
     unseen: Callable[[], list[Sample]]
 
     def model_path(self, repository: Path) -> Path:
-        """Its ONNX file in a repository."""
+        """Return the path of the ONNX file in a repository."""
         return repository / self.name / "1" / "model.onnx"
 
     def weights_path(self, repository: Path) -> Path:
-        """Its weights in a repository: beside the versions, where no server looks."""
+        """Return the path of the weights in a repository, which no server reads."""
         return repository / self.name / "weights.pt"
 
     def publish(self, trained: Trained, repository: Path) -> Export:
@@ -113,7 +113,7 @@ class Network:
         return written
 
     def load(self, weights: Path) -> Served:
-        """The trained module from its weights: in eval mode, answering what is served."""
+        """Load the trained network from its weights, with its activation, in eval mode."""
         module = self.build()
         module.load_state_dict(torch.load(weights, weights_only=True))
         return Served(module, self.declaration.activation).eval()
@@ -123,9 +123,9 @@ def judge(module: nn.Module, rows: torch.Tensor, targets: torch.Tensor) -> Score
     """Score a module on held-out rows.
 
     Args:
-        module: Gives logits of shape [rows, classes], or [rows, 1] for two classes.
-        rows: Of shape [rows, ...].
-        targets: The right classes, of shape [rows].
+        module: Module that returns logits of shape [rows, classes], or [rows, 1] for two classes.
+        rows: Inputs of shape [rows, ...].
+        targets: Right classes by index, of shape [rows].
     """
     with torch.no_grad():
         logits = module(rows)

@@ -1,4 +1,4 @@
-"""Does the file answer as the module does, whatever batch a row comes in?"""
+"""Compares the answers of an ONNX file with those of its torch module, in several batch sizes."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,21 @@ import torch
 from sigmax_models.errors import ExportError
 from sigmax_models.graph import Rows, Served
 
+# Batch sizes of the comparison, in rows.
 BATCHES = (1, 2, 7, 64)
-# The difference between two good implementations of one network in 32-bit floats.
+# Most that two good implementations of one network differ in 32-bit floats, absolute.
 EXACT = 1e-6
-# Relative to the greatest output, at least 1: what is beyond is no rounding but another answer.
+# Most that rounding explains, relative to the greatest output, but at least to 1.
 LIMIT = 1e-3
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The greatest absolute differences seen.
+    """The greatest absolute differences between answers.
 
     Attributes:
-        torch: Between ONNX Runtime and torch.
-        alone: Between a row alone and the same row in a batch; 0 means bit-identical.
+        torch: Difference between ONNX Runtime and torch.
+        alone: Difference between a row alone and the same row in a batch; 0: they are equal.
     """
 
     torch: float
@@ -30,12 +31,12 @@ class Parity:
 
     @property
     def exact(self) -> bool:
-        """Whether answers agree to 1e-6 and never depend on the batch."""
+        """Whether answers agree with torch's to 1e-6, and never depend on the batch."""
         return self.torch <= EXACT and self.alone == 0
 
 
 def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU.
+    """Open a session of ONNX Runtime on the CPU.
 
     Raises:
         ExportError: ONNX Runtime refuses the model.
@@ -47,12 +48,12 @@ def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession
         return onnxruntime.InferenceSession(
             model, sess_options=options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # its exceptions share no base class of their own
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         raise ExportError(f"ONNX Runtime refuses the exported model: {error}") from error
 
 
 def answer_torch(served: Served, rows: Rows) -> np.ndarray:
-    """What torch answers in eval mode: an array of shape [rows, ...]."""
+    """Return torch's answers, of shape [rows, ...]. `served` must be in eval mode."""
     with torch.no_grad():
         output = served(*(torch.from_numpy(array) for array in rows.values()))
     if not isinstance(output, torch.Tensor):
@@ -63,7 +64,7 @@ def answer_torch(served: Served, rows: Rows) -> np.ndarray:
 
 
 def answer_onnx(session: onnxruntime.InferenceSession, rows: Rows) -> np.ndarray:
-    """What ONNX Runtime answers: an array of shape [rows, ...]."""
+    """Return ONNX Runtime's answers, of shape [rows, ...]."""
     (output,) = session.run(None, dict(rows))
     return np.asarray(output)
 
@@ -72,13 +73,13 @@ def measure(served: Served, model: bytes, rows: Rows, threads: int = 1) -> Parit
     """Compare ONNX Runtime with torch, and every row alone with the same row in its batch.
 
     Args:
-        served: In eval mode, on the CPU.
-        model: The serialized ONNX model of the same network.
-        rows: The greatest of `BATCHES` rows of every input.
-        threads: Of ONNX Runtime.
+        served: Network in eval mode, on the CPU.
+        model: Serialized ONNX model of the same network.
+        rows: Rows of each input by its name, as many as the greatest of `BATCHES`.
+        threads: Number of threads of ONNX Runtime.
 
     Raises:
-        ExportError: A difference is greater than rounding explains.
+        ExportError: A difference is greater than rounding explains (`LIMIT`).
     """
     session = open_session(model, threads)
     alone = np.concatenate(
@@ -104,7 +105,7 @@ def measure(served: Served, model: bytes, rows: Rows, threads: int = 1) -> Parit
 
 
 def take(rows: Rows, start: int, stop: int) -> dict[str, np.ndarray]:
-    """Some of the rows of every input."""
+    """Return the rows from `start` to `stop` of every input."""
     return {name: array[start:stop] for name, array in rows.items()}
 
 

@@ -1,9 +1,9 @@
-"""A progress bar, where there is somebody to see it."""
+"""A progress bar for terminals."""
 
 import sys
 from collections.abc import Callable
 
-# Called with how much is done and how much there is.
+# A function that is called with the number of finished steps and the number of all steps.
 Progress = Callable[[int, int], None]
 
 _WIDTH = 30
@@ -14,7 +14,7 @@ def silent(done: int, total: int) -> None:
 
 
 def bar(title: str) -> Progress:
-    """A bar on standard error that erases itself when full; nothing where that is no terminal."""
+    """Make a bar on standard error that erases itself when full; `silent` without a terminal."""
     if not sys.stderr.isatty():
         return silent
 

@@ -1,4 +1,4 @@
-"""The training loop that every network here uses."""
+"""The training loop of all networks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ from sigmax_models.progress import Progress, silent
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How long and how fast to learn.
+    """The hyperparameters of a training.
 
     Attributes:
-        epochs: Passes over all rows.
-        batch: Rows a step.
-        rate: Adam's highest learning rate; it rises and falls once over the training.
-        decay: Weight decay, towards simpler networks.
+        epochs: Number of passes over all rows.
+        batch: Rows of one step.
+        rate: Highest learning rate of AdamW, which rises and falls once (torch's OneCycleLR).
+        decay: Weight decay of AdamW, which favours simpler networks.
     """
 
     epochs: int
@@ -29,7 +29,7 @@ class Recipe:
 
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
-    """Make everything random in torch follow from the seed, and every sum run in one order."""
+    """Make torch deterministic: random numbers follow from the seed, and sums have one order."""
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
@@ -54,12 +54,12 @@ def fit(
     """Train a module in place and leave it in eval mode.
 
     Args:
-        module: Returns logits.
+        module: Module that returns logits.
         rows: All inputs, of shape [rows, ...].
-        targets: What `loss` compares with, of shape [rows, ...].
-        loss: Of a batch of logits and its targets.
-        recipe: How long and how fast.
-        progress: Told after every epoch.
+        targets: Targets of all rows, as `loss` takes them, of shape [rows, ...].
+        loss: Loss of a batch, from its logits and its targets.
+        recipe: Hyperparameters.
+        progress: Function that is called after every epoch.
     """
     steps = recipe.epochs * -(-len(rows) // recipe.batch)
     optimizer = torch.optim.AdamW(module.parameters(), weight_decay=recipe.decay)

@@ -1,8 +1,8 @@
-"""The server of Sigmax: a Python control plane around a Rust data plane.
+"""The server of Sigmax: a control plane in Python around a data plane in Rust.
 
-Python decides what is served and how, before the first request and after the last one; between
-a request's first byte and its answer's last, only Rust runs. The command is `sigmax serve`, which
-is `sigmax_server.cli.main`.
+Python decides which models are served and how. Between the first byte of a request and the last
+byte of its answer, only Rust runs. The command is `sigmax serve`, which is
+`sigmax_server.cli.main`.
 """
 
 import os
@@ -11,6 +11,6 @@ from sigmax_server.installed import version
 
 __version__ = version("sigmax_server")
 
-# ONNX Runtime reports to its maker unless this is set before its library is opened. Nobody who
-# serves a model asked for that, so no setting of the environment turns it back on.
+# ONNX Runtime sends telemetry to Microsoft unless this is set before its library is opened. Users
+# of this server did not agree to telemetry, so the environment cannot turn it on again.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -1,4 +1,4 @@
-"""`python -m sigmax_server`: the same as `sigmax serve`."""
+"""The command `python -m sigmax_server`, the same as `sigmax serve`."""
 
 import sys
 

@@ -1,8 +1,9 @@
-"""The Rust data plane, as Python sees it.
+"""The interface of the data plane, which is written in Rust.
 
-Nothing here is stable: `sigmax_server` is the interface, this is its engine room.
-Every call releases the interpreter while it works. Errors are `NativeError` with a message
-that says what was expected and what came, unless stated otherwise.
+Nothing in this module is stable; `sigmax_server` is the only user. Calls release the interpreter
+while they work. Errors are `NativeError` unless stated otherwise; their message says what was
+expected and what came. Arguments that are not of the stated type or range are a TypeError,
+OverflowError or ValueError, as in any Python call.
 """
 
 from pathlib import Path
@@ -15,187 +16,207 @@ DType = Literal[
 Task = Literal["binary", "multiclass", "multilabel"]
 
 class NativeError(Exception):
-    """The data plane refused or failed; the message is for people."""
+    """A refusal or failure of the data plane; the message is for people."""
 
 def print_output(text: str) -> None:
-    """Print lines to standard output, by a thread of its own: nobody waits for who reads it."""
+    """Print lines to standard output. A thread writes them, so the caller never waits."""
 
 def print_error(text: str) -> None:
-    """Print lines to standard error, in the same way; what finds no room is dropped and counted.
+    """Print lines to standard error. A thread writes them, so the caller never waits.
 
-    A line has at most 4096 bytes; the rest of a longer one is left out.
+    Lines that find no room in the thread's queue are dropped and counted. A line has at most 4096
+    bytes; the rest of a longer line is left out.
     """
 
 def finish_output(seconds: float) -> bool:
-    """Wait at most so long until all that was printed is written; whether it is."""
+    """Wait at most so many seconds until all printed lines are written; return whether they are."""
 
 def load_runtime(library: str) -> str:
-    """Open ONNX Runtime's library at this absolute path, once a process; returns its version."""
+    """Open ONNX Runtime's library at this absolute path, and return its version.
+
+    A process may call this once.
+    """
 
 def providers() -> list[str]:
-    """Return the providers that the library has been built with, such as CUDAExecutionProvider.
+    """Return the names of the library's execution providers, such as CUDAExecutionProvider.
 
-    The first is the one that the library would rather have. After `load_runtime`.
+    The first is the one that the library prefers. `load_runtime` must have been called.
     """
 
 def try_device(device: str) -> None:
-    """Run a small network on a device, cpu or cuda:N, after `load_runtime`.
+    """Run a small network on a device, "cpu" or "cuda:N".
 
-    The error has ONNX Runtime's own words. NVIDIA's libraries must have been loaded before.
+    `load_runtime` must have been called, and NVIDIA's libraries must have been loaded. The error
+    has ONNX Runtime's own words.
     """
 
 def read_file(path: str | Path, most_bytes: int) -> bytes:
-    """Read a regular file of at most so many bytes; the error does not name it.
+    """Read a regular file of at most `most_bytes` bytes. The error does not name the file.
 
-    Anything else, such as a folder, a device or a named pipe, is an error and not waited for.
+    Anything else, such as a folder, a device or a named pipe, is an error at once.
     """
 
 def read_config(text: str) -> str:
-    """Turn a `config.pbtxt` into JSON: the fields that are set, by their own names."""
+    """Convert a `config.pbtxt` to JSON: the fields that are set, by their names in the proto."""
 
 def canonical_config(json: str) -> str:
-    """Turn any JSON that protobuf maps to a model configuration into that of `read_config`."""
+    """Convert any JSON form of a model configuration to the form that `read_config` returns."""
 
 @final
 class TensorInfo:
-    """One input or output, as the graph declares it."""
+    """An input or output, as the graph declares it."""
 
     name: str
     dtype: DType
-    dims: list[int]  # the batch axis included where there is one; -1: any
-    optional: bool  # the graph has a value of its own for this input
+    dims: list[int]  # size of each axis, the batch axis included where there is one; -1: any
+    optional: bool  # whether the graph has an initial value for this input
 
 @final
 class OpenedModel:
-    """A model file that has been opened once; `Server.load` serves this very session."""
+    """A model file that has been opened. `Server.load` takes it, and may do so once."""
 
-    path: str
+    path: str  # path of the file, or the name given to `open_content`
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
-    metadata: dict[str, str]  # the file's own key-value metadata
+    metadata: dict[str, str]  # key-value metadata of the file
 
 def open_model(path: str, most_bytes: int, seconds: float) -> OpenedModel:
-    """Open an ONNX file of less than 2 GiB, with weights of at most so many bytes beside it.
+    """Open an ONNX file of less than 2 GiB.
 
-    All of it is read now, once: what happens to the files later changes nothing. It is to be loaded
-    within so many seconds from now.
+    All files of the model are read now, once; later changes to them have no effect. A broken file,
+    an unknown operator, or an input or output that is no tensor of a known dtype is an error that
+    names the file and the reason.
 
-    A broken one, an unknown operator, an input or output that is no tensor of a known dtype are
-    errors that name the file and the reason.
+    Args:
+        path: path of the ONNX file.
+        most_bytes: most bytes of weights in other files beside it.
+        seconds: time limit from now until the end of `Server.load`.
     """
 
 def open_content(name: str, content: bytes, seconds: float) -> OpenedModel:
-    """Open the content of an ONNX file that lies nowhere; `name` is for messages.
+    """Open the content of an ONNX file that is in no folder. All weights must be inside it.
 
-    All its weights must be inside. It is to be loaded within so many seconds from now.
+    Args:
+        name: name of the file, for messages.
+        content: content of the file.
+        seconds: time limit from now until the end of `Server.load`.
     """
 
 @final
 class Report:
-    """What warming a model up has shown."""
+    """The results of warming a model up."""
 
-    heavy: bool  # served by workers of its own, not in the shards' loops
-    rows_independent: bool
-    preferred_batch_size: int  # rows
-    microseconds_per_batch: list[tuple[int, float]]  # (rows, run time of one batch)
-    device: str  # what it runs on: "cpu", "cuda:0", "cuda:0, cuda:1"
-    device_reason: str  # the spec's, or how the choice between alternatives came out; may be empty
-    alternatives: list[Timed]  # what was to choose from; empty where there was no choice
-    graphs: str  # CUDA graphs: "on", "off: reason"; "" where it runs on no GPU
+    heavy: bool  # whether the model runs in workers of its own, and not in the shards' loops
+    rows_independent: bool  # whether a row's answer depends on that row alone
+    preferred_batch_size: int  # rows of a batch from which on a row gets no cheaper
+    microseconds_per_batch: list[tuple[int, float]]  # (rows, microseconds of one run)
+    device: str  # devices that run the model: "cpu", "cuda:0", "cuda:0, cuda:1"
+    device_reason: str  # reason of the spec, or of the choice between alternatives; may be empty
+    alternatives: list[Timed]  # speed of each alternative; empty where there was no choice
+    graphs: str  # state of CUDA graphs: "on" or "off: reason"; empty where no GPU is used
 
 @final
 class Timed:
-    """How fast a model is somewhere."""
+    """The speed of a model on one set of engines."""
 
-    device: str  # "cpu", "cuda:0", "cuda:0, cuda:1"
-    microseconds_per_row: float  # of a run of one row
-    rows_per_second: float  # in full batches, on all engines
+    device: str  # devices of the engines: "cpu", "cuda:0", "cuda:0, cuda:1"
+    microseconds_per_row: float  # microseconds of a run of one row
+    rows_per_second: float  # rows per second in full batches, on all engines together
 
 @final
 class Order:
-    """What a client wants done with a model. Exactly one of its methods is called, once."""
+    """A client's request to load or unload a model, or to list models.
 
-    action: Literal["load", "unload", "index"]
-    model: str  # empty for an index
-    config: str | None  # replaces the repository's; any JSON of a model configuration
-    files: dict[str, bytes]  # replace the repository's, by their paths in the model's folder
+    Exactly one of the methods is called, once; it answers the client.
+    """
+
+    action: Literal["load", "unload", "index"]  # index: list the names of models
+    model: str  # name of the model; empty for an index
+    config: str | None  # model configuration instead of the repository's, in any JSON form
+    files: dict[str, bytes]  # files instead of the repository's, by path in the model's folder
 
     def done(self, names: list[str]) -> None:
-        """Say that it is done; `names` are those of an index."""
+        """Answer that the order is carried out; `names` are the models of an index."""
 
     def not_found(self, reason: str) -> None:
-        """Say that there is no such model, or that its configuration is none."""
+        """Answer that there is no such model, or that its configuration is wrong."""
 
     def failed(self, reason: str) -> None:
-        """Say that the model cannot be served."""
+        """Answer that the model cannot be served."""
 
 @final
 class Server:
-    """A running server: ports bound, threads started, no model yet and not ready."""
+    """A running server. At first it has no models and is not ready."""
 
     def __init__(self, config: object) -> None:
-        """Bind both ports and start the threads.
+        """Bind the ports and start the threads.
 
-        `config` is a sigmax_server.config.Config, and server_name: str and server_version: str.
-        OSError where a port cannot be bound, naming the address.
+        Args:
+            config: a `sigmax_server.config.ServerConfig`.
+
+        Raises:
+            OSError: a port cannot be bound; the message names the address.
         """
 
     @property
-    def grpc_address(self) -> str: ...  # "127.0.0.1:8001"
+    def grpc_address(self) -> str: ...  # address of the gRPC port, such as "127.0.0.1:8001"
     @property
-    def http_address(self) -> str: ...
+    def http_address(self) -> str: ...  # address of the HTTP port, such as "127.0.0.1:8000"
     def declare(self, name: str, version: int) -> None:
-        """Make a model known, as LOADING: requests are answered UNAVAILABLE until it is loaded.
+        """Make a version known, as LOADING: requests are answered UNAVAILABLE until it is loaded.
 
-        A version that serves already goes on until it is replaced.
+        A version that serves already goes on until its replacement is loaded.
         """
 
     def load(self, opened: OpenedModel, spec: object) -> Report:
         """Warm a declared model up, check its golden samples and serve it.
 
-        `spec` has: name: str, version: int, max_batch_size: int (0: no batch axis),
-        inputs and outputs: Sequence of values with name: str, dims: Sequence[int], meaning: str,
-        labels: Sequence[str], optional: bool; task: Task | None, labels: Sequence[str],
-        thresholds: Sequence[float], tolerance: float,
-        golden: Sequence[str] (folders test_data_set_*), queue_timeout: float | None (seconds),
-        allow_timeout_override: bool, config: str (JSON),
-        placements: Sequence[Sequence[value with device: str, count: int (0: as many as serve it
-        best)]]: sets of engines, of which the one with the better throughput serves, the first on a
-        tie; device_reason: str, why these.
-        Consumes `opened`. On an error the model is left declared; call `fail`.
+        Args:
+            opened: the model file, which can be loaded once.
+            spec: a `sigmax_server.config.ModelSpec`.
+
+        Raises:
+            NativeError: the model cannot be served. It stays declared; the caller calls `fail`.
         """
 
     def fail(self, name: str, version: int, reason: str) -> None:
-        """Mark a declared model as UNAVAILABLE, for this reason, unless it serves already."""
+        """Mark a declared version as UNAVAILABLE, with this reason, unless it serves already."""
 
     def forget(self, name: str, version: int) -> None:
-        """Drop a declared model that has never served, and all that is known of it."""
+        """Drop a declared version that has never served, so that clients no longer see it."""
 
     def next_order(self) -> Order | None:
-        """Wait for a client's next order; None where none will come any more."""
+        """Wait for a client's next order; None where the server is ending and none will come."""
 
     def versions(self, name: str) -> list[int]:
-        """Return the versions of a model that serve, or should and cannot."""
+        """Return the versions of a model that serve, and those that should serve and cannot."""
 
     def unload(self, name: str, version: int) -> None:
-        """Serve a version of a model no more; what was accepted is still answered."""
+        """Take a version of a model out of service; accepted requests are still answered."""
 
     def finish_loading(self) -> None:
-        """Say that every model of the start has been loaded or has failed.
+        """Tell the server that every model of the start has been loaded or has failed.
 
-        From now on the server is ready when all of them are (strict readiness), or any.
+        From then on the server is ready when all of them serve (strict readiness), or when any
+        does.
         """
 
-    def is_ready(self) -> bool: ...
+    def is_ready(self) -> bool: ...  # whether the health check answers SERVING
     def drain(self) -> None:
-        """Begin the end, and return at once.
+        """Begin to end the server, and return at once.
 
-        NOT_SERVING, no new connections, GOAWAY on the open ones, idle streams ended; what was
-        accepted is still answered.
+        Health checks answer NOT_SERVING, no connection is accepted, open connections get GOAWAY and
+        idle streams are ended. Accepted requests are still answered.
         """
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long for a draining server to answer everything; whether it has."""
+        """Wait at most so many seconds until all accepted requests are answered.
+
+        Returns whether they are. `drain` must have been called.
+        """
 
     def stop(self) -> int:
-        """End all threads now; returns the number of accepted requests that were not answered."""
+        """End all threads now, but for those that hang in a run.
+
+        Returns the number of accepted requests that were not answered.
+        """

@@ -1,6 +1,6 @@
 """The command line of `sigmax serve`.
 
-A setting comes from its flag, else from its environment variable, else from its default.
+The value of a setting is that of its flag, else of its environment variable, else its default.
 """
 
 import argparse
@@ -12,14 +12,14 @@ from sigmax_server.config import SETTINGS, SWITCH, ConfigError, ServerConfig
 
 
 def main(argv: list[str]) -> int:
-    """Serve models until told to stop.
+    """Serve models until a signal ends the process.
 
     Args:
         argv: the arguments after `sigmax serve`.
 
     Returns:
-        The process's exit code: 0 after a clean end, 1 where the server could not start or
-        could not answer everything it had accepted.
+        The exit code 1 where the server could not start. Once it runs, `serve` ends the process:
+        with 0 after a clean end, with 1 where it could not answer all accepted requests.
 
     Raises:
         SystemExit: with 2 where the command line or the environment is wrong, with 0 after
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     """
     fill_closed()
     paths, config = read(argv, os.environ)
-    # Only now: `--help` and mistakes need no native module.
+    # The native module is loaded late, because `--help` and mistakes do not need it.
     from sigmax_server.say import print_without_waiting
     from sigmax_server.serve import serve
 
@@ -36,9 +36,9 @@ def main(argv: list[str]) -> int:
 
 
 def fill_closed() -> None:
-    """Put nothing in the place of each standard stream that is closed.
+    """Open /dev/null in the place of each standard stream that is closed.
 
-    Otherwise a socket or a file gets its number, and whatever a library prints goes into it.
+    Otherwise a socket or a file would get the stream's number, and libraries would print into it.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
@@ -46,7 +46,7 @@ def fill_closed() -> None:
 
 
 def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Path], ServerConfig]:
-    """Read what to serve, and how, from the command line and the environment.
+    """Read the paths to serve and the settings from the command line and the environment.
 
     Raises:
         SystemExit: with 2 and a message that names the flag or the variable, what was expected
@@ -59,7 +59,7 @@ def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Path], S
     try:
         for setting in SETTINGS:
             text, source = flags[setting.name], setting.flag
-            # An empty variable counts as unset: that is how a template leaves out a value.
+            # An empty variable counts as unset, because templates leave out a value that way.
             if text is None and environment.get(setting.variable):
                 text, source = environment[setting.variable], setting.variable
             sources[setting.name] = source
@@ -71,7 +71,7 @@ def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Path], S
 
 
 def parser() -> argparse.ArgumentParser:
-    """Build the parser; it leaves every value as text, for `Setting.parse`."""
+    """Make the parser. Values stay texts, which `Setting.parse` converts."""
     result = argparse.ArgumentParser(
         prog="sigmax serve",
         usage="%(prog)s [option ...] REPOSITORY_OR_FILE...",
@@ -98,6 +98,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _spell_out(argv: list[str]) -> list[str]:
-    # argparse's own optional value would take the path that follows a bare `--exit-on-error`.
+    # An optional value of argparse would take the path that follows a bare `--exit-on-error`.
     switches = {setting.flag for setting in SETTINGS if setting.kind is SWITCH}
     return [f"{word}=true" if word in switches else word for word in argv]

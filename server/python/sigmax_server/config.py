@@ -1,7 +1,7 @@
-"""What a server is told, as two frozen values: `ServerConfig` once, `ModelSpec` for each model.
+"""The configuration of a server (`ServerConfig`) and of each model in it (`ModelSpec`).
 
-Both are read attribute by attribute by the native module. Each checks itself when it is built,
-so nothing further on has to.
+The native module reads both attribute by attribute. Both check their values when they are built,
+so that later code need not.
 """
 
 import math
@@ -19,16 +19,16 @@ from sigmax_server.text import shown
 if TYPE_CHECKING:
     from sigmax_server._native import DType, Task
 
-MOST_TENSORS = 1024  # inputs of a model, and outputs
-MOST_NAME = 1000  # characters of a tensor's or a class's name; answers repeat them
+MOST_TENSORS = 1024  # most inputs of a model, and most outputs
+MOST_NAME = 1000  # most characters of a tensor's or a class's name, which answers repeat
 
 
 class ConfigError(ValueError):
-    """A setting with a value it cannot have.
+    """An error for a setting with a wrong value.
 
     Attributes:
-        setting: the setting's name, such as `grpc_port`.
-        problem: what was expected and what came.
+        setting: name of the setting, such as `grpc_port`.
+        problem: text that says what was expected and what came.
     """
 
     def __init__(self, setting: str, expected: str, came: object) -> None:
@@ -39,36 +39,51 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """Which values a setting takes."""
+    """A kind of value that settings have.
 
-    placeholder: str  # in --help: "PORT"
-    expected: str  # in errors: "a whole number from 0 to 65535"
-    parse: Callable[[str], Any]  # from text; ValueError where the text is no such value
+    Attributes:
+        placeholder: the value in --help, such as "PORT".
+        expected: the allowed values in errors, such as "a whole number from 0 to 65535".
+        parse: converts a text to a value; raises ValueError where the text is none.
+        holds: returns whether a value is allowed.
+    """
+
+    placeholder: str
+    expected: str
+    parse: Callable[[str], Any]
     holds: Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, as the command line, the environment and the documents present it."""
+    """A setting, as the command line, the environment and the documents present it.
+
+    Attributes:
+        name: name of the field in `ServerConfig`, such as `grpc_port`.
+        kind: kind of the value.
+        default: default value, or how it is computed, as a text.
+        unit: unit of the value; empty where it has none.
+        meaning: description of the setting, for people.
+    """
 
     name: str
     kind: Kind
     default: str
-    unit: str  # "" where it has none
+    unit: str
     meaning: str
 
     @property
     def flag(self) -> str:
-        """Its name on the command line: `--grpc-port`."""
+        """Name of the setting on the command line, such as `--grpc-port`."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """Its name in the environment: `SIGMAX_GRPC_PORT`."""
+        """Name of the setting in the environment, such as `SIGMAX_GRPC_PORT`."""
         return "SIGMAX_" + self.name.upper()
 
     def parse(self, text: str) -> Any:
-        """Read a value of this setting; ConfigError where the text is none."""
+        """Convert a text to a value of this setting; ConfigError where the text is none."""
         try:
             value = self.kind.parse(text)
         except ValueError:
@@ -77,7 +92,7 @@ class Setting:
         return value
 
     def check(self, value: object) -> None:
-        """ConfigError where the setting cannot have this value."""
+        """Raise ConfigError where the setting cannot have this value."""
         if not self.kind.holds(value):
             raise ConfigError(self.name, self.kind.expected, value)
 
@@ -110,10 +125,10 @@ def named_devices(text: str) -> tuple[str, ...]:
     """Return the devices that a value of `--device` names: `cuda:0,1` is cuda:0 and cuda:1.
 
     Returns:
-        None for `auto`, which names none.
+        The devices, in the order given; empty for `auto`, which names none.
 
     Raises:
-        ValueError: it is no such value.
+        ValueError: the text is no value of `--device`, or names a device twice.
     """
     if text in ("auto", "cpu"):
         return () if text == "auto" else ("cpu",)
@@ -167,7 +182,7 @@ def _says(kind: Kind, meaning: str, unit: str = "", default: str = "") -> Mappin
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """Everything a server is told, apart from which models to serve.
+    """The settings of a server; the models to serve are given apart.
 
     Each field is a flag and an environment variable as well; see `SETTINGS`.
 
@@ -191,7 +206,9 @@ class ServerConfig:
     )
     listen: str = field(
         default="",
-        metadata=_says(_LISTEN, "listen for gRPC here as well, for clients on this machine"),
+        metadata=_says(
+            _LISTEN, "Unix domain socket for gRPC beside the port, for clients on this machine"
+        ),
     )
     shards: int = field(
         default_factory=usable_cores,
@@ -222,8 +239,8 @@ class ServerConfig:
         default_factory=lambda: min(usable_memory() // 4, 4 * 2**30),
         metadata=_says(
             _BYTES,
-            "most that requests and answers under way hold together; one connection, and so one "
-            "message, at most half of it",
+            "most that all requests and answers under way hold; one connection, and so one "
+            "message, may hold at most half",
             "bytes",
             default="a quarter of the usable memory, by machine and control group, at most 4 GiB",
         ),
@@ -232,8 +249,8 @@ class ServerConfig:
         default=4096,
         metadata=_says(
             _COUNT,
-            "most open gRPC connections; each may have 1024 requests in flight; beyond it the one "
-            "that is idle for longest makes room",
+            "most open gRPC connections, each with at most 1024 requests in flight; where all are "
+            "open, a new one takes the place of the one that is idle for longest",
             "connections",
         ),
     )
@@ -241,7 +258,7 @@ class ServerConfig:
         default=10.0,
         metadata=_says(
             _OVER_ZERO_SECONDS,
-            "longest that a client takes to begin to speak HTTP/2 on a new connection",
+            "most time that a client takes to begin HTTP/2 on a new connection",
             "seconds",
         ),
     )
@@ -249,7 +266,7 @@ class ServerConfig:
         default=64 * 2**10,
         metadata=_says(
             _whole("N", 2**10, 2**18),
-            "most metadata of one call, names and values and 32 bytes for each",
+            "most metadata of one call: names, values and 32 bytes for each entry",
             "bytes",
         ),
     )
@@ -257,7 +274,7 @@ class ServerConfig:
         default=60.0,
         metadata=_says(
             _OVER_ZERO_SECONDS,
-            "longest that a client keeps a message half sent or an answer untaken before its "
+            "most time that a client leaves a message half sent or an answer unread; then its "
             "connection is cut off",
             "seconds",
         ),
@@ -266,7 +283,7 @@ class ServerConfig:
         default=0,
         metadata=_says(
             _MICROSECONDS,
-            "longest that an idle shard looks for the next request before it sleeps",
+            "most time that an idle shard polls for the next request before it sleeps",
             "microseconds",
         ),
     )
@@ -274,7 +291,8 @@ class ServerConfig:
         default=60.0,
         metadata=_says(
             _OVER_ZERO_SECONDS,
-            "longest run of a model; it is ended, and its requests are DEADLINE_EXCEEDED",
+            "most time of one run of a model; a longer run is ended, and its requests are "
+            "DEADLINE_EXCEEDED",
             "seconds",
         ),
     )
@@ -282,8 +300,8 @@ class ServerConfig:
         default_factory=lambda: usable_memory() // usable_cores() // 2,
         metadata=_says(
             _whole("N", 0, 2**50),
-            "most that one run of a model allocates for results outside GPUs; a run that needs "
-            "more is RESOURCE_EXHAUSTED; 0: no limit",
+            "most memory outside GPUs that one run of a model allocates for results; a request "
+            "that needs more is RESOURCE_EXHAUSTED; 0: no limit",
             "bytes",
             default="half of the usable memory, by machine and control group, divided by the "
             "usable cores",
@@ -293,7 +311,7 @@ class ServerConfig:
         default=300.0,
         metadata=_says(
             _OVER_ZERO_SECONDS,
-            "longest that loading a model takes; one that takes longer is not served",
+            "most time that loading a model takes; a model that takes longer is not served",
             "seconds",
         ),
     )
@@ -301,15 +319,15 @@ class ServerConfig:
         default="auto",
         metadata=_says(
             _DEVICE,
-            "what models run on: cpu, cuda (the first GPU), cuda:N, several as cuda:0,1, or "
-            "auto: the better of GPU and CPU for each model",
+            "devices that models run on: cpu, cuda (the first GPU), cuda:N, several as cuda:0,1, "
+            "or auto: the better of GPU and CPU for each model",
         ),
     )
     gpu_memory_limit: int = field(
         default=0,
         metadata=_says(
             _whole("N", 0, 2**50),
-            "most that one engine on a GPU allocates for weights and results; 0: no limit",
+            "most memory that one engine on a GPU allocates for weights and results; 0: no limit",
             "bytes",
         ),
     )
@@ -327,7 +345,7 @@ class ServerConfig:
         default="none",
         metadata=_says(
             Kind("none|explicit", "none or explicit", str, ("none", "explicit").__contains__),
-            "explicit: clients load and unload models; the start has those of --load-model",
+            "explicit: clients load and unload models, and the start loads those of --load-model",
         ),
     )
     load_model: str = field(
@@ -347,22 +365,22 @@ class ServerConfig:
         default=False,
         metadata=_says(
             SWITCH,
-            "let clients change what is logged; they may anyway with --model-control explicit",
+            "let clients change what is logged; always allowed with --model-control explicit",
         ),
     )
     server_name: str = field(
         default="triton",
-        metadata=_says(_TEXT, "name told to clients that ask for the server's metadata"),
+        metadata=_says(_TEXT, "name of the server in the metadata that clients can read"),
     )
     grace_seconds: float = field(
         default=30.0,
         metadata=_says(
-            _SECONDS, "most time that a stopping server takes to answer what it accepted", "seconds"
+            _SECONDS, "most time that a stopping server answers accepted requests", "seconds"
         ),
     )
     strict_readiness: bool = field(
         default=True,
-        metadata=_says(SWITCH, "ready when every model is served; false: when any is"),
+        metadata=_says(SWITCH, "be ready when every model is served; false: when any is"),
     )
     exit_on_error: bool = field(
         default=False,
@@ -403,15 +421,15 @@ SETTINGS = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """How an input or output is served.
+    """An input or output of a model, as it is served.
 
     Attributes:
-        name: its name in the graph.
-        dtype: the type of its elements.
-        dims: its sizes, the batch axis included where there is one; -1: any.
-        meaning: what it holds, for people.
-        labels: names of the classes that an output tells apart, by index.
-        optional: a request may leave this input out.
+        name: name of the tensor in the graph.
+        dtype: type of the elements.
+        dims: size of each axis, the batch axis included where there is one; -1: any.
+        meaning: meaning of the values, for people; empty where the file does not say.
+        labels: names of an output's classes, by index; empty where none are declared.
+        optional: whether a request may leave this input out.
     """
 
     name: str
@@ -424,14 +442,14 @@ class TensorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class QueuePolicy:
-    """How requests of one priority wait for their batch.
+    """The limits on requests of one priority that wait for their batch.
 
     Attributes:
-        default_timeout: most seconds; None: for ever.
-        allow_timeout_override: a request may ask to wait less.
-        late_is_delayed: what has waited longer runs when nothing else of its priority waits;
-            otherwise it is refused.
-        max_requests: most that wait; None: any number.
+        default_timeout: most seconds that a request waits; None: no limit.
+        allow_timeout_override: whether a request may name a shorter time of its own.
+        late_is_delayed: whether a request that has waited too long runs when nothing else of its
+            priority waits; otherwise such a request is refused.
+        max_requests: most requests that wait; None: no limit.
     """
 
     default_timeout: float | None = None
@@ -442,13 +460,15 @@ class QueuePolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How requests are put together.
+    """The rules by which requests form batches.
 
     Attributes:
-        max_delay: most seconds that a batch waits for more requests.
-        preferred_sizes: rows that are worth no more waiting, rising; empty: a full batch.
-        priorities: a policy for each, the highest first.
-        default_priority: which of them a request has that asks for none there is.
+        max_delay: most seconds that a batch waits for more requests; 0: no wait.
+        preferred_sizes: sizes in rows at which a batch does not wait for more, rising; empty: only
+            a full batch does not wait.
+        priorities: policy of each priority, the highest first.
+        default_priority: index in `priorities` for requests that name no priority, or none of
+            these.
     """
 
     max_delay: float = 0.0
@@ -459,11 +479,11 @@ class Batching:
 
 @dataclass(frozen=True)
 class Placement:
-    """Engines on one device.
+    """A number of engines on one device.
 
     Attributes:
-        device: "cpu" or "cuda:N".
-        count: how many engines; 0: as many as serve the model best there.
+        device: name of the device, "cpu" or "cuda:N".
+        count: number of engines; 0: as many as serve the model best there.
     """
 
     device: str
@@ -472,24 +492,25 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """How one version of one model is served.
+    """The configuration of one version of a model.
 
     Attributes:
-        name: what clients call it.
-        version: over 0.
+        name: name of the model, for clients.
+        version: number of the version, over 0.
         max_batch_size: most rows of one request; 0: the model has no batch axis.
-        inputs: in the graph's order.
-        outputs: in the graph's order.
-        config: all of this as Triton's model configuration, in JSON.
-        task: what its first output means; None: it is served raw.
-        labels: the classes' names by index; empty where none are declared.
-        thresholds: binary: one; multi-label: one a class; otherwise none. Each in [0, 1].
+        inputs: inputs that are served, in the graph's order.
+        outputs: outputs of the graph, in its order.
+        config: Triton's model configuration of this version, complete, in JSON.
+        task: meaning of the first output; None: the model is served raw.
+        labels: names of the classes, by index; empty where none are declared.
+        thresholds: thresholds of the decision, each in [0, 1]. Binary: one; multi-label: one for
+            each class; otherwise none.
         tolerance: most that an output may differ from its golden sample, absolute.
         golden: folders of golden samples.
-        batching: how requests are put together.
-        placements: sets of engines; of several the one with the better throughput serves, the
-            first on a tie.
-        device_reason: why these, for people.
+        batching: rules by which requests form batches.
+        placements: alternative sets of engines. Of several, the set with the best throughput
+            serves, on a tie the first.
+        device_reason: reason for these placements, for people.
 
     Raises:
         ValueError: a field has a value it cannot have.

@@ -1,4 +1,4 @@
-"""Loads and unloads models of a running server, as clients order."""
+"""Loads and unloads models of a running server, as clients request it (model control)."""
 
 import threading
 from collections.abc import Sequence
@@ -16,13 +16,14 @@ from sigmax_server.say import warn_of_unused
 from sigmax_server.table import Failed
 from sigmax_server.text import short, shown, why
 
-_MOST_NAME = 255  # characters: a folder's name has no more
+_MOST_NAME = 255  # most characters of a model's name, as of a folder's
 
 
 class Control:
-    """Carries out orders: loads and unloads one after the other, and lists meanwhile.
+    """Carries out the orders of clients.
 
-    Repositories are looked through at each order, so what was put there since is found.
+    Loads and unloads are carried out one after the other; lists are answered in the meantime.
+    Repositories are scanned for every order, so that models added later are found.
     """
 
     def __init__(
@@ -35,8 +36,8 @@ class Control:
         self._changes: SimpleQueue[Order] = SimpleQueue()
 
     def start(self) -> None:
-        """Begin; it ends with the server."""
-        # Daemons: the end of the process does not wait for a model that is being loaded.
+        """Start the two threads, which end with the server."""
+        # Threads are daemons: the end of the process does not wait for a model being loaded.
         for work in (self._take, self._change):
             threading.Thread(target=work, name="control", daemon=True).start()
 
@@ -60,7 +61,7 @@ class Control:
                 order.done([])
             else:
                 order.done(sorted({found.name for found in self._scan()}))
-        except Exception as error:  # the next order must find somebody
+        except Exception as error:  # the thread must live on for the next order
             order.failed(why(error))
 
     def _load(self, order: Order) -> None:
@@ -86,13 +87,13 @@ class Control:
         order.done([])
 
     def _forget(self, models: Sequence[Found], known: Sequence[int]) -> None:
-        """Drop what was tried with files of a request and never served: no repository has it."""
+        """Drop uploaded versions that failed and were not known before: no repository has them."""
         for found in models:
             if found.version not in known:
                 self._server.forget(found.name, found.version)
 
     def _keep(self, model: str, versions: Sequence[int]) -> None:
-        """Unload every other version of a model."""
+        """Unload every version of a model but these."""
         for version in self._server.versions(model):
             if version not in versions:
                 self._server.unload(model, version)

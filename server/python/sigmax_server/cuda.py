@@ -1,6 +1,7 @@
-"""What there is of CUDA: the driver with its GPUs, and the libraries of ONNX Runtime's provider.
+"""Examines CUDA: the driver with its GPUs, and the libraries of ONNX Runtime's provider.
 
-It is asked by ctypes and read from files; nothing is imported that would bring a CUDA of its own.
+The driver is called by ctypes, and the libraries' needs are read from their files. Packages with
+a CUDA of their own are not imported.
 """
 
 import ctypes
@@ -13,22 +14,23 @@ from pathlib import Path
 
 from sigmax_server import elf
 
-# The oldest NVIDIA driver, by CUDA's major version (CUDA's compatibility guide).
+# The oldest NVIDIA driver for each major version of CUDA (CUDA's compatibility guide).
 OLDEST_DRIVERS = {12: "525", 13: "580"}
 _DRIVER = "libcuda.so.1"
-# Of what the provider needs, that which comes with CUDA and not with the system.
+# Names of the libraries that come with CUDA, among all that the provider needs; not libcuda, which
+# comes with the driver.
 _OF_CUDA = re.compile(r"lib(cu(?!da\.)|nv)\w+\.so\.\d+")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU.
+    """A GPU.
 
     Attributes:
-        number: as in `cuda:0`; CUDA_VISIBLE_DEVICES is counted in already.
-        name: such as "NVIDIA H100 80GB HBM3".
-        memory: all of it, in bytes.
-        capability: its compute capability, such as "9.0".
+        number: number as in `cuda:0`, among the GPUs that CUDA_VISIBLE_DEVICES leaves.
+        name: name of the model, such as "NVIDIA H100 80GB HBM3".
+        memory: total memory in bytes.
+        capability: compute capability, such as "9.0".
     """
 
     number: int
@@ -38,7 +40,7 @@ class Gpu:
 
     @property
     def device(self) -> str:
-        """What `--device` calls it."""
+        """Name of the GPU as `--device` takes it, such as `cuda:0`."""
         return f"cuda:{self.number}"
 
 
@@ -47,10 +49,11 @@ class Driver:
     """NVIDIA's driver.
 
     Attributes:
-        version: of its kernel module, such as "580.65.06"; empty where there is none.
-        cuda: the newest CUDA that it runs, as (major, minor); (0, 0) where it cannot be asked.
-        gpus: those that programs may use.
-        problem: why there are none; empty where there are.
+        version: version of the kernel module, such as "580.65.06"; empty where there is none.
+        cuda: newest version of CUDA that the driver runs, as (major, minor); (0, 0) where the
+            driver cannot be asked.
+        gpus: GPUs that programs may use.
+        problem: reason why there are no GPUs; empty where there are some.
     """
 
     version: str = ""
@@ -61,13 +64,13 @@ class Driver:
 
 @dataclass(frozen=True)
 class Library:
-    """A library of CUDA's.
+    """A library of CUDA.
 
     Attributes:
-        name: what the loader knows it by, such as "libcublas.so.13".
-        use: what cannot be run without it; empty: nothing can.
-        path: where it was loaded from; empty where it was not.
-        problem: "not found", or why it was not loaded, in the loader's words; empty where it was.
+        name: name for the loader, such as "libcublas.so.13".
+        use: operations that need it, such as "Fourier transforms"; empty: every model needs it.
+        path: path of the loaded file; empty where it was not loaded.
+        problem: "not found", or the loader's error; empty where it was loaded.
     """
 
     name: str
@@ -77,10 +80,10 @@ class Library:
 
 
 def driver(root: Path = Path("/")) -> Driver:
-    """Ask the driver's library, where the system's loader finds it.
+    """Return the driver, as its library describes it, which the system's loader finds.
 
     Args:
-        root: where the `proc` file system is found.
+        root: folder that holds the `proc` file system.
     """
     version = _module_version(root)
     try:
@@ -109,7 +112,7 @@ def _module_version(root: Path) -> str:
 
 
 def _ask(library: ctypes.CDLL, function: str, *arguments: object) -> None:
-    """Call a function of the driver; OSError with the driver's own words where it fails."""
+    """Call a function of the driver; raise OSError with the driver's own words where it fails."""
     try:
         call = getattr(library, function)
     except AttributeError as error:
@@ -123,7 +126,7 @@ def _ask(library: ctypes.CDLL, function: str, *arguments: object) -> None:
         raise OSError(f"{function}: {words} ({code})")
 
 
-_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_CAPABILITY = (75, 76)  # numbers of CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 
 
 def _gpu(library: ctypes.CDLL, number: int) -> Gpu:
@@ -149,14 +152,15 @@ def major(provider: Path) -> int:
 def folders(
     environment: dict[str, str] | None = None, path: Sequence[str] | None = None
 ) -> list[Path]:
-    """List the folders that may hold CUDA's libraries, in the order in which they are looked at.
+    """List the folders that may hold CUDA's libraries, in the order of the search.
 
-    First the wheels of this Python environment, which came with ONNX Runtime's, then the toolkits
-    that CUDA_HOME and CUDA_PATH name, then those that lie where NVIDIA's installer puts them.
+    The order is: the wheels of this Python environment, which were installed with ONNX Runtime's;
+    the toolkits that CUDA_HOME and CUDA_PATH name; the toolkits in /usr/local, where NVIDIA's
+    installer puts them, those with the highest names first.
 
     Args:
-        environment: the environment's variables; by default this process's.
-        path: the folders that Python imports from; by default this process's.
+        environment: environment variables; None for this process's.
+        path: folders that Python imports from; None for this process's.
     """
     environment = dict(os.environ) if environment is None else environment
     toolkits = [
@@ -181,15 +185,16 @@ def folders(
 def load(provider: Path, places: Sequence[Path]) -> list[Library]:
     """Load the libraries that ONNX Runtime's provider needs, so that it finds them loaded.
 
-    The loader knows a loaded library by its name, wherever its file lies, so no LD_LIBRARY_PATH is
-    needed. What is in none of the folders is left to the loader, which has folders of its own.
+    The loader knows a loaded library by its name, wherever its file is, so that no LD_LIBRARY_PATH
+    is needed. Libraries that are in none of the folders are left to the loader, which searches
+    folders of its own.
 
     Args:
-        provider: the provider's library.
-        places: the folders, in the order in which they are looked at.
+        provider: path of the provider's library.
+        places: folders to search, in this order.
 
     Returns:
-        First those that nothing runs without, then those that some networks need.
+        The libraries: first those that every model needs, then those that some models need.
     """
     uses = dict.fromkeys(filter(_OF_CUDA.fullmatch, elf.needed(provider)), "")
     uses |= {name: use for name, use in _opened_later(major(provider)).items() if name not in uses}
@@ -206,7 +211,7 @@ def load(provider: Path, places: Sequence[Path]) -> list[Library]:
 
 
 def _opened_later(version: int) -> dict[str, str]:
-    """What a provider for this version of CUDA opens when it is used, and for what."""
+    """Return the libraries that a provider for this version of CUDA opens late, and their use."""
     return {
         "libcudnn.so.9": "convolutions and pooling",
         f"libcufft.so.{version - 1}": "Fourier transforms",
@@ -220,7 +225,7 @@ def _file(name: str, places: Sequence[Path]) -> Path | None:
 
 
 def _load(name: str, places: Sequence[Path], problems: dict[str, str]) -> None:
-    """Load a library after those that it needs, as far as the folders have them."""
+    """Load a library after those that it needs, where the folders have them; note its problem."""
     if name in problems:
         return
     problems[name] = ""
@@ -236,7 +241,7 @@ def _load(name: str, places: Sequence[Path], problems: dict[str, str]) -> None:
 
 
 def _mapped(name: str) -> str:
-    """Where the loader has found a library that this process has loaded by its name."""
+    """Return the path of a library that this process has loaded by its name."""
     maps = Path("/proc/self/maps").read_text()
     found = re.search(rf"^.* (/.*/{re.escape(name)}\S*)$", maps, re.MULTILINE)
     return found[1] if found else name

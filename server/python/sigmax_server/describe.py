@@ -1,7 +1,7 @@
-"""Completes a model's configuration from what its file says of itself.
+"""Completes a model's configuration from the metadata and the graph of its file.
 
-The file's metadata is described in docs/model-format.md. Where metadata and graph contradict
-each other the model is refused, and the message names both.
+docs/model-format.md describes the metadata. A model whose metadata and graph contradict each other
+is refused, and the message names both.
 """
 
 import json
@@ -20,22 +20,22 @@ from sigmax_server.text import cut, shown
 if TYPE_CHECKING:
     from sigmax_server._native import Task
 
-_MOST_TEXT = 16 * 2**20  # characters of one entry of the metadata
+_MOST_TEXT = 16 * 2**20  # most characters of one entry of the metadata
 
 
 def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) -> ModelSpec:
     """Complete the configuration of a model.
 
-    A file without any `sigmax.*` metadata is served raw, without a task. A model has a batch
-    axis where the first size of every input and output is variable, unless its configuration
-    says otherwise.
+    A file without any `sigmax.*` metadata is served raw, without a task. A model has a batch axis
+    where the first size of every input and output is variable, unless its configuration says
+    otherwise.
 
     Args:
-        opened: the file's graph and metadata.
-        found: where it was found, with its configuration.
-        max_batch_size: most rows of one request, where the model has a batch axis and no
-            configuration says how many.
-        choice: what it runs on.
+        opened: graph and metadata of the file.
+        found: the version as it was found, with its configuration.
+        max_batch_size: most rows of one request, for a model with a batch axis whose configuration
+            does not name it.
+        choice: devices that the model runs on.
 
     Raises:
         ContradictionError: metadata or configuration are malformed, or do not fit the graph.
@@ -88,14 +88,14 @@ def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) 
 
 
 def _classes(task: "Task", output: Tensor, batched: bool) -> int | None:
-    """How many classes the output tells apart; None where the graph leaves that open."""
+    """Return the number of the output's classes; None where the graph leaves it open."""
     if output.dtype not in ("FP16", "BF16", "FP32", "FP64"):
         raise ContradictionError(
             f"sigmax.task is {task}: expected a first output of floating-point numbers, "
             f"got {show(output)}"
         )
     row = list(output.dims[1:] if batched else output.dims)
-    # Without a batch axis nothing is classified; the last size alone is compared.
+    # A model without a batch axis classifies nothing, so that only its last size is checked.
     rank = len(row) if batched else min(len(row), 1)
     if task == "binary":
         if rank > 1 or row[-1:] not in ([], [1], [-1]):
@@ -125,9 +125,12 @@ def _check_labels(
 
 
 def _thresholds(stated: Mapping[str, str], task: "Task | None", classes: int) -> tuple[float, ...]:
-    """The task's thresholds; 0.5 where the file names none.
+    """Return the task's thresholds; 0.5 where the file names none.
 
-    `classes` is 0 where neither graph nor labels tell.
+    Args:
+        stated: metadata of the file.
+        task: task of the model.
+        classes: number of classes; 0 where neither the graph nor the labels tell it.
     """
     values = tuple(_numbers(stated)) if "thresholds" in stated else None
     if task not in ("binary", "multilabel"):
@@ -163,7 +166,7 @@ def _task(stated: Mapping[str, str]) -> "Task | None":
 def _labels(
     stated: Mapping[str, str], task: "Task | None", filed: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The task's labels, by the metadata or the configuration's label file."""
+    """Return the task's labels, from the metadata or from the configuration's label file."""
     own = _names(stated)
     if task and own and filed and own != filed:
         raise ContradictionError(
@@ -220,7 +223,7 @@ def _json(stated: Mapping[str, str], key: str, default: str) -> Any:
     text = stated.get(key, default)
     try:
         value = json.loads(text)
-        # JSON can write half a character, which is no text.
+        # JSON can hold a lone surrogate, which no UTF-8 text can.
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ContradictionError(

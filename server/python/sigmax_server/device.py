@@ -1,4 +1,4 @@
-"""What models run on: what was asked for, what really works, and what a model says itself."""
+"""Chooses the devices that models run on: from --device, the GPUs that work, and configurations."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class DeviceError(Exception):
-    """A device that was asked for does not work; the message says why, and what mends it."""
+    """An error for a device that was asked for and does not work; the message has the remedy."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why no GPU can be used.
+    """A reason why no GPU can be used.
 
     Attributes:
-        text: what is missing.
-        mend: how to get it.
+        text: description of what is missing.
+        mend: description of the remedy.
     """
 
     text: str
@@ -37,11 +37,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a model runs on.
+    """The devices that a model may run on.
 
     Attributes:
-        placements: the alternatives, as `ModelSpec.placements` has them.
-        reason: why these, for people.
+        placements: alternative sets of engines, as in `ModelSpec.placements`.
+        reason: reason for these, for people.
     """
 
     placements: tuple[tuple[Placement, ...], ...]
@@ -57,9 +57,9 @@ class Group:
     """An instance group of a model's configuration.
 
     Attributes:
-        kind: KIND_AUTO, KIND_CPU or KIND_GPU.
-        count: engines on each device; 0: not said.
-        gpus: the numbers of its GPUs; empty: not said.
+        kind: kind of the group: KIND_AUTO, KIND_CPU or KIND_GPU.
+        count: number of engines on each device; 0: the configuration does not say.
+        gpus: numbers of the GPUs; empty: the configuration does not say.
     """
 
     kind: str
@@ -68,18 +68,20 @@ class Group:
 
 
 class Cuda:
-    """CUDA, for one ONNX Runtime. Each part is looked at when it is first asked for, and once.
+    """CUDA, as one ONNX Runtime can use it.
 
-    A GPU that did not work is tried again whenever it is asked for.
-    The module that looks is imported then as well: a server without a GPU needs no ctypes.
+    Each part is examined once, when it is first needed. A GPU that did not work is tried again
+    whenever it is asked for. The module `cuda` is imported late, too: a server without a GPU needs
+    no ctypes.
     """
 
     def __init__(self, runtime: Path, trial: Callable[[str], None] = try_device) -> None:
-        """Look at nothing yet.
+        """Keep the arguments; nothing is examined yet.
 
         Args:
-            runtime: the path of ONNX Runtime's library.
-            trial: runs a small network on a device; NativeError where that fails.
+            runtime: path of ONNX Runtime's library.
+            trial: function that runs a small network on a device, and raises NativeError where
+                that fails.
         """
         self.provider = runtime.parent / "libonnxruntime_providers_cuda.so"
         self._trial = trial
@@ -87,34 +89,37 @@ class Cuda:
 
     @cached_property
     def driver(self) -> "Driver":
-        """NVIDIA's driver."""
+        """NVIDIA's driver, with the GPUs."""
         from sigmax_server import cuda
 
         return cuda.driver()
 
     @cached_property
     def major(self) -> int:
-        """The major version that the provider is made for; 0 where there is no provider."""
+        """Major version of CUDA that the provider is made for; 0 where there is no provider."""
         from sigmax_server import cuda
 
         return cuda.major(self.provider) if self.provider.is_file() else 0
 
     @cached_property
     def folders(self) -> list[Path]:
-        """Where the provider's libraries are looked for, before the system's loader is asked."""
+        """Folders that are searched for the provider's libraries before the system's loader is."""
         from sigmax_server import cuda
 
         return cuda.folders()
 
     @cached_property
     def libraries(self) -> "list[Library]":
-        """The libraries that the provider needs, loaded as far as they are there."""
+        """Libraries that the provider needs, loaded where they were found."""
         from sigmax_server import cuda
 
         return cuda.load(self.provider, self.folders) if self.provider.is_file() else []
 
     def problems(self) -> Iterator[Problem]:
-        """Say why no GPU can be used, the cheapest to find out first; nothing where some may."""
+        """Yield the reasons why no GPU can be used; none where nothing is missing.
+
+        The reasons that are cheapest to find come first.
+        """
         if not self.provider.is_file():
             yield Problem(
                 "the installed ONNX Runtime has no CUDA provider", f"mend it with {mend('gpu')}"
@@ -149,11 +154,11 @@ class Cuda:
             )
 
     def usable(self) -> "Iterator[Gpu]":
-        """Those GPUs that work."""
+        """Yield the GPUs that work."""
         return (gpu for gpu in self.driver.gpus if not self.problem(gpu.device))
 
     def problem(self, device: str) -> str:
-        """Say why a GPU such as `cuda:0` cannot be used, and what mends it; empty where it can."""
+        """Return why a GPU such as `cuda:0` cannot be used, with the remedy; empty where it can."""
         problem = "" if device in self._working else self._try(device)
         if not problem:
             self._working.add(device)
@@ -173,21 +178,21 @@ class Cuda:
 
 
 class Devices:
-    """Decides what models run on."""
+    """Chooses the devices that models run on."""
 
     def __init__(self, asked: str, cuda: Cuda) -> None:
-        """Decide nothing yet.
+        """Keep the arguments; nothing is chosen yet.
 
         Args:
-            asked: the value of `--device`.
-            cuda: is looked at only where a GPU may be used.
+            asked: value of `--device`.
+            cuda: CUDA, which is examined only where a GPU may be used.
         """
         self._asked = asked
         self._cuda = cuda
 
     @cached_property
     def choice(self) -> Choice:
-        """What a model runs on that says nothing itself.
+        """The devices for models without instance groups.
 
         Raises:
             DeviceError: a device that `--device` names does not work.
@@ -207,7 +212,10 @@ class Devices:
         return Choice((_CPU,), f"auto: {why}")
 
     def warnings(self) -> list[str]:
-        """Say what somebody who installed CUDA's provider does not get, after `choice`."""
+        """Return what of CUDA does not work, for users who installed its provider.
+
+        `choice` must not raise.
+        """
         if not self._cuda.provider.is_file() or self._asked == "cpu":
             return []
         if self.choice.placements == (_CPU,):
@@ -219,14 +227,14 @@ class Devices:
         ]
 
     def place(self, groups: Sequence[Group]) -> Choice:
-        """Decide what a model with these instance groups runs on.
+        """Choose the devices for a model with these instance groups; empty where it has none.
 
         Raises:
-            DeviceError: a group names a GPU that does not work, or asks for any and none does.
+            DeviceError: a group names a GPU that does not work, or asks for any GPU and none works.
         """
         if not groups:
             return self.choice
-        # Groups that do not say where they run all run at the same place.
+        # All groups that leave their device open get the same choice.
         choices = self.choice.placements if any(map(_is_open, groups)) else ((),)
         placements = tuple(
             tuple(chain(*(self._engines(group, choice) for group in groups))) for choice in choices
@@ -235,7 +243,7 @@ class Devices:
         return Choice(placements, f"instance_group: {kinds}")
 
     def _engines(self, group: Group, choice: Sequence[Placement]) -> tuple[Placement, ...]:
-        """The engines of a group; this choice is for one that leaves it open."""
+        """Return the engines of a group; `choice` is for a group that leaves its device open."""
         if _is_open(group):
             return tuple(replace(one, count=group.count or one.count) for one in choice)
         if group.kind == "KIND_CPU":
@@ -243,7 +251,7 @@ class Devices:
         return _once(self._gpus(group), group.count or 1)
 
     def _gpus(self, group: Group) -> Sequence[str]:
-        """The GPUs of a group: its own, else those of `--device`, else all that work."""
+        """Return the GPUs of a group: its own, else those of `--device`, else all that work."""
         flag = tuple(name for name in named_devices(self._asked) if name != "cpu")
         named = tuple(f"cuda:{number}" for number in group.gpus) or flag
         self._require(named)
@@ -262,7 +270,7 @@ _CPU = (Placement("cpu", 0),)
 
 
 def _is_open(group: Group) -> bool:
-    """Whether a group leaves open what it runs on."""
+    """Return whether a group leaves its device open."""
     return group.kind == "KIND_AUTO"
 
 

@@ -1,4 +1,4 @@
-"""`sigmax doctor`: what there is to run models on, what is missing, and what mends it."""
+"""The command `sigmax doctor`: prints what can run models here, what is missing, and its remedy."""
 
 import argparse
 import json
@@ -15,18 +15,18 @@ from sigmax_server.machine import core_quota, machine_memory, usable_cores, usab
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
 from sigmax_server.text import plain
 
-# What is found out, by its name for people; a list where there may be several.
+# The findings, by their names for people; a list where there may be several of a kind.
 Facts = dict[str, str | list[str]]
 
 
 def main(argv: list[str]) -> int:
-    """Print it all.
+    """Print the findings.
 
     Args:
         argv: the arguments after `sigmax doctor`.
 
     Returns:
-        The process's exit code: 0 where a server can run here, be it on the CPU; 1 where none can.
+        The exit code: 0 where a server can run here, if only on the CPU; 1 where none can.
 
     Raises:
         SystemExit: with 2 where the command line is wrong, with 0 after `--help`.
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
 
 
 def examine() -> tuple[Facts, bool]:
-    """Look at everything; also whether a server can run here."""
+    """Collect the findings, and whether a server can run here."""
     facts: Facts = {
         "sigmax-server": __version__,
         "Python": f"{platform.python_version()}, {sys.executable}",

@@ -1,22 +1,22 @@
-"""Which libraries a shared library needs, read from its file (ELF, 64 bits, little-endian)."""
+"""Reads which libraries a shared library needs from its file (ELF, 64 bits, little-endian)."""
 
 import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
-_LOAD, _DYNAMIC = 1, 2  # types of segments
+_LOAD, _DYNAMIC = 1, 2  # types of segments: PT_LOAD, PT_DYNAMIC
 _NEEDED, _NAMES = 1, 5  # tags of the dynamic section: DT_NEEDED, DT_STRTAB
 
 
 def needed(library: Path) -> list[str]:
-    """List the names that a library asks the loader for (DT_NEEDED), in its order.
+    """List the names that a library asks the loader for (DT_NEEDED), in the order of its file.
 
-    Only the few pages that hold them are read, however large the file is.
+    Only the few pages with the names are read, however large the file is.
 
     Raises:
-        ValueError: the file is no shared library of this kind, or is cut short.
-        OSError: it cannot be read.
+        ValueError: the file is no 64-bit ELF library, or is cut short.
+        OSError: the file cannot be read.
     """
     with library.open("rb") as file:
         try:
@@ -30,9 +30,11 @@ def _needed(file: BinaryIO) -> list[str]:
     if magic != b"\x7fELF\2\1":
         raise struct.error
     table = _read(file, at, size * count)
-    # Each: type, flags, offset, address, physical address, size in the file, in memory, alignment.
+    # Fields of a segment: type, flags, offset, address, physical address, size in the file, size in
+    # memory, alignment.
     segments = [struct.unpack_from("<2I6Q", table, size * each) for each in range(count)]
-    # The loader would map what is not there, and end the process.
+    # A file that is cut short must be refused here: the loader would map the missing part, and the
+    # process would die of it.
     if file.seek(0, os.SEEK_END) < max(segment[2] + segment[5] for segment in segments):
         raise struct.error
     entries = [
@@ -41,7 +43,7 @@ def _needed(file: BinaryIO) -> list[str]:
         if kind == _DYNAMIC
         for entry in struct.iter_unpack("<2Q", _read(file, offset, length))
     ]
-    # The names lie at an address; the segment that is loaded there tells where in the file.
+    # DT_STRTAB is an address. The segment that is loaded there gives the place in the file.
     starts = [
         offset + address - base
         for tag, address in entries

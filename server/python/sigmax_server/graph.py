@@ -1,4 +1,4 @@
-"""What describing a model needs to know of its file."""
+"""The parts of an opened model file that its description is made from."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -14,41 +14,41 @@ class Tensor(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in the graph."""
+        """Name of the tensor in the graph."""
 
     @property
     def dtype(self) -> "DType":
-        """The type of its elements."""
+        """Type of the elements."""
 
     @property
     def dims(self) -> Sequence[int]:
-        """Its sizes, the batch axis included where there is one; -1: any."""
+        """Size of each axis, the batch axis included where there is one; -1: any."""
 
     @property
     def optional(self) -> bool:
-        """Whether the graph has a value of its own for this input."""
+        """Whether the graph has an initial value for this input."""
 
 
 class Opened(Protocol):
-    """A model file that has been opened: what `describe` needs of `_native.OpenedModel`."""
+    """An opened model file, as `describe` needs it; `_native.OpenedModel` is one."""
 
     @property
     def inputs(self) -> Sequence[Tensor]:
-        """In the graph's order, the optional ones last."""
+        """Inputs in the graph's order, the optional ones last."""
 
     @property
     def outputs(self) -> Sequence[Tensor]:
-        """In the graph's order; a task is about the first."""
+        """Outputs in the graph's order; a task is about the first."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The file's own key-value metadata."""
+        """Key-value metadata of the file."""
 
 
 class ContradictionError(Exception):
-    """What is said of a model is wrong, or contradicts its graph; the message names both."""
+    """An error for a description that is wrong or contradicts the graph; the message names both."""
 
 
 def show(tensor: Tensor) -> str:
-    """How messages name a tensor: `'x' FP32[-1, 3]`."""
+    """Return a tensor as messages name it, such as `'x' FP32[-1, 3]`."""
     return f"{shown(tensor.name)} {tensor.dtype}{shown(list(tensor.dims))}"

@@ -1,7 +1,7 @@
-"""Asks a server whether it is ready: `python -m sigmax_server.health`.
+"""The health check of a container, by grpc.health.v1: `python -m sigmax_server.health`.
 
-It is the health check of a container, by grpc.health.v1. Where this server runs, Python has no
-gRPC; one call whose answer is two bytes long needs none, only some frames of HTTP/2 (RFC 9113).
+The server's installation has no gRPC for Python. One call with an answer of two bytes needs only
+some frames of HTTP/2 (RFC 9113), which this module writes itself.
 """
 
 import os
@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 from sigmax_server.address import address
 from sigmax_server.config import SETTINGS, ConfigError, ServerConfig
 
-TIMEOUT = 3.0  # seconds, of each step
+TIMEOUT = 3.0  # most seconds of each step: connecting, and each read and write
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY = 0, 1, 3, 4, 7
 _END_STREAM, _END_HEADERS = 1, 4
-_STREAM = 1  # the only one; stream 0 is the connection itself
-_NO_FIELDS = b"\0\0\0\0\0"  # gRPC's prefix: not compressed, length 0
+_STREAM = 1  # number of the only stream; stream 0 is the connection itself
+_NO_FIELDS = b"\0\0\0\0\0"  # an empty message: gRPC's prefix, not compressed, length 0
 _STATUSES = {
     b"\0\0\0\0\0": "UNKNOWN",
     b"\0\0\0\0\2\x08\1": "SERVING",
@@ -27,10 +27,10 @@ _STATUSES = {
 
 
 def main() -> int:
-    """Ask the server that this environment's variables describe.
+    """Check the server whose address the environment's variables give, and print its status.
 
     Returns:
-        0 where it is ready, otherwise 1; one line says which.
+        The exit code: 0 where the server is ready, otherwise 1.
     """
     try:
         host, port = _setting("host"), _setting("grpc_port")
@@ -50,20 +50,20 @@ def _setting(name: str) -> Any:
 
 
 def _end(line: str, is_ready: bool) -> int:
-    # Whether anybody reads it changes nothing.
+    # The exit code is the same whether or not the line can be written.
     with suppress(OSError):
         os.write(1, line.encode(errors="backslashreplace") + b"\n")
     return int(not is_ready)
 
 
 def check(host: str, port: int) -> str:
-    """The status of the whole server, as grpc.health.v1 names it.
+    """Return the status of the whole server, by its name in grpc.health.v1.
 
     Raises:
-        OSError: nobody listens there, or nobody who answers this call.
+        OSError: no server listens at this address, or it does not answer this call.
     """
     with socket.create_connection((host, port), TIMEOUT) as connection:
-        # An address in numbers, which is an authority whatever the name is.
+        # The numeric address is a valid authority, which not every name is.
         peer, port = connection.getpeername()[:2]
         connection.sendall(_request(address(peer.partition("%")[0], port)))
         with connection.makefile("rb") as answer:
@@ -82,7 +82,7 @@ def _request(authority: str) -> bytes:
         "content-type": "application/grpc",
         "te": "trailers",
     }
-    # Each field as a literal that enters no table: the simplest form of HPACK (RFC 7541, 6.2.2).
+    # Header fields are literals without indexing, the simplest form of HPACK (RFC 7541, 6.2.2).
     headers = b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
     return (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -103,7 +103,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _message(answer: BinaryIO) -> bytes:
-    """What comes in DATA frames until the stream ends; headers and trailers need not be read."""
+    """Return the content of DATA frames until the stream ends; headers and trailers are skipped."""
     message = b""
     while len(head := answer.read(9)) == 9:
         payload = answer.read(int.from_bytes(head[:3], "big"))

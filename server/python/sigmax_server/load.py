@@ -1,4 +1,4 @@
-"""Loads what was found into a running server."""
+"""Loads models into a running server."""
 
 from sigmax_server import model_config
 from sigmax_server._native import OpenedModel, Report, Server, open_content, open_model
@@ -13,7 +13,10 @@ from sigmax_server.text import why
 
 
 def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -> Served | Failed:
-    """Load a version of a model that has been declared, or say why it cannot be served."""
+    """Load a declared version of a model, and return the outcome.
+
+    A failure is reported to the server, too, and raises nothing.
+    """
     try:
         opened = _open(found, config.load_timeout_seconds)
         choice = devices.place(model_config.groups(found.config))
@@ -24,7 +27,7 @@ def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -
                 f"got {spec.max_batch_size}"
             )
         report = server.load(opened, spec)
-    # Whatever is wrong with one model costs that model alone.
+    # Any fault of one model leaves the other models alone.
     except Exception as error:
         reason = why(error)
         server.fail(found.name, found.version, reason)
@@ -43,7 +46,7 @@ def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -
 
 
 def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:
-    """What there was to choose from, what of it does not work, and why graphs are off."""
+    """Return the speed of each alternative, which of them fail, and why CUDA graphs are off."""
     timings = [
         f"{each.device}: {each.microseconds_per_row:,.0f} us for a row, "
         f"{each.rows_per_second:,.0f} rows/s in full batches"

@@ -1,4 +1,4 @@
-"""How much of the machine this process may really use."""
+"""The cores and the memory that this process may use."""
 
 import math
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 def usable_cores(root: Path = Path("/")) -> int:
     """Count the cores that the scheduler and the control groups leave to this process.
 
-    A quota is rounded down: a shard more than the quota pays for is stopped by the kernel in
-    the middle of its work, and every request of that shard waits.
+    A quota is rounded down. With more shards than the quota allows, the kernel would stop a shard
+    in the middle of its work, and every request of that shard would wait.
 
     Args:
-        root: where the `proc` and `sys` file systems are found.
+        root: folder that holds the `proc` and `sys` file systems.
 
     Returns:
-        Whole cores, at least 1.
+        The number of whole cores, at least 1.
     """
     return max(1, int(min(len(os.sched_getaffinity(0)), core_quota(root))))
 
@@ -25,7 +25,7 @@ def core_quota(root: Path = Path("/")) -> float:
     """Return the smallest quota of the control groups, in cores; infinity where there is none.
 
     Args:
-        root: where the `proc` and `sys` file systems are found.
+        root: folder that holds the `proc` and `sys` file systems.
     """
     return min(_quotas(root), default=math.inf)
 
@@ -34,7 +34,7 @@ def machine_memory(root: Path = Path("/")) -> int:
     """Return the memory of the machine, in bytes.
 
     Args:
-        root: where the `proc` file system is found.
+        root: folder that holds the `proc` file system.
     """
     kibibytes = _read(root / "proc/meminfo").partition("MemTotal:")[2].split()[0]
     return int(kibibytes) * 1024
@@ -44,7 +44,7 @@ def usable_memory(root: Path = Path("/")) -> int:
     """Return the memory that the machine and the control groups leave to this process, in bytes.
 
     Args:
-        root: where the `proc` and `sys` file systems are found.
+        root: folder that holds the `proc` and `sys` file systems.
     """
     limits = (
         int(text)
@@ -56,7 +56,7 @@ def usable_memory(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Every limit, in cores."""
+    """Yield every quota of the control groups, in cores."""
     for folder in _folders(root, "cpu"):
         quota, _, period = _read(folder / "cpu.max").partition(" ")
         yield from _quota(quota, period)
@@ -65,7 +65,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:
-    """Every folder on the way from this process's control group up to the root."""
+    """Yield every folder from this process's control group up to the root of the tree."""
     groups = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
@@ -77,8 +77,8 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _upwards(tree: Path, group: str) -> Iterator[Path]:
-    # Inside a container the path may be the host's, and not exist here; the container's own
-    # group is then the root of the tree. Hence every step is tried, and the root is one of them.
+    # Inside a container the path may be the host's, and not exist here. The container's own group
+    # is then the root of the tree. Hence every folder on the way is tried, the root included.
     folder = tree / group.strip("/")
     yield folder
     while folder != tree:

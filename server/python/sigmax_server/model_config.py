@@ -1,7 +1,7 @@
-"""A model's configuration in Triton's format: read, held against the graph, completed.
+"""A model's configuration in Triton's format: reading, checking against the graph, completing.
 
-A configuration is what protobuf's JSON makes of `inference.ModelConfig`: fields by their own names,
-those that have been set. What it leaves out is completed from the graph.
+A configuration is `inference.ModelConfig` as protobuf writes it in JSON: the fields that are set,
+by their names in the proto. Fields that are not set are completed from the graph.
 """
 
 import json
@@ -17,13 +17,13 @@ from sigmax_server.text import cut, shown, why
 
 Config = Mapping[str, Any]
 
-MOST_BYTES = 2**20  # of a configuration's text
-MOST_ENGINES = 256  # of one model; each has a thread and, but for a GPU's, weights of its own
-MOST_PRIORITIES = 256
-MOST_ENTRIES = 1024  # of any other list
+MOST_BYTES = 2**20  # most bytes of a configuration's text
+MOST_ENGINES = 256  # most engines of one model, each with a thread of its own
+MOST_PRIORITIES = 256  # most priority levels of one model
+MOST_ENTRIES = 1024  # most entries of any other list
 
 _PLATFORM, _BACKEND = "onnxruntime_onnx", "onnxruntime"
-# These would change an answer, or whether there is one.
+# Fields that would change an answer, or whether there is one.
 _REFUSED = (
     "ensemble_scheduling",
     "sequence_batching",
@@ -39,7 +39,7 @@ _REFUSED_OF_TENSORS = (
     "is_non_linear_format_io",
 )
 _REFUSED_OF_GROUPS = ("passive", "secondary_devices")
-# These steer what Sigmax settles by itself.
+# Fields about what Sigmax decides by itself; they have no effect.
 _UNUSED_OF_GROUPS = ("rate_limiter", "profile", "host_policy")
 _UNUSED = (
     "runtime",
@@ -57,8 +57,8 @@ def read(file: Path, name: str) -> Config:
     """Read the `config.pbtxt` of a model with this name.
 
     Raises:
-        ContradictionError: it cannot be read, is none, or asks for what is not served; the message
-            names the file, and the place or the field.
+        ContradictionError: the file cannot be read, is no configuration, or asks for something that
+            is not served. The message names the file, and the place or the field.
     """
     try:
         config: Config = json.loads(read_config(read_file(file, MOST_BYTES).decode()))
@@ -69,10 +69,11 @@ def read(file: Path, name: str) -> Config:
 
 
 def parse(text: str, name: str) -> Config:
-    """Read the configuration that a request has for a model with this name, in JSON.
+    """Read the configuration in JSON that a request gives for a model with this name.
 
     Raises:
-        ContradictionError: as `read` does.
+        ContradictionError: the text is too long, is no configuration, or asks for something that is
+            not served.
     """
     if len(text) > MOST_BYTES:
         _refuse(f"expected at most {MOST_BYTES} characters, got {len(text)}")
@@ -85,7 +86,7 @@ def parse(text: str, name: str) -> Config:
 
 
 def _check(config: Config, name: str) -> None:
-    """Refuse what is not served, or would be served otherwise than it says."""
+    """Refuse a configuration that is not served, or would be served otherwise than it says."""
     _expect(config, "name", ("", name))
     _expect(config, "platform", ("", _PLATFORM))
     _expect(config, "backend", ("", _BACKEND))
@@ -161,7 +162,7 @@ def _check_group(group: Config) -> None:
 
 
 def groups(config: Config) -> tuple[Group, ...]:
-    """Return what the model is to run on; empty where the configuration does not say."""
+    """Return the instance groups of the model; empty where the configuration has none."""
     return tuple(
         Group(_kind(group), group.get("count", 0), tuple(group.get("gpus", ())))
         for group in config.get("instance_group", ())
@@ -173,8 +174,8 @@ def _kind(group: Config) -> str:
 
 
 def unused(config: Config) -> list[str]:
-    """List the fields that are set and steer nothing here."""
-    # Answers of different requests have no order that could be preserved.
+    """List the fields that are set and have no effect."""
+    # preserve_ordering has no effect, because answers to different requests have no order.
     ordered = config.get("dynamic_batching", {}).get("preserve_ordering")
     of_groups = [
         f"instance_group.{field}"
@@ -191,11 +192,17 @@ def unused(config: Config) -> list[str]:
 def batch_size(config: Config, opened: Opened, default: int) -> int:
     """Return the most rows of a request; 0 where the model has no batch axis.
 
-    A graph has a batch axis where the first size of every input and output is variable. Without a
-    max_batch_size the configuration's dims, where it has any, are whole shapes.
+    A graph has a batch axis where the first size of every input and output is variable. In a
+    configuration without a max_batch_size, dims are whole shapes, and there is no batch axis.
+
+    Args:
+        config: configuration of the model.
+        opened: graph of the model.
+        default: most rows where the graph has a batch axis and the configuration has neither
+            max_batch_size nor dims.
 
     Raises:
-        ContradictionError: the graph has no batch axis, but the configuration says so.
+        ContradictionError: the configuration has a max_batch_size, but the graph no batch axis.
     """
     stated: int = config.get("max_batch_size", 0)
     served = _served_inputs(config, opened)
@@ -214,7 +221,7 @@ def batch_size(config: Config, opened: Opened, default: int) -> int:
 def tensors(
     config: Config, opened: Opened, *, batched: bool
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the inputs and outputs as they are served, in the graph's order.
+    """Return the inputs and the outputs that are served, in the graph's order.
 
     Raises:
         ContradictionError: a tensor of the configuration is not the graph's.
@@ -233,9 +240,9 @@ def complete(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
 ) -> str:
-    """Return the configuration with everything it leaves out, as JSON.
+    """Return the complete configuration, as JSON.
 
-    Its instance_group is the data plane's to write, which chooses what the model runs on.
+    The data plane adds the instance_group, because it chooses the devices.
     """
     batched = max_batch_size > 0
     stated = {
@@ -268,11 +275,11 @@ def complete(
 
 
 def batching(config: Config, max_batch_size: int) -> Batching:
-    """Return how requests are put together.
+    """Return the rules by which requests form batches, from `dynamic_batching`.
 
     Raises:
-        ContradictionError: a preferred size is no size of a batch, or a priority is none of the
-            levels.
+        ContradictionError: a preferred size is not in 1 to max_batch_size, or a priority is not in
+            1 to priority_levels.
     """
     stated = config.get("dynamic_batching", {})
     sizes = sorted(stated.get("preferred_batch_size", ()))
@@ -341,11 +348,11 @@ def _tensor(side: str, graph: Tensor, stated: Config, *, batched: bool) -> Tenso
 
 
 def _dims(place: str, graph: Tensor, stated: Sequence[int], *, batched: bool) -> tuple[int, ...]:
-    """Return the narrower of both, the batch axis included."""
+    """Return the narrower of the graph's and the stated sizes, the batch axis included."""
     if not stated:
         return tuple(graph.dims)
     if not graph.dims and all(size == 1 for size in stated):
-        return tuple(stated)  # a scalar: a configuration has no empty dims
+        return tuple(stated)  # a scalar, because a configuration cannot have empty dims
     own = list(graph.dims[1:] if batched else graph.dims)
     agree = [one in (-1, other) or other == -1 for one, other in zip(own, stated, strict=False)]
     if len(stated) != len(own) or not all(agree):
@@ -359,7 +366,7 @@ def _dims(place: str, graph: Tensor, stated: Sequence[int], *, batched: bool) ->
 
 
 def _served_inputs(config: Config, opened: Opened) -> list[Tensor]:
-    """Every input that a request must give, and the optional ones that are listed."""
+    """Return the inputs that a request must give, and the optional ones that are listed."""
     listed = [each.get("name") for each in config.get("input", ())]
     return [each for each in opened.inputs if not each.optional or each.name in listed]
 

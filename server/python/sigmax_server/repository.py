@@ -1,4 +1,4 @@
-"""Finds models: in repository folders of Triton's layout, and as single ONNX files."""
+"""Finds models in repository folders of Triton's layout, and as single ONNX files."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -11,12 +11,12 @@ from sigmax_server.graph import ContradictionError
 from sigmax_server.model_config import Config
 from sigmax_server.text import plain, shown, why
 
-MOST_LABEL_BYTES = 16 * 2**20  # of one label file
-MOST_VERSIONS = 1000  # of one model, side by side
+MOST_LABEL_BYTES = 16 * 2**20  # most bytes of one label file
+MOST_VERSIONS = 1000  # most versions of one model that are served side by side
 
 
 class RepositoryError(Exception):
-    """Nothing can be served as it was asked; the message names the paths."""
+    """An error for paths that cannot be served as asked; the message names the paths."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,16 @@ class Found:
     """One version of one model that is to be served.
 
     Attributes:
-        name: what clients call it.
-        version: over 0.
-        source: what was found: the model's folder, or the file.
-        file: the ONNX file; None where there is none.
+        name: name of the model, for clients.
+        version: number of the version, over 0.
+        source: folder of the model, or the file where a single file is served.
+        file: path of the ONNX file; None where there is none.
         golden: folders of golden samples, in the order of their numbers.
-        problem: why it cannot be served, as far as its folder tells; empty where it can.
-        config: its config.pbtxt; empty where there is none.
-        labels: class names of outputs, by the output's name, from label files of the config.
-        content: the ONNX file itself, where it came with a request and lies nowhere.
+        problem: reason why it cannot be served, as far as its folder tells; empty where it can.
+        config: model configuration, from config.pbtxt or a request; empty where there is none.
+        labels: class names of each output, by the output's name, from label files of the config.
+        content: content of the ONNX file, where it came with a request and is in no folder; else
+            None.
     """
 
     name: str
@@ -47,16 +48,16 @@ class Found:
 
 
 def scan(paths: Iterable[Path], *, may_be_empty: bool = False) -> list[Found]:
-    """Find every model under the given repository folders and files, in their order.
+    """Find every model in the given repository folders and files, in their order.
 
     A repository holds `NAME/VERSION/model.onnx`. A version is a whole number over 0 without
-    leading zeros; the newest one is served, or those that config.pbtxt asks for. Golden samples
+    leading zeros; the newest version is served, or those that config.pbtxt asks for. Golden samples
     are the folders `test_data_set_*` beside a file called model.onnx, and `NAME_test_data_set_*`
-    beside any other NAME.onnx. What cannot be read of a model is that model's problem alone.
+    beside any other NAME.onnx. A model that cannot be read is returned with its `problem`.
 
     Args:
         paths: repository folders and .onnx files.
-        may_be_empty: a folder may hold no model (yet).
+        may_be_empty: whether a folder may hold no model (yet).
 
     Raises:
         RepositoryError: a folder is missing or holds no model, an argument is neither a folder
@@ -98,12 +99,12 @@ def _repository(folder: Path, *, may_be_empty: bool) -> list[Found]:
 
 
 def _may_be_model(path: Path) -> bool:
-    # "lost+found" is in the root of every ext4 volume, and only the superuser may look into it.
+    # "lost+found" is in the root of every ext4 volume, and only the superuser may read it.
     return path.is_dir() and not path.name.startswith(".") and path.name != "lost+found"
 
 
 def _versions(folder: Path) -> list[Found]:
-    """The versions to serve in a model's folder; none where the folder is no model's at all."""
+    """Return the versions to serve of a model's folder; none where the folder is no model's."""
     found = Found(plain(folder.name), _EXPECTED, folder)
     try:
         versions = _numbers(folder)
@@ -121,7 +122,7 @@ def _versions(folder: Path) -> list[Found]:
             )
         config = model_config.read(file, folder.name) if has_config else {}
         return _configured(found, config)
-    # Whatever is wrong with one model costs that model alone.
+    # Any fault of one model leaves the other models alone.
     except Exception as error:
         return [replace(found, problem=why(error))]
 
@@ -131,13 +132,17 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def reconfigured(models: list[Found], config: Config) -> list[Found]:
-    """Return what is found of a model with another configuration than its own.
+    """Return the versions to serve of a model with another configuration than its own.
+
+    Args:
+        models: the versions that `scan` has found of one model, at least one.
+        config: the configuration that takes the place of config.pbtxt.
 
     Raises:
         ContradictionError: the configuration names files that cannot be read.
     """
     first = models[0]
-    # Anew: a version that is not there must not be served from another one's file.
+    # The search begins anew: a version that is missing must not be served from another's file.
     found = Found(first.name, first.version, first.source)
     if first.source.is_dir():
         return _configured(found, config)
@@ -153,11 +158,16 @@ def reconfigured(models: list[Found], config: Config) -> list[Found]:
 
 
 def uploaded(name: str, config: Config, files: Mapping[str, bytes]) -> list[Found]:
-    """Return what is found of a model whose files came with a request.
+    """Return the versions to serve of a model whose files came with a request.
+
+    Args:
+        name: name of the model.
+        config: configuration of the model; empty where the request has none.
+        files: contents of the files, by their paths in the model's folder.
 
     Raises:
-        ContradictionError: there is no version among them, or the configuration names a file that
-            is not.
+        ContradictionError: no file is in a version's folder, or the configuration names a label
+            file that is missing.
     """
     texts = {path: content for path, content in files.items() if "/" not in path}
     file = config.get("default_model_filename") or "model.onnx"
@@ -198,7 +208,7 @@ def _text(folder: Path, file: str) -> str:
 
 
 def _at(found: Found, file: Path) -> Found:
-    """A model of this file, or why there is none."""
+    """Return `found` with this file, or with the problem where the file is missing."""
     if not found.source.name.isprintable():
         return replace(found, problem=f"expected a printable name, got {shown(str(found.source))}")
     try:
@@ -211,7 +221,12 @@ def _at(found: Found, file: Path) -> Found:
 
 
 def _policy(config: Config, versions: list[int]) -> list[int]:
-    """The versions that the version_policy asks for, whether they are there or not."""
+    """Return the versions that the version_policy names, those that are missing included.
+
+    Args:
+        config: configuration with the version_policy.
+        versions: versions that are there.
+    """
     policy = config.get("version_policy", {})
     if "all" in policy:
         asked = sorted(versions)
@@ -228,7 +243,7 @@ def _policy(config: Config, versions: list[int]) -> list[int]:
 
 
 def _labels(config: Config, read: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
-    """The class names that the outputs of a configuration name files for, a line each."""
+    """Return the class names of each output with a label file, which has one name in each line."""
     labels = {}
     for output in config.get("output", ()):
         if file := output.get("label_filename"):
@@ -243,19 +258,19 @@ def _labels(config: Config, read: Callable[[str], str]) -> dict[str, tuple[str, 
     return labels
 
 
-# A model without any version is known to clients, as failed, under the version to be expected.
+# The version under which clients see a model without any version, as failed.
 _EXPECTED = 1
 
 
 def _is_version(path: Path) -> bool:
-    # Triton's versions are 64-bit numbers; it ignores other folders, such as "01" and "backup".
+    # Versions are 64-bit numbers in Triton, which ignores other folders, such as "01" and "backup".
     return _is_number(path.name) and path.is_dir()
 
 
 def _has_model(folder: Path) -> bool:
     try:
         return (folder / "model.onnx").is_file()
-    except OSError:  # one that is closed to us; it is for whoever asks for it to say so
+    except OSError:  # an unreadable folder; serving it will report the reason
         return False
 
 

@@ -1,4 +1,4 @@
-"""Where ONNX Runtime's shared library lies."""
+"""The place of ONNX Runtime's shared library."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from sigmax_server.installed import record
 
 
 class RuntimeLibraryError(Exception):
-    """No usable ONNX Runtime; the message holds the command that mends it."""
+    """An error for a missing or unusable ONNX Runtime; the message has the command to repair it."""
 
 
 def find_runtime(path: Sequence[str] | None = None) -> Path:
@@ -18,14 +18,14 @@ def find_runtime(path: Sequence[str] | None = None) -> Path:
     Importing `onnxruntime` would load a second, complete copy of the runtime (and NumPy).
 
     Args:
-        path: the folders to look in; by default those that Python imports from.
+        path: folders to look in; None for those that Python imports from.
 
     Returns:
         The absolute path of `libonnxruntime.so.<version>`.
 
     Raises:
-        RuntimeLibraryError: none is installed, the installation is damaged, or both
-            distributions are installed: they own the same files, so what is there is a mixture.
+        RuntimeLibraryError: ONNX Runtime is not installed, or damaged, or both distributions are
+            installed. Those have files of the same names, so that the folder is a mixture of both.
     """
     path = sys.path if path is None else path
     installed = [found for name in _DISTRIBUTIONS if (found := record(name, path))]
@@ -50,7 +50,7 @@ def find_runtime(path: Sequence[str] | None = None) -> Path:
 
 
 def mend(extra: str) -> str:
-    """Return the command that installs ONNX Runtime anew, as the extra `cpu` or `gpu` has it."""
+    """Return the command that reinstalls ONNX Runtime; `extra` is "cpu" or "gpu"."""
     return f'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "sigmax-server[{extra}]"'
 
 

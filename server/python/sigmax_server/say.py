@@ -1,4 +1,4 @@
-"""What the control plane says on standard error, and how everything that is printed gets out."""
+"""Messages of the control plane on standard error, and the streams that never block."""
 
 import io
 import sys
@@ -10,38 +10,38 @@ from sigmax_server._native import finish_output, print_error, print_output
 from sigmax_server.repository import Found
 from sigmax_server.text import plain
 
-LAST_SECONDS = 2.0  # that the end of the process waits for who reads what it has printed
+LAST_SECONDS = 2.0  # most seconds that the end of the process waits for the reader of its output
 
 
 def say(text: str) -> None:
-    """Say a line; what it quotes can make it no other."""
+    """Print one line; unprintable characters are escaped, so that a quoted text adds no line."""
     print(f"sigmax serve: {plain(text)}", file=sys.stderr)
 
 
 def warn_of_unused(models: Iterable[Found]) -> None:
-    """Say, once a model, which fields of its configuration are without effect."""
-    # Versions of a model have one configuration.
+    """Warn, once for each model, of the fields of its configuration that have no effect."""
+    # All versions of a model have the same configuration.
     for found in {found.name: found for found in models}.values():
         if fields := model_config.unused(found.config):
             say(f"warning: {found.source}/config.pbtxt: without effect: {', '.join(fields)}")
 
 
 def print_without_waiting() -> None:
-    """From now on, nothing in this process waits for who reads its output, nor fails with it.
+    """Replace the standard streams by ones that never block and never fail.
 
-    Whatever Python prints goes to queues that threads of the native module write: also a
-    traceback. Who prints does not learn whether somebody reads it.
+    Everything that Python prints, tracebacks too, goes to queues that threads of the native module
+    write. Callers of print do not learn whether the output is read.
     """
     sys.stdout, sys.stderr = _Lines(print_output), _Lines(print_error)
 
 
 def finish() -> None:
-    """Wait a little until what was printed has been written, as the interpreter's end does, too."""
+    """Wait at most `LAST_SECONDS` until all output is written, as the interpreter's end does."""
     finish_output(LAST_SECONDS)
 
 
 class _Lines(io.TextIOBase):
-    """A text stream that hands on whole lines."""
+    """A text stream that passes on whole lines, and keeps a line until its end is written."""
 
     def __init__(self, print_lines: Callable[[str], None]) -> None:
         self._print_lines = print_lines
@@ -55,6 +55,6 @@ class _Lines(io.TextIOBase):
         with self._lock:
             whole, ended, self._begun = (self._begun + text).rpartition("\n")
             if ended:
-                # Names of files may hold bytes that are no text.
+                # Names of files may hold bytes that are no text; print must not fail with them.
                 self._print_lines(whole.encode(errors="backslashreplace").decode())
         return len(text)

@@ -20,26 +20,27 @@ from sigmax_server.say import finish, say, warn_of_unused
 from sigmax_server.table import Failed, Served, table
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
-# A terminal that is closed begins the end, too, unless `nohup` was told that it shall not. It sends
-# its signal once or twice, so that one never counts as the second.
+# SIGHUP, which a closed terminal sends, begins the end, too, unless `nohup` has it ignored. Because
+# a terminal may send it twice, SIGHUP never counts as the second signal.
 _HANGUP = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
 _BEGINNING = (*_ENDING, *_HANGUP)
-_SLICE = 0.1  # seconds after which a signal is heard, while something else is waited for
+_SLICE = 0.1  # most seconds until a signal is noticed, while the main thread waits for other things
 
 
 def serve(paths: Sequence[Path], config: ServerConfig) -> int:
-    """Serve the models under `paths` until a signal, as the main job of a process.
+    """Serve the models in `paths` until a signal, as the only job of a process.
 
-    The first SIGINT, SIGTERM or SIGHUP lets the server answer what it has accepted, a second one,
-    SIGINT or SIGTERM, ends it at once. All of them stay blocked to the end: one that comes late
-    must not turn a clean end into a traceback.
+    After the first SIGINT, SIGTERM or SIGHUP the server answers the accepted requests and ends. A
+    second signal, SIGINT or SIGTERM, ends it at once. The signals stay blocked to the end, because
+    a late one must not turn a clean end into a traceback.
 
     Returns:
-        1 where the server could not start. Once it runs, this ends the process: with 0 after a
-        clean end, with 1 where it could not answer everything that it had accepted, or where a
-        model cannot be served and `exit_on_error` says that all must be.
+        The exit code 1 where the server could not start. Once it runs, this function ends the
+        process: with 0 after a clean end, with 1 where it could not answer all accepted requests,
+        or where a model cannot be served and `exit_on_error` is set.
     """
-    # Before any thread starts: threads inherit the mask, so signals wait for `_wait` and `_stop`.
+    # Signals are blocked before any thread starts, because threads inherit the mask. Only
+    # `sigwait` and its like, in this thread, then receive them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _BEGINNING)
     try:
         models = _chosen(scan(paths, may_be_empty=config.model_control == "explicit"), config)
@@ -71,7 +72,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
 
 
 def _chosen(models: list[Found], config: ServerConfig) -> list[Found]:
-    """What to load at the start."""
+    """Return the models to load at the start: all, or with model control those of --load-model."""
     if config.model_control == "none" or config.load_model == "*":
         return models
     names = set(filter(None, config.load_model.split(",")))
@@ -85,7 +86,7 @@ def _chosen(models: list[Found], config: ServerConfig) -> list[Found]:
 def _load_all(
     server: Server, models: Sequence[Found], config: ServerConfig, devices: Devices
 ) -> list[Served | Failed] | None:
-    """Load every model; None where a signal came meanwhile."""
+    """Load every model, and return the outcomes; None where a signal came in the meantime."""
     for found in models:
         server.declare(found.name, found.version)
     outcomes: list[Served | Failed] = []
@@ -97,7 +98,7 @@ def _load_all(
         except BaseException as error:
             errors.append(error)
 
-    # Apart: a signal is heard whatever a load does.
+    # Models are loaded in another thread, so that signals are noticed during a long load.
     loading = threading.Thread(target=load_all, name="load", daemon=True)
     loading.start()
     while loading.is_alive():
@@ -123,7 +124,7 @@ def _warn(models: Iterable[Found], config: ServerConfig, devices: Devices) -> No
 
 
 def _uses(config: ServerConfig, chosen: Choice) -> str:
-    """What it takes of the machine."""
+    """Return a line on the cores, the memory and the devices that the server uses."""
     one = min(config.max_message_bytes, config.memory_budget // 2) / 2**20
     return (
         f"uses: shards {config.shards} of {os.cpu_count()} cores, "
@@ -133,7 +134,7 @@ def _uses(config: ServerConfig, chosen: Choice) -> str:
 
 
 def _state(server: Server, models: int, failures: int) -> str:
-    """Where the server is to be reached, and one line on whether it is ready."""
+    """Return one line with the server's addresses that says whether it is ready."""
     addresses = f"gRPC {server.grpc_address}, HTTP {server.http_address}"
     if not server.is_ready():
         return f"not ready: {addresses}; {failures} of {models} models cannot be served"
@@ -141,22 +142,23 @@ def _state(server: Server, models: int, failures: int) -> str:
 
 
 def _age() -> float:
-    """Seconds since this process was started, in steps of the kernel's clock tick (10 ms)."""
-    # The name in parentheses may hold anything; the start is the 20th field after it (proc(5)).
+    """Return the age of this process in seconds, in steps of the kernel's clock tick (10 ms)."""
+    # The name in parentheses may hold any character. The start time is the 20th field after it
+    # (proc(5)).
     after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def _stop(server: Server, grace: float) -> NoReturn:
-    """Let the server answer what it has accepted, and end the process."""
+    """Let the server answer the accepted requests, for at most `grace` seconds; end the process."""
     server.drain()
     say(
         f"stopping: what was accepted is answered, for at most {grace:g} seconds; "
         "a second signal ends it at once"
     )
     deadline = time.monotonic() + grace
-    # Waits in slices, to see a second signal soon.
+    # The wait is cut into slices, so that a second signal is noticed soon.
     while not server.wait(min(_SLICE, max(0.0, deadline - time.monotonic()))):
         if signal.sigtimedwait(_ENDING, 0):
             say("ending at once, by a second signal")
@@ -171,10 +173,9 @@ def _stop(server: Server, grace: float) -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """End the process without the libraries' destructors.
+    """End the process without running the libraries' destructors.
 
-    A thread may still be inside ONNX Runtime, with a model that is being loaded or a run that
-    hangs.
+    A thread may still be inside ONNX Runtime, loading a model or hanging in a run.
     """
     finish()
     os._exit(code)

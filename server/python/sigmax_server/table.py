@@ -1,4 +1,4 @@
-"""The table that a starting server prints: what is served, how, and what is not."""
+"""The table of models that a starting server prints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,19 @@ from sigmax_server.text import plain
 
 @dataclass(frozen=True)
 class Served:
-    """A model that is served, and what warming it up has shown."""
+    """A version of a model that is served, with the results of warming it up.
+
+    Attributes:
+        name: name of the model.
+        version: number of the version.
+        inputs: names, dtypes and shapes of the inputs.
+        task: task of the model; "none" where it is served raw.
+        device: devices that run the model, such as "cpu" or "cuda:0".
+        heavy: whether the model runs in workers of its own, and not in the shards' loops.
+        rows_independent: whether a row's answer depends on that row alone.
+        preferred_batch_size: rows of a batch from which on a row gets no cheaper.
+        notes: lines to print below the table.
+    """
 
     name: str
     version: int
@@ -23,7 +35,13 @@ class Served:
 
 @dataclass(frozen=True)
 class Failed:
-    """A model that is not served."""
+    """A version of a model that is not served.
+
+    Attributes:
+        name: name of the model.
+        version: number of the version.
+        reason: reason why it is not served.
+    """
 
     name: str
     version: int
@@ -34,14 +52,14 @@ _HEADER = ("MODEL", "VERSION", "INPUTS", "TASK", "DEVICE", "WEIGHT", "INDEPENDEN
 
 
 def table(outcomes: Sequence[Served | Failed]) -> str:
-    """Lay the outcomes out as lines of aligned columns, those that failed last, and notes."""
+    """Return lines of aligned columns, models that failed last, and the notes below them."""
     served = [_cells(outcome) for outcome in outcomes if isinstance(outcome, Served)]
     failed = [
         _plain(outcome.name, str(outcome.version), f"not served: {outcome.reason}")
         for outcome in outcomes
         if isinstance(outcome, Failed)
     ]
-    # A reason may be long, and runs over the columns to its right.
+    # A reason may be long, and so takes no part in the widths: it runs over the columns beside it.
     aligned = [_HEADER, *served, *((*row[:2], *[""] * len(_HEADER[2:])) for row in failed)]
     widths = [max(map(len, column)) for column in zip(*aligned, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)) for row in (_HEADER, *served, *failed))
@@ -55,7 +73,7 @@ def table(outcomes: Sequence[Served | Failed]) -> str:
 
 
 def _plain(*cells: str) -> tuple[str, ...]:
-    """What comes from files makes no line that is not ours."""
+    """Escape unprintable characters, so that texts from files add no lines to the table."""
     return tuple(map(plain, cells))
 
 

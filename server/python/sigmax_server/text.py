@@ -1,17 +1,17 @@
-"""Text of others, such as names in model files: as it is printed, and no longer than it helps."""
+"""Makes text from outside, such as names in model files, printable and short."""
 
 import os
 import reprlib
 
-MOST_REASON = 400  # characters
-_END = 80  # of those, kept from a long text's end
+MOST_REASON = 400  # most characters of a reason
+_END = 80  # characters that are kept from the end of a longer one
 
 
 def plain(text: str) -> str:
-    """Return the text with every character escaped that is not printed as itself.
+    """Return the text with every unprintable character escaped.
 
-    A name in a model file may hold a line feed or a terminal's escape codes; a line that is
-    printed is ours alone.
+    A name in a model file may hold a line feed or escape codes of a terminal, and must not be able
+    to write lines of its own.
     """
     if text.isprintable():
         return text
@@ -23,20 +23,21 @@ def _escaped(character: str) -> str:
 
 
 def shown(value: object) -> str:
-    """How messages show a value: as Python writes it, a long one by its beginning and end."""
+    """Return a value as messages show it: its repr, a long one by its beginning and end."""
     return _SHORT.repr(value)
 
 
 def cut(text: str, most: int = 80) -> str:
-    """Return a text of at most so many characters: a long one by its beginning."""
+    """Return the text, or where it has more than `most` characters, its beginning."""
     return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
 def why(error: BaseException) -> str:
-    """Say in one printable line, of a few hundred characters at most, what went wrong.
+    """Return the reason of an error as one printable line of at most `MOST_REASON` characters.
 
     Args:
-        error: one of ours is said in its own words; any other is named as well.
+        error: the error. The reason is its message; for errors that are neither this package's nor
+            the operating system's, the name of the class comes first.
     """
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -47,8 +48,12 @@ def why(error: BaseException) -> str:
 
 
 def short(text: str) -> str:
-    """Return the text as it is printed; a long one by its beginning and its end."""
-    # What is escaped is longer, but nothing is escaped that is not shown.
+    """Return the text printable and at most `MOST_REASON` characters long.
+
+    A longer text is shown by its beginning and its end.
+    """
+    # The text is cut before it is escaped, so that only shown characters are escaped; and again
+    # after, because escapes are longer.
     if len(text) > MOST_REASON:
         text = f"{text[: MOST_REASON - _END - 5]} ... {text[-_END:]}"
     text = plain(text)

@@ -26,10 +26,11 @@ if _version_not_supported:
 
 
 class ClassifierServiceStub(object):
-    """Classifies rows with the models a server holds.
+    """Classifies rows with the models of a server.
 
-    Errors carry a google.rpc.ErrorInfo of domain "sigmax"; INVALID_ARGUMENT also a
-    google.rpc.BadRequest that names the field, RESOURCE_EXHAUSTED a google.rpc.RetryInfo.
+    Errors carry a google.rpc.ErrorInfo of domain "sigmax". INVALID_ARGUMENT also carries a
+    google.rpc.BadRequest where a field is wrong, which it names. RESOURCE_EXHAUSTED also carries a
+    google.rpc.RetryInfo where a queue or the server's memory budget was full.
     """
 
     def __init__(self, channel):
@@ -61,10 +62,11 @@ class ClassifierServiceStub(object):
 
 
 class ClassifierServiceServicer(object):
-    """Classifies rows with the models a server holds.
+    """Classifies rows with the models of a server.
 
-    Errors carry a google.rpc.ErrorInfo of domain "sigmax"; INVALID_ARGUMENT also a
-    google.rpc.BadRequest that names the field, RESOURCE_EXHAUSTED a google.rpc.RetryInfo.
+    Errors carry a google.rpc.ErrorInfo of domain "sigmax". INVALID_ARGUMENT also carries a
+    google.rpc.BadRequest where a field is wrong, which it names. RESOURCE_EXHAUSTED also carries a
+    google.rpc.RetryInfo where a queue or the server's memory budget was full.
     """
 
     def Classify(self, request, context):
@@ -75,17 +77,17 @@ class ClassifierServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyStream(self, request_iterator, context):
-        """Classifies many batches over one stream. Requests run concurrently and may share a batch;
-        answers carry their request's id and may overtake each other. A request that fails is
-        answered by its error, and the stream goes on. After the client's half-close everything
-        pending is answered.
+        """Classifies many batches over one stream. Requests run concurrently and may share a batch.
+        Answers carry the id of their request and may overtake each other. A request that fails is
+        answered by its error, and the stream goes on. After the client's half-close, all pending
+        requests are answered before the stream ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists every model the server knows, with the state of each version.
+        """Lists all models of the server, with the state of each version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,10 +132,11 @@ def add_ClassifierServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClassifierService(object):
-    """Classifies rows with the models a server holds.
+    """Classifies rows with the models of a server.
 
-    Errors carry a google.rpc.ErrorInfo of domain "sigmax"; INVALID_ARGUMENT also a
-    google.rpc.BadRequest that names the field, RESOURCE_EXHAUSTED a google.rpc.RetryInfo.
+    Errors carry a google.rpc.ErrorInfo of domain "sigmax". INVALID_ARGUMENT also carries a
+    google.rpc.BadRequest where a field is wrong, which it names. RESOURCE_EXHAUSTED also carries a
+    google.rpc.RetryInfo where a queue or the server's memory budget was full.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Seven networks, each a file to read from top to bottom: data, module, training, declaration."""
+"""Seven networks, each in one file: data, module, training and declaration, in this order."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sigmax_models.network import Network
 
-# From the simplest to the longest.
+# Names of the networks, from the simplest to the longest.
 NAMES = ("linear", "sequential", "mammal", "animal", "digits", "language", "dtmf")
 
 
 def get(name: str) -> "Network":
-    """A network by its name.
+    """Return the network of this name.
 
     Raises:
-        KeyError: There is none of this name.
+        KeyError: No network has this name.
     """
     if name not in NAMES:
         raise KeyError(f"no network is named {name!r}; there are {', '.join(NAMES)}")
@@ -23,5 +23,5 @@ def get(name: str) -> "Network":
 
 
 def all_networks() -> list["Network"]:
-    """Every network, the simplest first."""
+    """Return all networks, the simplest first."""
     return [get(name) for name in NAMES]

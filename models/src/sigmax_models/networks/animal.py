@@ -1,4 +1,4 @@
-"""Linear 6-8-3 and a softmax: bird, mammal or reptile?"""
+"""The network `animal`, linear layers 6-8-3 and a softmax: bird, mammal or reptile?"""
 
 import numpy as np
 import torch
@@ -22,19 +22,19 @@ class Animal(nn.Module):
         self.answer = nn.Linear(8, len(animals.CLASSES))
 
     def forward(self, traits: torch.Tensor) -> torch.Tensor:
-        """One logit a class."""
+        """Return one logit for each class, FP32 [rows, 3]."""
         hidden = torch.relu(self.hidden(self.scale(traits)))
         logits: torch.Tensor = self.answer(hidden)
         return logits
 
 
 def build() -> nn.Module:
-    """The network, untrained."""
+    """Make the network, untrained."""
     return Animal().eval()
 
 
 def train(seed: int = 0, progress: Progress = silent) -> Trained:
-    """Train on three quarters of the table, judge by the rest."""
+    """Train on three quarters of the table, and judge by the rest."""
     seen, held_out = animals.split()
     rows = torch.from_numpy(seen.traits)
     with repeatable(seed):
@@ -49,7 +49,7 @@ def train(seed: int = 0, progress: Progress = silent) -> Trained:
 
 
 def unseen() -> list[Sample]:
-    """Animals that are not in the table."""
+    """Return the animals that are not in the table."""
     return [
         Sample(species, np.array(traits, np.float32), kind)
         for species, traits, kind in animals.UNSEEN

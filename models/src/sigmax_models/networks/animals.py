@@ -1,7 +1,7 @@
-"""The table that `mammal` and `animal` learn from: six measured traits of 136 animals.
+"""The table that `mammal` and `animal` learn from: six traits of 136 animals.
 
-Written down from common knowledge: round, typical values of grown animals. For a reptile the
-temperature is that of its body while it is active.
+The values are from common knowledge: round and typical for grown animals. A reptile's temperature
+is that of its body while the animal is active.
 """
 
 import csv
@@ -24,7 +24,7 @@ TRAITS = (
 MEANING = f"six traits: {', '.join(TRAITS)}"
 CLASSES = ("bird", "mammal", "reptile")
 
-# Animals that are not in the table, to ask a trained network about.
+# Animals that are not in the table, for trying a trained network: name, traits, class.
 UNSEEN = (
     ("Eurasian lynx", (22, 100, 38, 3, 70, 15), "mammal"),
     ("Wild boar", (90, 140, 38.5, 6, 115, 10), "mammal"),
@@ -37,7 +37,13 @@ UNSEEN = (
 
 @dataclass(frozen=True)
 class Animals:
-    """Some animals: names, traits FP32 [animals, 6], and classes as indices into CLASSES."""
+    """Rows of the table.
+
+    Attributes:
+        species: names of the animals.
+        traits: traits in the order and the units of TRAITS, FP32 [animals, 6].
+        classes: classes as indices into CLASSES, INT64 [animals].
+    """
 
     species: list[str]
     traits: np.ndarray
@@ -45,7 +51,7 @@ class Animals:
 
 
 def load() -> Animals:
-    """The whole table."""
+    """Read the whole table."""
     with (files(__package__) / "animals.csv").open(encoding="utf-8") as lines:
         _, *table = csv.reader(lines)
     return Animals(
@@ -56,7 +62,7 @@ def load() -> Animals:
 
 
 def split() -> tuple[Animals, Animals]:
-    """The animals to learn from and, always the same quarter, those to be judged by."""
+    """Return the animals to train on and those to judge by, which are always the same quarter."""
     table = load()
     parts = train_test_split(
         np.arange(len(table.species)), test_size=0.25, stratify=table.classes, random_state=0
@@ -69,11 +75,12 @@ def split() -> tuple[Animals, Animals]:
 
 
 class Scale(nn.Module):
-    """Brings traits of any unit and size, [rows, 6], near to [-2, 2].
+    """Scales traits of any unit and size, [rows, 6], to about [-2, 2].
 
-    From a mouse to a whale is a factor of millions, so each trait is first squeezed into [0, 1]:
-    x / (x + median), one half for the typical animal. A logarithm would do as well, but ONNX
-    Runtime's differs in the last bit with a value's place in the batch; a division does not.
+    A mouse and a whale differ by a factor of millions. Each trait x is therefore first squeezed
+    into [0, 1] by x / (x + median), which is one half for the typical animal, and then standardised
+    to mean 0 and deviation 1. A logarithm would serve as well, but the last bit of ONNX Runtime's
+    logarithm depends on a value's place in the batch; that of a division does not.
     """
 
     def __init__(self) -> None:
@@ -83,12 +90,12 @@ class Scale(nn.Module):
         self.register_buffer("deviation", torch.ones(len(TRAITS)))
 
     def learn(self, traits: torch.Tensor) -> None:
-        """Take median, mean and standard deviation from the animals to learn from."""
+        """Take median, mean and standard deviation from the animals to train on, [rows, 6]."""
         self.median = traits.median(0).values
         squeezed = traits / (traits + self.median)
         self.mean = squeezed.mean(0)
         self.deviation = squeezed.std(0)
 
     def forward(self, traits: torch.Tensor) -> torch.Tensor:
-        """Traits in their units to traits of mean 0 and deviation 1."""
+        """Scale traits in their units, [rows, 6], to traits of mean 0 and deviation 1."""
         return (traits / (traits + self.median) - self.mean) / self.deviation

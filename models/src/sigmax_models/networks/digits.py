@@ -13,10 +13,10 @@ from sigmax_models.progress import Progress, silent
 from sigmax_models.training import Recipe, fit, repeatable
 
 LABELS = tuple("0123456789")
-# A pixel's ink, from 0 to 16, as a character: two steps each.
+# Characters for a pixel's ink, which is from 0 to 16: a character for every second value.
 INK = " .:-=+*#@"
 
-# Drawn for the occasion, not taken from the data.
+# Drawings of digits, made for this file and not taken from the data.
 DRAWINGS = {
     "0": (
         "  =@@=  ",
@@ -62,19 +62,21 @@ DRAWINGS = {
 
 
 def read_drawing(lines: tuple[str, ...]) -> np.ndarray:
-    """Eight lines of eight characters of INK to an image, UINT8 [8, 8]."""
+    """Convert eight lines of eight characters of INK to an image, UINT8 [8, 8]."""
     return np.array([[2 * INK.index(ink) for ink in line] for line in lines], np.uint8)
 
 
 def draw(image: np.ndarray) -> str:
-    """An image, UINT8 [8, 8], as eight lines of text."""
+    """Convert an image, UINT8 [8, 8], to eight lines of text."""
     return "\n".join("".join(INK[(ink + 1) // 2] for ink in line) for line in image.tolist())
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """1,797 digits by 43 people: images UINT8 [n, 8, 8] and digits, to learn from and to judge by.
+    """Load the 1,797 digits of scikit-learn's `load_digits`, by 43 people.
 
-    Always the same quarter is held out.
+    Returns:
+        Images to train on and images to judge by, UINT8 [n, 8, 8]; their digits, INT64 [n], in the
+        same order. The images to judge by are always the same quarter.
     """
     digits = load_digits()
     seen, held_out, seen_digits, held_out_digits = train_test_split(
@@ -103,18 +105,21 @@ class Digits(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """One logit a digit. The ink is scaled to [0, 1] here, so callers send what they have."""
+        """Return one logit for each digit, FP32 [rows, 10].
+
+        The ink, from 0 to 16, is scaled to [0, 1] here, so that callers send unscaled pixels.
+        """
         logits: torch.Tensor = self.layers(image.to(torch.float32).unsqueeze(1) / 16)
         return logits
 
 
 def build() -> nn.Module:
-    """The network, untrained."""
+    """Make the network, untrained."""
     return Digits().eval()
 
 
 def train(seed: int = 0, progress: Progress = silent) -> Trained:
-    """Train on three quarters of the images, judge by the rest."""
+    """Train on three quarters of the images, and judge by the rest."""
     seen, held_out, seen_digits, held_out_digits = map(torch.from_numpy, load())
     with repeatable(seed):
         module = Digits()
@@ -125,7 +130,7 @@ def train(seed: int = 0, progress: Progress = silent) -> Trained:
 
 
 def unseen() -> list[Sample]:
-    """Drawn digits, and the first three that were held out."""
+    """Return the drawn digits, and the first three held-out images."""
     drawn = [
         Sample(f"a {digit} drawn as text", read_drawing(lines), digit, "\n".join(lines))
         for digit, lines in DRAWINGS.items()

@@ -1,6 +1,6 @@
-"""Which telephone key was pressed? A convolution over samples of sound learns to hear pitch.
+"""The network `dtmf`, a convolution over samples of sound: which telephone key was pressed?
 
-A key sounds two tones at once, of its row and of its column (ITU-T Q.23).
+A key sounds two tones at once, one for its row and one for its column (ITU-T Q.23).
 """
 
 import numpy as np
@@ -13,20 +13,25 @@ from sigmax_models.network import Network, Sample, Trained, judge
 from sigmax_models.progress import Progress, silent
 from sigmax_models.training import Recipe, fit, repeatable
 
-RATE = 8_000  # samples a second
-SAMPLES = 1_600  # 0.2 seconds
-LOW = (697.0, 770.0, 852.0, 941.0)  # Hz, by row
-HIGH = (1209.0, 1336.0, 1477.0, 1633.0)  # Hz, by column
+RATE = 8_000  # samples per second
+SAMPLES = 1_600  # samples of one row: 0.2 seconds
+LOW = (697.0, 770.0, 852.0, 941.0)  # Hz of each row's tone
+HIGH = (1209.0, 1336.0, 1477.0, 1633.0)  # Hz of each column's tone
 KEYPAD = "123A456B789C*0#D"
 LABELS = tuple(KEYPAD)
 
 
 def press(key: int, chance: np.random.Generator) -> np.ndarray:
-    """One press of a key as it comes over a bad line, INT16 [1600].
+    """Make the sound of a key that is pressed on a bad line, INT16 [1600].
 
-    Both tones are off by at most 1.5 %, the tolerance that ITU-T Q.24 asks receivers to bear.
-    The low one is between 4 dB louder and 8 dB softer (the twist). The level spans 30 dB, the
-    press lasts 80 ms or longer, and noise 15 dB or more below the tones lies over all of it.
+    Both tones are off by at most 1.5 %, the deviation that receivers accept by ITU-T Q.24. The low
+    tone is at most 4 dB louder and at most 8 dB softer than the high one (the twist). The peak is
+    at most 30 dB below 32,000. The press lasts at least 80 ms. Noise, at least 15 dB below the
+    tones, covers all samples.
+
+    Args:
+        key: index of the key in KEYPAD.
+        chance: source of random numbers.
     """
     time = np.arange(SAMPLES) / RATE
     tones = np.zeros(SAMPLES)
@@ -45,7 +50,11 @@ def press(key: int, chance: np.random.Generator) -> np.ndarray:
 
 
 def load(count: int, seed: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Presses of every key in turn: INT16 [count, 1600], and the keys, INT64 [count]."""
+    """Make presses of every key in turn.
+
+    Returns:
+        The sounds, INT16 [count, 1600], and the indices of their keys, INT64 [count].
+    """
     chance = np.random.default_rng(seed)
     keys = np.arange(count) % len(KEYPAD)
     presses = np.stack([press(int(key), chance) for key in keys])
@@ -53,17 +62,20 @@ def load(count: int, seed: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class Dtmf(nn.Module):
-    """A bank of learned filters, the energy each lets through: INT16 [rows, 1600] to logits."""
+    """A bank of learned filters, and linear layers over the energy that each filter passes.
+
+    The input is INT16 [rows, 1600], the output logits, FP32 [rows, 16].
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        # 16 ms, long enough to tell 697 from 770 Hz.
+        # A filter of 128 samples lasts 16 ms, long enough to tell 697 from 770 Hz.
         self.filters = nn.Conv1d(1, 32, kernel_size=128, stride=32, bias=False)
         self.hidden = nn.Linear(32, 64)
         self.answer = nn.Linear(64, len(LABELS))
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """One logit a key, whatever the level."""
+        """Return one logit for each key; the level of the sound has no influence."""
         sound = samples.to(torch.float32).unsqueeze(1) / 32_768
         energy = self.filters(sound).square().mean(2)
         share = energy / energy.sum(1, keepdim=True).clamp(min=1e-12)
@@ -73,12 +85,12 @@ class Dtmf(nn.Module):
 
 
 def build() -> nn.Module:
-    """The network, untrained."""
+    """Make the network, untrained."""
     return Dtmf().eval()
 
 
 def train(seed: int = 0, progress: Progress = silent) -> Trained:
-    """Train on 4,096 presses, judge by 1,024 others."""
+    """Train on 4,096 presses, and judge by 1,024 others."""
     rows, keys = load(4_096, [seed, 0])
     other_rows, other_keys = load(1_024, [seed, 1])
     with repeatable(seed):
@@ -90,7 +102,7 @@ def train(seed: int = 0, progress: Progress = silent) -> Trained:
 
 
 def unseen() -> list[Sample]:
-    """New presses of four keys."""
+    """Make new presses of four keys."""
     chance = np.random.default_rng(list(b"unseen"))
     return [
         Sample(f"the key {key} over a bad line", press(KEYPAD.index(key), chance), key)

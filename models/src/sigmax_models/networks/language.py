@@ -1,4 +1,4 @@
-"""Which language is a name in? A network that reads the bytes of a text."""
+"""The network `language`, which reads the bytes of a text: in which language is a name?"""
 
 import gettext
 import zlib
@@ -18,7 +18,7 @@ from sigmax_models.network import Network, Sample, Trained, judge
 from sigmax_models.progress import Progress, silent
 from sigmax_models.training import Recipe, fit, repeatable
 
-# Each language and its code in pycountry's translations; English is what they translate from.
+# Languages and their codes in pycountry's translations, which are from English.
 CODES = {
     "English": "",
     "Finnish": "fi",
@@ -34,7 +34,7 @@ CODES = {
 LABELS = tuple(CODES)
 LENGTH = 64
 
-# Countries whose names are held out in every language, and the language to ask each one in.
+# Countries whose names are held out in every language, and the language of each sample.
 ASKED = {
     "Egypt": "Hungarian",
     "Germany": "German",
@@ -51,7 +51,13 @@ ASKED = {
 
 @dataclass(frozen=True)
 class Name:
-    """A name in one language; `concept` is what it names, in English."""
+    """A name in one language.
+
+    Attributes:
+        text: the name, cut to 64 bytes of UTF-8.
+        language: index of the language in LABELS.
+        concept: English name of the thing named.
+    """
 
     text: str
     language: int
@@ -59,30 +65,33 @@ class Name:
 
 
 def cut(text: str) -> str:
-    """As many whole characters of a text as fit into 64 bytes of UTF-8."""
+    """Return as many whole characters of a text as fit into 64 bytes of UTF-8."""
     return text.encode()[:LENGTH].decode(errors="ignore")
 
 
 def encode(text: str) -> np.ndarray:
-    """A text as UTF-8, UINT8 [64]: cut to fit, padded with zeros."""
+    """Return a text as UTF-8, UINT8 [64], cut to fit and padded with zeros."""
     return np.array(list(cut(text).encode().ljust(LENGTH, b"\0")), np.uint8)
 
 
 def load() -> list[Name]:
-    """Names of countries, languages, scripts and currencies that differ between languages."""
+    """Return the names of countries, languages, scripts and currencies, in all languages of CODES.
+
+    Names that are the same in several languages are left out.
+    """
     owners: dict[str, set[tuple[int, str]]] = {}
     for language, code in enumerate(CODES.values()):
         for domain, concept, name in _english_names():
             text = cut(_translator(domain, code)(name))
             owners.setdefault(text, set()).add((language, concept))
-    # "Peru" is the same in half of them: such a name tells nothing about the language.
+    # "Peru", for example, is the same in half of the languages, and so does not tell the language.
     return [Name(text, *owner) for text, (owner, *others) in owners.items() if not others]
 
 
 def _english_names() -> list[tuple[str, str, str]]:
-    """What pycountry translates: the domain of the translation, a concept, a name of it."""
+    """Return the names that pycountry translates, each as: translation domain, concept, name."""
     countries = [(item.name, name) for item in pycountry.countries for name in _names(item)]
-    # The languages with a code of two letters: those that many people know by name.
+    # Languages with a code of two letters are those that many people know by name.
     languages = [item.name for item in pycountry.languages if hasattr(item, "alpha_2")]
     return [
         *(("iso3166-1", concept, name) for concept, name in countries),
@@ -93,7 +102,7 @@ def _english_names() -> list[tuple[str, str, str]]:
 
 
 def _names(country: Any) -> list[str]:
-    """The short name of a country, and the official one where it has one."""
+    """Return the short name of a country, and the official one where there is one."""
     return [country.name, *([country.official_name] if hasattr(country, "official_name") else [])]
 
 
@@ -105,10 +114,10 @@ def _translator(domain: str, code: str) -> Callable[[str], str]:
 
 
 def split() -> tuple[list[Name], list[Name]]:
-    """The names to learn from and those to be judged by.
+    """Return the names to train on and those to judge by.
 
-    About a fifth is held out, the same every time, and with a name all its translations: the
-    network cannot know `Saksa` from `Saxa`.
+    About a fifth of the concepts is held out, always the same, each with all its translations, so
+    that the network cannot know `Saksa` from `Saxa`.
     """
     names = load()
     held_out = [name for name in names if _is_held_out(name.concept)]
@@ -120,13 +129,16 @@ def _is_held_out(concept: str) -> bool:
 
 
 def to_tensors(names: list[Name]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bytes, UINT8 [names, 64], and languages, INT64 [names]."""
+    """Return the bytes of the names, UINT8 [names, 64], and their languages, INT64 [names]."""
     rows = torch.from_numpy(np.stack([encode(name.text) for name in names]))
     return rows, torch.tensor([name.language for name in names])
 
 
 class Language(nn.Module):
-    """Bytes to vectors, a convolution over three of them, the mean: UINT8 [rows, 64] to logits."""
+    """An embedding of bytes, a convolution over three of them and the mean over the text.
+
+    The input is UINT8 [rows, 64], the output logits, FP32 [rows, 10].
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,8 +147,8 @@ class Language(nn.Module):
         self.answer = nn.Linear(64, len(LABELS))
 
     def forward(self, text: torch.Tensor) -> torch.Tensor:
-        """One logit a language; the padding counts for nothing."""
-        codes = text.to(torch.int32)  # of bytes, GPUs have no comparison
+        """Return one logit for each language; zeros of padding have no influence."""
+        codes = text.to(torch.int32)  # the comparison below does not run on GPUs for bytes
         is_text = (codes != 0).to(torch.float32).unsqueeze(1)
         vectors = self.embed(codes).transpose(1, 2)
         features = torch.relu(self.convolve(vectors)) * is_text
@@ -146,12 +158,12 @@ class Language(nn.Module):
 
 
 def build() -> nn.Module:
-    """The network, untrained."""
+    """Make the network, untrained."""
     return Language().eval()
 
 
 def train(seed: int = 0, progress: Progress = silent) -> Trained:
-    """Train on the names of four fifths of everything, judge by the names of the rest."""
+    """Train on the names of about four fifths of the concepts, and judge by those of the rest."""
     seen, held_out = split()
     rows, languages = to_tensors(seen)
     other_rows, other_languages = to_tensors(held_out)
@@ -164,9 +176,9 @@ def train(seed: int = 0, progress: Progress = silent) -> Trained:
 
 
 def unseen() -> list[Sample]:
-    """The full names of countries, none of which was seen in any language."""
+    """Return full names of countries that training has seen in no language."""
     asked = {
-        name.concept: name  # the official name comes after the short one
+        name.concept: name  # the official name comes after the short one, and takes its place
         for name in load()
         if ASKED.get(name.concept) == LABELS[name.language]
     }

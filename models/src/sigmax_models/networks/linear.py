@@ -1,4 +1,4 @@
-"""Linear 3 -> 2: the smallest thing that can be served. Its answer W x + b is checked by hand."""
+"""The network `linear`, one linear layer 3-2, whose answer W x + b can be checked by hand."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ BIAS = [0.0310, 0.15327]
 
 
 def build() -> nn.Module:
-    """The layer with its fixed weights: [rows, 3] to [rows, 2]."""
+    """Make the layer with its fixed weights: [rows, 3] to [rows, 2]."""
     layer = nn.Linear(3, 2)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(WEIGHT))
@@ -22,14 +22,14 @@ def build() -> nn.Module:
 
 
 def train(seed: int = 0, progress: Progress = silent) -> Trained:
-    """Nothing is learned: the weights are given."""
+    """Return the layer as it is, because its weights are fixed."""
     progress(1, 1)
     rows = np.random.default_rng(seed).normal(size=(64, 3)).astype(np.float32)
     return Trained(build(), seen=rows[:0], held_out=rows, score=None)
 
 
 def unseen() -> list[Sample]:
-    """One row, and its scores to five digits worked out on paper."""
+    """Return one row, and its scores to five digits, calculated on paper."""
     row = np.array([0.3914, 0.9542, -0.2356], np.float32)
     return [Sample("0.3914, 0.9542, -0.2356", row, (0.30508, -0.05752))]
 

@@ -1,4 +1,4 @@
-"""Linear 6-4-1 and a sigmoid: is the animal with these traits a mammal?"""
+"""The network `mammal`, linear layers 6-4-1 and a sigmoid: is an animal a mammal?"""
 
 import numpy as np
 import torch
@@ -25,19 +25,19 @@ class Mammal(nn.Module):
         self.answer = nn.Linear(4, 1)
 
     def forward(self, traits: torch.Tensor) -> torch.Tensor:
-        """The logit of being a mammal."""
+        """Return the logit of being a mammal, FP32 [rows, 1]."""
         hidden = torch.relu(self.hidden(self.scale(traits)))
         logits: torch.Tensor = self.answer(hidden)
         return logits
 
 
 def build() -> nn.Module:
-    """The network, untrained."""
+    """Make the network, untrained."""
     return Mammal().eval()
 
 
 def train(seed: int = 0, progress: Progress = silent) -> Trained:
-    """Train on three quarters of the table, judge by the rest."""
+    """Train on three quarters of the table, and judge by the rest."""
     seen, held_out = animals.split()
     rows = torch.from_numpy(seen.traits)
     targets = torch.from_numpy(seen.classes == MAMMAL).float().unsqueeze(1)
@@ -52,7 +52,7 @@ def train(seed: int = 0, progress: Progress = silent) -> Trained:
 
 
 def unseen() -> list[Sample]:
-    """Animals that are not in the table."""
+    """Return the animals that are not in the table."""
     return [
         Sample(species, np.array(traits, np.float32), LABELS[kind == "mammal"])
         for species, traits, kind in animals.UNSEEN

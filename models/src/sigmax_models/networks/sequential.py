@@ -1,4 +1,4 @@
-"""Linear layers 10-18-20-5 in a Sequential: five classes of points in ten dimensions."""
+"""The network `sequential`, linear layers 10-18-20-5: five classes of points in ten dimensions."""
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ LABELS = ("a", "b", "c", "d", "e")
 
 
 def load() -> tuple[np.ndarray, np.ndarray]:
-    """2,500 points, FP32 [2500, 10], in clusters around the corners of a cube, and their classes.
+    """Make 2,500 points in clusters around the corners of a cube, always the same.
 
-    The same points every time: the last fifth is never trained on.
+    Returns:
+        The points, FP32 [2500, 10], and their classes, INT64 [2500]. The last fifth is for judging.
     """
     rows, classes = make_classification(
         n_samples=2_500,
@@ -33,14 +34,14 @@ def load() -> tuple[np.ndarray, np.ndarray]:
 
 
 def build() -> nn.Module:
-    """The layers, with a ReLU between them; without it they would be one layer."""
+    """Make the layers, untrained, with ReLUs between; without these they would equal one layer."""
     return nn.Sequential(
         nn.Linear(10, 18), nn.ReLU(), nn.Linear(18, 20), nn.ReLU(), nn.Linear(20, len(LABELS))
     ).eval()
 
 
 def train(seed: int = 0, progress: Progress = silent) -> Trained:
-    """Train on four fifths of the points, judge by the last."""
+    """Train on the first four fifths of the points, and judge by the last fifth."""
     rows, classes = map(torch.from_numpy, load())
     with repeatable(seed):
         module = build()
@@ -51,7 +52,7 @@ def train(seed: int = 0, progress: Progress = silent) -> Trained:
 
 
 def unseen() -> list[Sample]:
-    """The first three points of the last fifth."""
+    """Return the first three points of the last fifth."""
     rows, classes = load()
     return [
         Sample(f"point {row} of the held-out fifth", rows[row], LABELS[classes[row]])
