@@ -11,7 +11,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Regular {
     file: File,
-    /// As it was opened.
+    /// What was known of the file when it was opened.
     metadata: Metadata,
 }
 

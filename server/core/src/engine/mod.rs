@@ -28,7 +28,7 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// None.
+    /// No bounds.
     fn default() -> Self {
         Self { until: None, time: Duration::MAX, memory: usize::MAX, outputs: usize::MAX }
     }
@@ -112,20 +112,20 @@ pub enum EngineError {
     Refused(String),
     /// The device failed: what the engine holds there is lost, and the engine with it.
     Device(String),
-    /// It has been ended, because it took too long.
+    /// The run was ended, because it took too long.
     Ended,
-    /// It has been ended, because it was to allocate so many bytes.
+    /// The run was ended, because it was to allocate too much.
     Memory {
-        /// At least.
+        /// Bytes that it was to allocate, at least.
         needed: usize,
-        /// As [`Bounds::memory`] has it.
+        /// The most that it may allocate, by [`Bounds::memory`].
         limit: usize,
     },
-    /// Its outputs have so many bytes.
+    /// The outputs are too long.
     TooLarge {
-        /// All of them together.
+        /// Bytes of all outputs together.
         found: usize,
-        /// As [`Bounds::outputs`] has it.
+        /// The most that they may have, by [`Bounds::outputs`].
         limit: usize,
     },
     /// Anything else.

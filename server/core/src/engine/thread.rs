@@ -26,12 +26,11 @@ pub enum Unfinished {
 
 impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let expected =
-            "expected it to be loaded within --load-timeout-seconds; it took longer, and";
+        let late = "the load took longer than --load-timeout-seconds, and";
         match self {
             Self::NotStarted(error) => write!(f, "cannot start its threads: {error}"),
-            Self::Late => write!(f, "{expected} was ended"),
-            Self::Lost => write!(f, "{expected} does not end: its thread is given up"),
+            Self::Late => write!(f, "{late} was ended"),
+            Self::Lost => write!(f, "{late} does not end: its thread is given up"),
             Self::Ended => f.write_str("its thread has ended"),
         }
     }

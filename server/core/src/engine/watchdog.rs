@@ -19,13 +19,13 @@ pub trait Stop: Send + Sync {
     fn reset(&self);
 }
 
-/// Nothing is done.
+/// State: no work is done.
 const IDLE: u64 = u64::MAX;
-/// The watchdog is about to end it ...
+/// State: the watchdog is about to end the work.
 const STOPPING: u64 = u64::MAX - 1;
-/// ... and has.
+/// State: the watchdog has ended the work.
 const STOPPED: u64 = u64::MAX - 2;
-/// What is under this is a time.
+/// Values below this are times.
 const TIMES: u64 = u64::MAX - 3;
 /// Nothing is ended after less than this: the thread need not be woken more often.
 const GRAIN: Duration = Duration::from_millis(10);

@@ -19,7 +19,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// Of a call by its path.
+    /// The dialect of a call, by its path.
     pub fn of(path: &str) -> Self {
         if path.starts_with("/inference.") { Self::Inference } else { Self::Sigmax }
     }
@@ -80,7 +80,7 @@ pub enum Error {
     Fault { model: String },
     /// The model's queue is full.
     QueueFull { model: String, full: Full, retry_after: Duration },
-    /// It waited for its batch longer than it may.
+    /// The request waited for its batch longer than it may.
     QueueTimeout,
     /// The deadline passed before the work was done.
     DeadlineExceeded,
@@ -146,18 +146,18 @@ pub enum Error {
     Malformed { detail: String },
     /// A fault of ours; the log has the details.
     Internal,
-    /// Of a request that has an id, or none: Triton says which in some of its texts.
+    /// An error of the request with this id; Triton's texts name it. Empty: the request has none.
     OfRequest { id: String, error: Box<Self> },
 }
 
 /// A queue that has no room: how much of what waits, of at most how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
-    /// Of what: rows, bytes or requests.
+    /// What is counted: rows, bytes or requests.
     pub unit: &'static str,
-    /// As much as waits.
+    /// How much waits.
     pub found: usize,
-    /// As may wait.
+    /// The most that may wait.
     pub limit: usize,
 }
 

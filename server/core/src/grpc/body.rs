@@ -35,9 +35,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub struct Load {
     account: Arc<Account>,
-    /// Of its last message, until another takes it or the next has come.
+    /// What the last message holds, until another takes it or the next has come.
     message: Mutex<Option<Held>>,
-    /// Of the call itself.
+    /// What the call itself holds.
     _call: Held,
     _stream: Option<OpenStream>,
 }
@@ -69,7 +69,7 @@ pub struct RequestBody<B> {
     encoding: Encoding,
     shape: Option<&'static Shape>,
     limit: usize,
-    /// Its one message has not come yet.
+    /// Whether the one message of the call has yet to come.
     is_waited_for: bool,
     /// Why it is not taken at all.
     refused: Option<Error>,
@@ -78,9 +78,9 @@ pub struct RequestBody<B> {
     held: Held,
     /// A message that is opened on another thread.
     opening: Option<JoinHandle<Result<(Received, Held)>>>,
-    /// A message on its way to tonic ...
+    /// A message on its way to tonic.
     opened: Received,
-    /// ... of which tonic has copied so much in this turn of the loop.
+    /// Bytes of `opened` that tonic has copied in this turn of the loop.
     turn: usize,
     load: Arc<Load>,
 }

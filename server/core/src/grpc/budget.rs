@@ -18,10 +18,10 @@ const TICKS: u32 = 4;
 /// Streams that a connection may have open, watches among them. Each holds memory though nothing is
 /// sent on it, and nothing ends it.
 const STREAMS: usize = 256;
-/// What holds no more bytes than these may go over the limits ...
+/// A message of at most so many bytes may go over the limits by a part of all.
 const LITTLE: usize = 64 << 10;
-/// ... by this part of all: questions of a few bytes are answered though large messages fill the
-/// memory.
+/// The part of all by which small messages may go over the limits: they are answered though large
+/// ones fill the budget.
 const RESERVE: usize = 4;
 /// More than the ticks after which a wait is found out.
 const SLOTS: usize = 8;
@@ -147,7 +147,7 @@ pub struct Held {
     bytes: usize,
     /// Where its wait for the client is counted.
     slot: Option<usize>,
-    /// Its message is whole.
+    /// Whether the message is whole.
     works: bool,
     /// The call that it belongs to, which is answered when this is dropped.
     pending: Option<Counted>,

@@ -19,9 +19,9 @@ pub struct Call {
     /// Since when only the server was waited for: `arrived`, and later by the time for which the
     /// client kept the rest of its message back.
     pub ready: Instant,
-    /// By the header `grpc-timeout`.
+    /// When the answer is of no more use, by the header `grpc-timeout`; none: never.
     pub deadline: Option<Instant>,
-    /// By the header `grpc-encoding`.
+    /// How messages are compressed, by the header `grpc-encoding`.
     pub encoding: Encoding,
     /// What the answer's bytes begin with: room for gRPC's prefix, or what every answer of a stream
     /// begins with.
@@ -39,9 +39,9 @@ impl Call {
 /// Why a call is refused by its head alone.
 #[derive(Debug)]
 pub enum Refused {
-    /// It is no gRPC call at all.
+    /// The request is no gRPC call at all.
     NotGrpc,
-    /// It is one that cannot be answered. Boxed because every call carries room for it.
+    /// The call cannot be answered. The error is boxed because every call carries room for it.
     Call(Box<Error>),
 }
 

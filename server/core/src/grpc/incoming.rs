@@ -28,7 +28,7 @@ impl Body for Incoming {
         let stream = &mut self.0;
         Poll::Ready(match ready!(stream.poll_data(context)) {
             Some(Ok(data)) => {
-                // It fails only where the stream is gone, as the next read will tell.
+                // This fails only where the stream is gone, as the next read will tell.
                 let _ = stream.flow_control().release_capacity(data.len());
                 Some(Ok(Frame::data(data)))
             }

@@ -19,13 +19,15 @@ use crate::proto::sigmax::{ClassifyRequest, ClassifyStreamRequest};
 
 /// Compressed flag and length, before every message.
 pub const PREFIX: usize = 5;
-/// A message that is unpacked to so many bytes is done in place ...
+/// A message that is unpacked to at most so many bytes is unpacked in the loop.
 const LITTLE: usize = 64 << 10;
-/// ... and not weighed at all up to so many, which hold at most some hundred times as much ...
+/// A message of at most so many bytes is not weighed: decoded, it holds at most some hundred times
+/// as much.
 const UNWEIGHED: usize = 1 << 10;
-/// ... and weighed there, where it has so few fields, and so few bytes that are read one by one ...
+/// A message with so few fields, and so few bytes that are read one by one, is weighed in the loop.
 const AT_ONCE: Effort = Effort { fields: 1024, work: 4 * LITTLE };
-/// ... and decoded there, where no more bytes than these came in several frames: some are copied.
+/// A message of at most so many bytes in several frames is decoded in the loop: some bytes are
+/// copied.
 const COPIED: usize = 4 << 20;
 /// Elements of this many bytes that are read one by one are little work, too.
 pub const READ: usize = 1 << 20;
@@ -49,7 +51,7 @@ pub struct Received {
     /// Read next; empty only where nothing is left.
     first: Bytes,
     later: VecDeque<Bytes>,
-    /// Of all frames together, in bytes.
+    /// Bytes of all frames together.
     size: usize,
 }
 
@@ -82,7 +84,7 @@ impl Received {
         Ok((flag == 1, found))
     }
 
-    /// Its first bytes, of which there are so many.
+    /// Takes the first `count` bytes, which there must be.
     pub fn split_to(&mut self, count: usize) -> Self {
         let mut front = Self::default();
         while front.size < count {
@@ -100,7 +102,7 @@ impl Received {
         }
     }
 
-    /// Its next bytes, at most so many, if there are any.
+    /// Takes the next bytes, at most `most`; none where nothing is left.
     pub fn pop(&mut self, most: usize) -> Option<Bytes> {
         let frame = self.first.slice(..self.first.len().min(most));
         self.advance(frame.len());
@@ -223,7 +225,7 @@ impl Content for ClassifyStreamRequest {
     }
 }
 
-/// As it is.
+/// A message's bytes as they are.
 impl Content for Received {
     fn shape() -> Option<&'static Shape> {
         None

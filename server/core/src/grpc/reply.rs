@@ -29,7 +29,7 @@ pub enum ReplyBody {
     },
     /// Whatever tonic answers.
     Tonic {
-        /// Its messages and trailers.
+        /// The messages and trailers.
         body: tonic::body::Body,
         /// What the call holds until it ends.
         load: Arc<Load>,
@@ -72,7 +72,7 @@ impl Reply {
             ReplyBody::Empty => self.respond.send_response(head, true).map(|_| None),
             ReplyBody::Unary { message, trailers } => {
                 let mut stream = self.respond.send_response(head, false)?;
-                // Its memory is the account's until the client has taken it.
+                // The message's memory is the account's until the client has taken it.
                 stream.send_data(message, false)?;
                 stream.send_trailers(trailers).map(|()| None)
             }

@@ -26,7 +26,7 @@ const DEPTH: usize = 100;
 pub struct Shape {
     /// That it takes, without what its fields take elsewhere.
     bytes: usize,
-    /// By their numbers.
+    /// The kinds of its fields, by their numbers.
     fields: &'static [Kind],
 }
 
@@ -35,9 +35,9 @@ pub struct Shape {
 pub struct Kinds {
     /// What it takes.
     pub message: &'static Shape,
-    /// It takes one, and no stream of them.
+    /// Whether the call takes one message, and no stream of them.
     pub one_message: bool,
-    /// It takes or answers a stream, and may be open for long.
+    /// Whether the call takes or answers a stream, and so may be open for long.
     pub stream: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Weight {
     pub bytes: usize,
     /// Embedded messages.
     pub parts: usize,
-    /// Of its own that are read one by one.
+    /// Bytes of the message that are read one by one.
     pub work: usize,
 }
 
@@ -102,7 +102,7 @@ impl AddAssign for Weight {
 pub struct Effort {
     /// Fields that are read.
     pub fields: usize,
-    /// Of the weight's work.
+    /// Bytes that are read one by one.
     pub work: usize,
 }
 
@@ -138,7 +138,7 @@ impl From<prost::DecodeError> for Stop {
 
 struct Scale<B> {
     message: B,
-    /// Its fields are those that may be read still.
+    /// How many more fields and bytes may be read.
     effort: Effort,
     weight: Weight,
 }

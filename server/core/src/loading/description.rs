@@ -11,9 +11,9 @@ use crate::model::{ModelSpec, TensorSpec};
 /// What is said of an input or output beyond its graph.
 #[derive(Clone, Debug)]
 pub struct DescribedTensor {
-    /// Its name in the graph.
+    /// The name in the graph.
     pub name: String,
-    /// Its sizes, the batch axis included where there is one; -1: any.
+    /// The sizes, the batch axis included where there is one; -1: any.
     pub dims: Vec<i64>,
     /// What it means, for people.
     pub meaning: String,
@@ -28,7 +28,7 @@ pub struct DescribedTensor {
 pub struct Description {
     /// All but its inputs and outputs.
     pub spec: ModelSpec,
-    /// Its inputs: all of the graph's, but for optional ones that are not served.
+    /// All of the graph's inputs, but for optional ones that are not served.
     pub inputs: Vec<DescribedTensor>,
     /// All of the graph's outputs.
     pub outputs: Vec<DescribedTensor>,

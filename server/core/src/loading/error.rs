@@ -32,7 +32,7 @@ pub enum LoadError {
     },
     /// A row is answered otherwise in a batch than alone.
     RowDiffers {
-        /// Its place in the batch.
+        /// The row's place in the batch.
         row: usize,
         /// The rows of the batch.
         rows: usize,
@@ -48,7 +48,7 @@ pub enum LoadError {
     },
     /// A golden sample is not answered as it must be.
     Sample {
-        /// Its number, from 0.
+        /// The sample's number, from 0.
         number: usize,
         /// The rows of the batch that it was repeated to, if it was.
         rows: Option<usize>,
@@ -97,7 +97,7 @@ impl fmt::Display for LoadError {
                 write!(f, "golden sample {number} in a batch of {rows} rows: {reason}")
             }
             Self::Unfit { device, refusal } => write!(f, "it cannot be run on {device}: {refusal}"),
-            Self::NoPlacement => f.write_str("expected at least one placement"),
+            Self::NoPlacement => f.write_str("placements: expected at least one device, got none"),
             Self::Nowhere(failures) => {
                 for (number, (place, error)) in failures.iter().enumerate() {
                     write!(f, "{}{place}: {error}", if number > 0 { "; " } else { "" })?;

@@ -35,7 +35,7 @@ pub static STDERR: Output = Output::new(
 /// Where lines are printed, by a thread of its own.
 #[derive(Debug)]
 pub struct Output {
-    /// Its thread's.
+    /// The name of its thread.
     name: &'static str,
     open: fn() -> io::Result<File>,
     /// The most bytes that wait.
@@ -49,7 +49,7 @@ pub struct Output {
 #[derive(Debug)]
 struct State {
     waiting: VecDeque<Printed>,
-    /// Of the lines that wait.
+    /// Bytes of the lines that wait.
     bytes: usize,
     /// All lines that were dropped.
     dropped: u64,
@@ -275,7 +275,7 @@ mod tests {
         };
         let mut text = String::new();
         while told(&text) + (text.matches(&line).count() as u64) < 1000 {
-            // Its thread has opened the pipe, or will.
+            // The thread has opened the pipe, or will.
             let Some(mut reader) = READER.get() else { continue };
             let mut bytes = [0; 65_536];
             let count = reader.read(&mut bytes).expect("it is read");

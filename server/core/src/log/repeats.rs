@@ -9,14 +9,14 @@ use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-/// So many warnings or errors of one place are written ...
+/// Warnings or errors of one log statement that are written in a span.
 const LINES: u64 = 10;
-/// ... in this time; more are counted, and told when it is over.
+/// A span of time. Lines over those that are written are counted, and told at its end.
 pub const SPAN: Duration = Duration::from_secs(10);
 /// What is shown of a message that was counted.
 const CHARS: usize = 200;
 
-/// As many as there are log statements.
+/// A place for each log statement that has written.
 static PLACES: LazyLock<Mutex<HashMap<Identifier, Place>>> = LazyLock::new(Mutex::default);
 
 #[derive(Debug)]

@@ -61,7 +61,7 @@ pub struct Shown {
     pub queued_rows: Gauge,
     /// What it runs on.
     pub device: String,
-    /// Its workers, by device; none where it runs in the shards' loops.
+    /// The model's workers, by device; none where it runs in the shards' loops.
     pub workers: Vec<Arc<WorkerMetrics>>,
 }
 

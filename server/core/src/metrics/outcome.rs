@@ -7,17 +7,17 @@ use crate::error::{Dialect, Error};
 /// Why a request is not run though it is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its model's queue has no room.
+    /// The model's queue has no room.
     QueueFull,
-    /// It could not be answered in time.
+    /// The answer would come after the deadline.
     TooLate,
-    /// Its deadline has passed.
+    /// The deadline has passed.
     DeadlineExceeded,
-    /// It has waited for too long.
+    /// The request has waited longer than the queue's policy allows.
     QueueTimeout,
-    /// There is no room for its message.
+    /// The memory budget has no room for the message.
     NoMemory,
-    /// Its client has given it up.
+    /// The client has given the request up.
     Cancelled,
 }
 
@@ -31,7 +31,7 @@ impl Refusal {
         (Self::Cancelled, "cancelled"),
     ];
 
-    /// Of an error, if it is one.
+    /// The refusal that an error stands for; none where the error is no refusal.
     pub fn of(error: &Error) -> Option<Self> {
         Some(match error.itself() {
             Error::QueueFull { .. } => Self::QueueFull,
@@ -54,10 +54,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// It is answered.
+    /// The request is answered.
     pub const OK: Self = Self { code: Code::Ok, refusal: None };
 
-    /// It is not.
+    /// The request has failed with this error.
     pub fn of(error: &Error, dialect: Dialect) -> Self {
         Self { code: error.code(dialect), refusal: Refusal::of(error) }
     }

@@ -83,7 +83,10 @@ impl Metrics {
         histogram_text(
             &mut text,
             &writers,
-            ("sigmax_compute_seconds", "Run time of a batch, in seconds."),
+            (
+                "sigmax_compute_seconds",
+                "Time of a batch: rows gathered, network run, outputs split, in seconds.",
+            ),
             seconds,
             |metrics| &metrics.compute,
         );
@@ -134,7 +137,7 @@ fn shown_text(text: &mut String, shown: &BTreeMap<(String, u64), Shown>) {
 
 fn requests_text(text: &mut String, writers: &Writers) {
     let name = "sigmax_requests_total";
-    let _ = writeln!(text, "# HELP {name} Requests answered, by model and status code.");
+    let _ = writeln!(text, "# HELP {name} Requests that have ended, by model and status code.");
     let _ = writeln!(text, "# TYPE {name} counter");
     for (key, writers) in writers {
         for code in 0..17 {

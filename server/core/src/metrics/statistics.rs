@@ -60,6 +60,6 @@ pub struct Statistics {
     pub infer: Elapsed,
     /// Splitting the outputs.
     pub output: Elapsed,
-    /// By the rows of the batch.
+    /// The runs of each batch size, in rows.
     pub batches: BTreeMap<usize, BatchStatistics>,
 }

@@ -82,7 +82,7 @@ impl Catalog {
     pub fn why_not(&self, name: &str, version: &str) -> Error {
         match self.read().find(name, version) {
             Err(error) => error,
-            // It has become ready this very moment.
+            // The model has become ready this very moment.
             Ok(model) => Error::NotReady {
                 model: name.to_owned(),
                 version: model.spec.version,

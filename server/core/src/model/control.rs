@@ -35,7 +35,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// It is done; names are an index's.
+    /// Says that the order is carried out; `names` are an index's.
     pub fn done(self, names: Vec<String>) {
         let _ = self.outcome.send(Ok(names));
     }
@@ -46,13 +46,13 @@ impl Order {
         let _ = self.outcome.send(Err(error));
     }
 
-    /// It was tried in vain.
+    /// Says that the order was tried in vain.
     pub fn failed(self, reason: String) {
         let _ = self.outcome.send(Err(Error::LoadFailed { model: self.model, reason }));
     }
 }
 
-/// Where orders go; nothing ends them.
+/// Where clients' orders about models go.
 #[derive(Debug)]
 pub struct ModelControl {
     inbox: blocking::Sender<Option<Order>>,

@@ -25,11 +25,11 @@ pub enum Task {
 /// One input or output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorSpec {
-    /// Its name in the graph.
+    /// The name in the graph.
     pub name: String,
     /// The type of its elements.
     pub dtype: DType,
-    /// Its sizes, the batch axis included where there is one; -1: any.
+    /// The sizes, the batch axis included where there is one; -1: any.
     pub dims: Vec<i64>,
     /// What it holds, for people; may be empty.
     pub meaning: String,
@@ -238,7 +238,7 @@ pub struct Report {
 pub struct Timed {
     /// Such as `cpu`, or `cuda:0, cuda:1`.
     pub device: String,
-    /// Of a run of one row.
+    /// Microseconds of a run of one row.
     pub microseconds_per_row: f64,
     /// In full batches on all engines.
     pub rows_per_second: f64,
@@ -247,9 +247,9 @@ pub struct Timed {
 /// A served version of a model.
 #[derive(Debug)]
 pub struct Model {
-    /// As configured.
+    /// What is configured.
     pub spec: ModelSpec,
-    /// As measured.
+    /// What the warm-up has measured.
     pub report: Report,
 }
 

@@ -19,7 +19,7 @@ pub struct RequestOptions {
     pub deadline: Option<Instant>,
     /// The longest that it wants to wait for its batch.
     pub patience: Option<Duration>,
-    /// Of 1 and more, the highest first; 0: as the model has it.
+    /// The priority: 1 is the highest; 0: the model's default.
     pub priority: u64,
     /// All of the outputs go into the answer, as they are.
     pub all_outputs: bool,

@@ -28,7 +28,7 @@ pub struct Runner {
 struct Buffer {
     /// In words of the largest element, so that every dtype is aligned.
     words: Vec<u64>,
-    /// Of which are in use, in bytes.
+    /// Bytes of `words` that are in use.
     size: usize,
     shape: Vec<usize>,
 }

@@ -38,7 +38,7 @@ impl Estimate {
         }
     }
 
-    /// Of a model that nothing is known of.
+    /// The estimate of a model that nothing is known of.
     #[cfg(test)]
     pub fn unknown() -> Self {
         let slowness = AtomicU32::new(1.0f32.to_bits());
@@ -77,12 +77,13 @@ impl Estimate {
         if expected > 0.0 {
             let found = (time.as_secs_f32() * 1e6 / expected).min(SLOWEST);
             let known = f32::from_bits(self.slowness.load(Relaxed));
-            // Of two threads that write at once one is not heard, which does no harm.
+            // Where two threads write at once, one is not heard, which does no harm.
             self.slowness.store((known + LEARNING * (found - known)).to_bits(), Relaxed);
         }
     }
 
-    /// By the timings beside this size, and beyond the largest in proportion to the rows.
+    /// Microseconds of a run, between the timings of the sizes beside it, and beyond the largest in
+    /// proportion.
     fn microseconds(&self, rows: usize) -> f64 {
         let above = self.timings.partition_point(|(size, _)| *size < rows);
         match (above.checked_sub(1).map(|below| self.timings[below]), self.timings.get(above)) {

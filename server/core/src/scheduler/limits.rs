@@ -10,11 +10,11 @@ use crate::scheduler::estimate::Estimate;
 /// What a request takes of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// At least 1.
+    /// Rows; at least 1.
     pub rows: usize,
-    /// Of all inputs.
+    /// Bytes of all inputs together.
     pub bytes: usize,
-    /// Index of its priority.
+    /// The index of its priority.
     pub priority: usize,
 }
 

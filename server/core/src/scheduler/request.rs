@@ -16,7 +16,7 @@ use crate::tensor::{DType, Tensor};
 pub struct Input {
     /// The type of its elements.
     pub dtype: DType,
-    /// Its sizes, the batch first where there is one.
+    /// The sizes, the batch first where there is one.
     pub shape: Vec<usize>,
     /// `product(shape) * dtype.size()` bytes, or as many strings.
     pub data: Data,
@@ -86,7 +86,7 @@ pub struct Request {
 pub struct Prediction {
     /// All outputs of the graph, in its order; this request's rows.
     pub outputs: Vec<Tensor>,
-    /// Of this request.
+    /// Rows of the request.
     pub rows: usize,
     /// How long it took.
     pub timings: Timings,

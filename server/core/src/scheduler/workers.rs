@@ -138,7 +138,7 @@ impl Pool {
             let Err(fault) = self.serve(&mut **engine, runner) else { return };
             metrics.faults.fetch_add(1, Relaxed);
             self.log(device, "an engine is lost", &fault);
-            // It may hold what the next one needs.
+            // The lost engine may hold what the next one needs.
             *slot = None;
             *slot = self.another(device, metrics);
         }
@@ -193,7 +193,11 @@ impl Pool {
             state.lost = (state.alive == 0).then(reason);
         });
         for pause in &self.config.pauses {
-            self.log(device, "a worker is out", &fault);
+            self.log(
+                device,
+                "a worker has lost its engine, and is out until another is made",
+                &fault,
+            );
             if self.closes_within(*pause) {
                 return None;
             }
@@ -209,7 +213,7 @@ impl Pool {
                 Err(again) => fault = again.to_string(),
             }
         }
-        self.log(device, "a worker is given up", &fault);
+        self.log(device, "a worker is given up: no other engine could be made", &fault);
         None
     }
 

@@ -40,7 +40,7 @@ async fn run(
     listeners: Listeners,
     started: blocking::Sender<io::Result<()>>,
 ) {
-    // Its file goes with this function.
+    // The Unix socket's file goes with this function.
     let Listeners { grpc, unix, http } = listeners;
     if let Err(error) = accept_all(&control, grpc, unix.as_ref(), http) {
         return drop(started.send(Err(error)));

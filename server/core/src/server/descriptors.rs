@@ -5,7 +5,7 @@ use std::fs;
 /// For what opens files beside connections: models that are loaded, drivers of GPUs.
 const OTHERS: usize = 64;
 
-/// Of an event loop.
+/// Descriptors that an event loop takes.
 const OF_A_LOOP: usize = 4;
 
 /// What the limit of open files leaves to connections.
@@ -18,7 +18,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// As many as are wanted, or as fit beside what is open and what the event loops open; what
+    /// Shares as large as wanted, or as fit beside what is open and what the event loops open; what
     /// does not fit is said.
     pub fn new(shards: usize, grpc: usize, http: usize) -> Self {
         let limit = raise();
@@ -35,7 +35,8 @@ impl Shares {
         shares
     }
 
-    /// Of so many descriptors. Where there are few, gRPC gets half of them and at least one.
+    /// Shares of so many free descriptors. Where there are few, gRPC gets half of them and at least
+    /// one.
     fn of(free: usize, grpc: usize, http: usize) -> Self {
         let http = http.min(free / 4).max(1);
         let others = OTHERS.min(free / 4);

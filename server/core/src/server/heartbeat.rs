@@ -8,10 +8,10 @@ use tokio::time::sleep;
 use crate::server::acceptor::Control;
 use crate::shard::handle::Handle;
 
-/// How often a shard is to show that it turns ...
+/// Time between two checks that every shard turns.
 const BEAT: Duration = Duration::from_secs(1);
-/// ... and how many times this thread turns meanwhile, before the server is not ready: where the whole
-/// process stands still, nobody hangs.
+/// Checks that a shard may miss before the server is not ready. They are counted by this thread's own
+/// turns, because no shard hangs where the whole process stands still.
 const PATIENCE: u32 = 5;
 
 /// Has the shards answer, again and again; a server whose shard does not is not ready.
@@ -29,9 +29,9 @@ pub async fn watch(control: Rc<Control>) {
                 match is_stuck {
                     true => tracing::error!(
                         shard = number,
-                        "it does not turn: a run in its loop takes long, and whoever it serves waits"
+                        "a shard does not turn: a run in its event loop takes long, and its callers wait"
                     ),
-                    false => tracing::warn!(shard = number, "it turns again"),
+                    false => tracing::warn!(shard = number, "a shard turns again"),
                 }
             }
         }

@@ -46,7 +46,7 @@ pub async fn serve(control: Rc<Control>, listener: TcpListener) {
                 let place = Place(reserve.clone());
                 open.retain(|connection: &JoinHandle<()>| !connection.is_finished());
                 open.push_back(spawn_local(connection(control.clone(), stream, place)));
-                // It is looked after before the next one, however many come.
+                // A connection is looked after before the next one, however many come.
                 yield_now().await;
             }
             Err(error) => {
@@ -127,7 +127,7 @@ async fn serve_one(control: &Control, stream: TcpStream) {
     });
     let connection =
         http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    // It ends well, or its client is gone, or is too slow: nobody waits for it.
+    // A connection ends well, or its client is gone or too slow: nobody waits for it.
     let _ = tokio::time::timeout(TIME, connection).await;
 }
 

@@ -16,7 +16,7 @@ pub struct Given {
     pub dtype: Option<Result<DType, String>>,
     /// The sizes it claims.
     pub shape: Vec<i64>,
-    /// Its elements.
+    /// The elements.
     pub data: Data,
 }
 
@@ -161,7 +161,7 @@ fn input(model: &ModelSpec, spec: &TensorSpec, given: Given) -> Result<Input> {
         data = Data::Here(data.bytes()?);
     }
     if let (DType::Bytes, Data::Here(data)) = (spec.dtype, &data) {
-        // Of BYTES the size is their number.
+        // The size of BYTES is the number of strings.
         strings::check(data, expected).map_err(|fault| Error::WrongStrings {
             model: model.name.clone(),
             input: spec.name.clone(),

@@ -15,10 +15,10 @@ const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
-/// Of the field PRIORITY, in bytes.
+/// Bytes of the field PRIORITY.
 const PRIORITY_SIZE: usize = 5;
 const NAME: &[u8] = b":authority";
-/// Its place in HPACK's static table (RFC 7541, appendix A).
+/// The place of `:authority` in HPACK's static table (RFC 7541, appendix A).
 const INDEX: usize = 1;
 
 /// Follows what a client sends, wherever it is cut.

@@ -72,7 +72,7 @@ where
             Ok(connection) => connection?,
             Err(_) => return Err(late(shard)),
         },
-        // It has no calls yet.
+        // A connection that is not begun has no calls.
         _ = &mut ends => return Ok(()),
     };
     let begin = |request, reply| service.begin(&open, request, reply);

@@ -120,7 +120,7 @@ impl DType {
 pub struct Tensor {
     /// The type of its elements.
     pub dtype: DType,
-    /// Its sizes, the batch first where there is one.
+    /// The sizes, the batch first where there is one.
     pub shape: Vec<usize>,
     /// `product(shape) * dtype.size()` bytes, or as many strings, at any address.
     pub data: Bytes,
@@ -174,7 +174,7 @@ impl<'a> Rows<'a> {
 pub struct TensorView<'a> {
     /// The type of its elements.
     pub dtype: DType,
-    /// Its sizes.
+    /// The sizes.
     pub shape: &'a [usize],
     /// `product(shape) * dtype.size()` bytes, or as many strings; aligned for `dtype` where an
     /// engine gets it.

@@ -149,7 +149,7 @@ unsafe fn parts<'a, T>(first: *const T, count: usize) -> &'a [T] {
 }
 
 /// # Safety
-/// It must be a C string.
+/// The name must be a C string.
 #[allow(unsafe_code)]
 unsafe fn text(text: *const c_char) -> String {
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()

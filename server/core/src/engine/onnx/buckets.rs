@@ -43,7 +43,7 @@ pub(super) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
 #[derive(Debug)]
 pub(super) struct Bucketed(Option<Parts>);
 
-/// In the order in which they are given up.
+/// The fields are dropped in this order: what was made ready goes before the memory that it uses.
 #[derive(Debug)]
 struct Parts {
     ready: Option<Ready>,
@@ -83,7 +83,7 @@ struct Size {
 struct Buffer {
     name: String,
     dtype: DType,
-    /// Of one row; without a batch axis the whole.
+    /// The sizes of one row; without a batch axis all sizes.
     shape: Vec<usize>,
     row_bytes: usize,
     pair: Box<dyn Pair>,

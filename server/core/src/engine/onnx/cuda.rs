@@ -26,7 +26,7 @@ const RTLD_NOLOAD: c_int = 4;
 /// takes to wake up.
 const SPIN: Duration = Duration::from_micros(50);
 
-// Of driver_types.h and cuda_runtime_api.h.
+// Values of driver_types.h and cuda_runtime_api.h.
 const OUT_OF_MEMORY: c_int = 2;
 const NOT_READY: c_int = 600;
 const STREAM_NON_BLOCKING: c_uint = 1;

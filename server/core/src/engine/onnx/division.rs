@@ -20,7 +20,7 @@ mod x86 {
     use libc::{REG_RAX, REG_RDX, REG_RIP, c_int, c_void, siginfo_t, ucontext_t};
 
     static MENDED: Once = Once::new();
-    /// Of siginfo.h.
+    /// From siginfo.h.
     const FPE_INTDIV: c_int = 1;
 
     pub fn mend() {
@@ -71,7 +71,7 @@ mod x86 {
     /// An instruction that divides, with a sign.
     #[derive(Debug, PartialEq, Eq)]
     pub(super) struct Division {
-        /// Of 64 bits, and not of 32.
+        /// Whether the operands have 64 bits, and not 32.
         pub wide: bool,
         /// In bytes.
         pub length: usize,

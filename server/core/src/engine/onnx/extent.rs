@@ -29,7 +29,7 @@ const SIZED: [(&str, &[usize]); 16] = [
 pub(super) fn is_open(model: &[u8]) -> bool {
     // What is nested too deeply to be read here is no small network.
     let Ok(model) = Model::decode(model) else { return true };
-    // Of what a function is given nothing is known.
+    // Nothing is known of what a function is given.
     let in_function = |function: &Function| {
         let mut values = function.inputs.iter().map(String::as_str).collect();
         is_open_by(&function.nodes, &mut values)

@@ -144,7 +144,7 @@ impl Source for OnnxFile {
     ) -> Result<Box<dyn Engine>, EngineError> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Device::Cuda(number) = device {
-            // It would hold all weights for nothing.
+            // This session would hold all weights for nothing.
             drop(first);
             let memory = buckets::undisturbed(|| cuda::Runtime::open()?.memory(number))?;
             let place = Place { device, gpu, graphs: true, ..Place::default() };

@@ -94,7 +94,7 @@ struct Dim {
     name: Option<String>,
 }
 
-// Of `onnx.TensorProto.DataType`.
+// Numbers of `onnx.TensorProto.DataType`.
 pub(super) const FP32: i32 = 1;
 #[cfg(test)]
 pub(super) const INT64: i32 = 7;

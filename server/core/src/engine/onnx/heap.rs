@@ -24,9 +24,9 @@ const ALIGNMENT: usize = 64;
 const HEAD: usize = size_of::<Head>();
 /// Blocks of this size and more are kept for the next run: the system would clear each page anew.
 const LARGE: usize = 64 << 10;
-/// What a thread keeps, in bytes ...
+/// Most bytes that a thread keeps for the next run.
 const KEPT_BYTES: usize = 64 << 20;
-/// ... and in blocks.
+/// Most blocks that a thread keeps for the next run.
 const KEPT_BLOCKS: usize = 64;
 /// Finds only what has been loaded already (dlfcn.h).
 const RTLD_NOLOAD: c_int = 4;
@@ -39,7 +39,7 @@ struct Head {
 }
 
 impl Head {
-    /// Of all that has been allocated.
+    /// The layout of the whole block.
     fn layout(self) -> Layout {
         layout(self.size).expect("it has been allocated by this")
     }
@@ -145,7 +145,7 @@ pub(super) fn register(environment: &Environment) -> Result<(), EngineError> {
         Reserve: Some(reserve),
         ..unsafe { sys::OrtAllocator::default() }
     };
-    // As long as the process, as the environment.
+    // The allocator lives as long as the environment: as the process.
     let allocator = Box::leak(Box::new(Heap { allocator, info }));
     // SAFETY: both are alive from now on.
     unsafe {

@@ -138,7 +138,7 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
-    /// Of a run on the CPU.
+    /// Options of a run on the CPU.
     pub fn plain() -> Result<Self, EngineError> {
         RunOptions::new().map(Self::of).map_err(|error| run_error(&error))
     }
@@ -166,13 +166,15 @@ impl Options {
         Self { watch: Watch::new(run.clone()), run }
     }
 
-    /// Of a run that captures nothing and replays nothing. Without synchronisation it is only begun:
+    /// Options of a run that captures nothing and replays nothing. Without synchronisation it is
+    /// only begun:
     /// the library would wait for the whole GPU, and not for its own stream alone.
     pub fn eager(synchronise: bool) -> Result<Self, EngineError> {
         Self::new("-1", synchronise)
     }
 
-    /// Of a run that replays the graph of this number, or captures it, if it is the first; only begun.
+    /// Options of a run that replays the graph of this number, or captures it the first time; only
+    /// begun.
     pub fn of_graph(number: usize) -> Result<Self, EngineError> {
         Self::new(&number.to_string(), false)
     }

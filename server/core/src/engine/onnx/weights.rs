@@ -9,11 +9,11 @@ const MOST_DEPTH: usize = 100;
 /// A tensor whose data lies in a file beside the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outside {
-    /// Its name; that of one which no graph lists is nobody's business.
+    /// The tensor's name; empty where no graph lists it.
     pub name: String,
-    /// As `onnx.TensorProto.DataType` numbers them.
+    /// The type of its elements, as `onnx.TensorProto.DataType` numbers them.
     pub data_type: i32,
-    /// Its sizes.
+    /// The sizes.
     pub dims: Vec<i64>,
     /// The file, by its path from the model's folder.
     pub file: String,
@@ -26,7 +26,7 @@ pub struct Outside {
 /// What becomes of such a tensor.
 #[derive(Debug)]
 pub enum Place {
-    /// It stays outside: a session is given it by its name.
+    /// The tensor stays outside: a session is given it by its name.
     Beside,
     /// This is its data, which goes into the model.
     Inside(Vec<u8>),
@@ -167,7 +167,7 @@ fn put(message: &mut Vec<u8>, number: u32, content: &[u8]) {
 /// A field of a message, as it is written.
 struct Field<'a> {
     number: u32,
-    /// It may be one: it is some bytes with their length.
+    /// Whether the field may be a message: it is some bytes with their length.
     is_message: bool,
     content: &'a [u8],
     /// With its number and length.
@@ -241,7 +241,7 @@ impl<'a> Fields<'a> {
 const RAW_DATA: u32 = 9;
 const EXTERNAL_DATA: u32 = 13;
 const DATA_LOCATION: u32 = 14;
-/// Of data_location.
+/// The value of data_location for a file beside the model.
 const EXTERNAL: i32 = 1;
 
 /// What a tensor says of itself, but for its data.

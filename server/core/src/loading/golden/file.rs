@@ -51,7 +51,7 @@ pub fn read_side(
             .and_then(|bytes| place(&bytes, number, specs, &mut places))
             .map_err(|reason| LoadError::SampleFile { path, reason })?;
     }
-    // As many files as places, and none fills one twice: none is empty.
+    // No place is empty: there are as many files, and none fills a place twice.
     Ok(places.into_iter().flatten().collect())
 }
 

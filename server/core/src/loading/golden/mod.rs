@@ -37,7 +37,7 @@ impl Sample {
         })
     }
 
-    /// Its rows, over and over, in a batch of so many; nothing where it has no rows.
+    /// The sample's rows, over and over, in a batch of `rows`; nothing where it has none.
     fn of_rows(&self, rows: usize, spec: &ModelSpec) -> Option<Self> {
         let count = *self.inputs.first()?.shape.first()?;
         let tensors = || self.inputs.iter().chain(&self.outputs);
@@ -158,7 +158,7 @@ fn compare(expected: &Tensor, came: &Tensor, tolerance: f64, slack: f64) -> Resu
 fn text(dtype: DType, element: &[u8]) -> String {
     match float(dtype, element) {
         Some(value) if dtype == DType::Fp64 => return value.to_string(),
-        // As short as the type itself can tell it from others.
+        // The shortest text that tells the value from its neighbours in its own type.
         Some(value) => return (value as f32).to_string(),
         None if dtype == DType::Bytes => return format!("'{}'", element.escape_ascii()),
         None => {}

@@ -22,9 +22,9 @@ pub mod rows;
 const HEAVY: f64 = 500.0;
 /// A size whose rows cost at most this times the cheapest is as good as the best.
 const AS_GOOD: f64 = 1.05;
-/// Larger batches are tried up to this time in all while rows get cheaper by it ...
+/// Time in all for which larger batches are tried while rows get cheaper by it.
 const WHILE_CHEAPER: Duration = Duration::from_secs(1);
-/// ... and while they do not, after a run of up to this.
+/// Longest run after which a larger batch is tried though rows have not got cheaper.
 const WHILE_FLAT: Duration = Duration::from_micros(500);
 /// Runs are repeated, once at least, up to this time in all: the shortest has the least noise.
 const REPEAT_FOR: Duration = Duration::from_micros(100);

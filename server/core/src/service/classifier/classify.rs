@@ -53,16 +53,16 @@ async fn prepare(
     let options = options(spec, &request)?;
     let inputs = request.inputs;
     let valid = if inputs.iter().map(work).sum::<usize>() <= READ {
-        valid(spec, inputs)?
+        validated(spec, inputs)?
     } else {
         let model = served.model.clone();
-        Box::pin(beside(move || valid(&model.spec, inputs))).await?
+        Box::pin(beside(move || validated(&model.spec, inputs))).await?
     };
     hold(&valid, held)?;
     Ok((served, options, valid))
 }
 
-fn valid(spec: &ModelSpec, inputs: Vec<sigmax::Tensor>) -> Result<ValidRequest> {
+fn validated(spec: &ModelSpec, inputs: Vec<sigmax::Tensor>) -> Result<ValidRequest> {
     let given = inputs.into_iter().map(|tensor| given(spec, tensor)).collect::<Result<_>>()?;
     validate(spec, given)
 }

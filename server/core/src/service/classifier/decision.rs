@@ -54,7 +54,7 @@ pub fn options(spec: &ModelSpec, request: &ClassifyRequest) -> Result<Options> {
 /// One row, decided; its memory serves one row after the other.
 #[derive(Debug, Default)]
 pub struct Decision {
-    /// By class.
+    /// The probability of each class.
     pub probabilities: Vec<f32>,
     /// The classes to show, by falling probability.
     pub top: Vec<usize>,

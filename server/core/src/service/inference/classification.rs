@@ -98,7 +98,7 @@ impl Values {
         }
     }
 
-    /// As C++'s `std::to_string` writes it.
+    /// The value as C++'s `std::to_string` writes it.
     fn text(&self, index: usize) -> String {
         match self {
             Self::Integers(values) => values[index].to_string(),

@@ -54,7 +54,7 @@ pub fn bytes(
     Ok(bytes.freeze())
 }
 
-/// Of all elements, in bytes of memory.
+/// Bytes of memory that all elements take.
 pub fn size(contents: &InferTensorContents) -> usize {
     let c = contents;
     let narrow = c.int_contents.len() + c.uint_contents.len() + c.fp32_contents.len();

@@ -62,7 +62,7 @@ async fn prepare(
     };
     trace.found(&served);
     let result = if work(&request) <= READ {
-        valid(&shard.state, &served.model.spec, request, held)
+        validated(&shard.state, &served.model.spec, request, held)
     } else {
         Box::pin(validated_beside(shard, &served, request, held)).await
     };
@@ -89,14 +89,14 @@ async fn validated_beside(
     held: &mut Held,
 ) -> Result<(Vec<Wanted>, ValidRequest, RequestOptions)> {
     let (state, model, mut more) = (shard.state.clone(), served.model.clone(), held.beside());
-    let work = move || Ok((valid(&state, &model.spec, request, &mut more)?, more));
+    let work = move || Ok((validated(&state, &model.spec, request, &mut more)?, more));
     let (valid, more) = beside(work).await?;
     held.join(more);
     Ok(valid)
 }
 
-/// In the order that Triton checks.
-fn valid(
+/// The request, validated in the order in which Triton checks.
+fn validated(
     state: &ServerState,
     spec: &ModelSpec,
     request: ModelInferRequest,

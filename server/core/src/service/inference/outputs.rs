@@ -15,7 +15,7 @@ use crate::shared_memory::{Regions, Slice};
 /// An output to return.
 #[derive(Debug)]
 pub struct Wanted {
-    /// Its place among the model's outputs.
+    /// The place among the model's outputs.
     pub index: usize,
     /// How it is returned.
     pub delivery: Delivery,
@@ -24,11 +24,11 @@ pub struct Wanted {
 /// How an output is returned.
 #[derive(Debug)]
 pub enum Delivery {
-    /// As it is.
+    /// The tensor as it is.
     Raw,
-    /// By the so many highest values.
+    /// So many of the highest values, with their classes.
     Classes(usize),
-    /// Into shared memory.
+    /// The tensor, written into shared memory.
     Shared(Box<Slice>),
 }
 

@@ -24,7 +24,7 @@ const MODEL_VERSION: u32 = 2;
 const ID: u32 = 3;
 const OUTPUTS: u32 = 5;
 const RAW_OUTPUT_CONTENTS: u32 = 6;
-// Of its InferOutputTensor.
+// Field numbers of ModelInferResponse.InferOutputTensor.
 const NAME: u32 = 1;
 const DATATYPE: u32 = 2;
 const SHAPE: u32 = 3;

@@ -11,7 +11,8 @@ use crate::proto::inference::{
     ModelStatisticsResponse, StatisticDuration,
 };
 
-/// Of one version, of all versions of a model, or of all models; as far as they are ready.
+/// The statistics of one version, of all versions of a model, or of all models, as far as they are
+/// ready.
 pub fn of_models(
     snapshot: &Snapshot,
     metrics: &Metrics,
