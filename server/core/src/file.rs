@@ -18,7 +18,7 @@ pub struct Regular {
 impl Regular {
     /// Opens it. The error does not name it.
     pub fn open(path: &Path) -> Result<Self, String> {
-        // Whoever opens a named pipe waits for its writer unless he says that he does not.
+        // A named pipe keeps who opens it waiting for a writer, but for O_NONBLOCK.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
         let file = opened.map_err(|error| words(&error))?;

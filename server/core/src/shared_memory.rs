@@ -26,9 +26,9 @@ pub struct Regions(Option<Mutex<BTreeMap<String, Arc<Region>>>>);
 pub struct Region {
     /// The object's name, as the client gave it.
     pub key: String,
-    /// Where in the object it begins, in bytes.
+    /// Bytes of the object before it.
     pub offset: u64,
-    /// In bytes.
+    /// Its length in bytes.
     pub size: u64,
     file: File,
 }
@@ -38,7 +38,7 @@ pub struct Region {
 pub struct Slice {
     name: String,
     region: Arc<Region>,
-    /// In the object.
+    /// Bytes of the object before it.
     offset: u64,
     size: usize,
 }
@@ -130,7 +130,7 @@ impl Regions {
 }
 
 impl Slice {
-    /// In bytes.
+    /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.size
     }

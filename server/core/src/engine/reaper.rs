@@ -25,7 +25,7 @@ impl Reaper {
 
     /// Has it dropped, soon.
     pub fn end(&self, it: impl Send + 'static) {
-        // Where the thread is gone it is dropped here.
+        // The caller drops it where the thread is gone.
         let _ = self.0.send(Box::new(it));
     }
 

@@ -45,7 +45,7 @@ type Work = Box<dyn FnOnce(&mut Slot) + Send>;
 /// is dropped, which waits for it.
 #[derive(Debug)]
 pub struct EngineThread {
-    /// Until it is to end.
+    /// The inbox, until the thread is to end.
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
 }

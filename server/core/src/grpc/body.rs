@@ -116,7 +116,7 @@ impl<B> RequestBody<B> {
             life: WatchStream::new(life),
             dialect,
             encoding,
-            // Those of a stream are weighed when they are read.
+            // Messages of a stream are weighed when they are read.
             shape: kinds.filter(|kinds| kinds.one_message).map(|kinds| kinds.message),
             // Questions to a service that is not ours are short.
             limit: if kinds.is_some() { limit } else { limit.min(FOREIGN) },

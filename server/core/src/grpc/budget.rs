@@ -82,7 +82,7 @@ pub struct Account {
     streams: AtomicUsize,
     /// Messages that are whole and not answered yet.
     work: AtomicUsize,
-    /// In ticks.
+    /// The time, in ticks.
     now: AtomicU32,
     /// How many messages wait for the client, by the tick in which the wait began.
     waits: [AtomicU32; SLOTS],
@@ -145,7 +145,7 @@ fn slot(tick: u32) -> usize {
 pub struct Held {
     account: Arc<Account>,
     bytes: usize,
-    /// Where its wait for the client is counted.
+    /// The slot in which its wait for the client is counted.
     slot: Option<usize>,
     /// Whether the message is whole.
     works: bool,
@@ -206,7 +206,7 @@ impl Held {
         self.bytes += mem::take(&mut other.bytes);
     }
 
-    /// From now on it is the client who is waited for.
+    /// Begins to count time: the client is waited for.
     pub fn wait(&mut self) {
         if self.slot.is_none() {
             let slot = slot(self.account.now.load(Relaxed));

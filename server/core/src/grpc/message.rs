@@ -37,7 +37,7 @@ const PIECE: usize = 1 << 20;
 /// How a message that has the compressed flag is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// Not at all.
+    /// No compression.
     Identity,
     /// RFC 1952.
     Gzip,
@@ -261,7 +261,7 @@ impl PackedMessage {
         }
     }
 
-    /// One that has come through tonic.
+    /// A message that has come through tonic, which has taken its prefix.
     pub fn unpacked(message: Unread) -> Self {
         let mut bytes = Received::default();
         bytes.push(message.0);
@@ -272,7 +272,7 @@ impl PackedMessage {
     pub async fn open<T: Content>(self, held: &mut Held) -> Result<T> {
         match self.open_here(T::shape(), held, T::read) {
             Ok(content) => content,
-            // In a box, because it is rare, and all calls would carry it.
+            // The future is boxed because it is rare, and all calls would carry it.
             Err(packed) => {
                 Box::pin(async {
                     let (content, more) =
@@ -400,7 +400,7 @@ fn unpacked(
         Encoding::Deflate => Box::new(ZlibDecoder::new(packed)),
     };
     let mut message = Vec::new();
-    // One byte more, to tell a message of just the limit from a longer one.
+    // One byte over the limit is read, to tell a message of just the limit from a longer one.
     while message.len() <= limit {
         let piece = PIECE.min(limit + 1 - message.len());
         let read = unpacked.by_ref().take(piece as u64).read_to_end(&mut message);

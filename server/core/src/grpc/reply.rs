@@ -18,7 +18,7 @@ use crate::grpc::body::Load;
 /// A reply's body.
 #[derive(Debug)]
 pub enum ReplyBody {
-    /// None at all: the headers say everything.
+    /// No body: the headers say everything.
     Empty,
     /// One framed message and its trailers.
     Unary {

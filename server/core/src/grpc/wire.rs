@@ -24,7 +24,7 @@ const DEPTH: usize = 100;
 /// What there is to know of a kind of message.
 #[derive(Debug)]
 pub struct Shape {
-    /// That it takes, without what its fields take elsewhere.
+    /// Bytes that the message takes, without what its fields take elsewhere.
     bytes: usize,
     /// The kinds of its fields, by their numbers.
     fields: &'static [Kind],
@@ -53,7 +53,7 @@ enum Kind {
     Bytes { copied: bool },
     /// Repeated: so many bytes each on the wire where that is fixed, and so many in memory.
     Numbers { wire: Option<usize>, bytes: usize },
-    /// One or more.
+    /// One or more embedded messages.
     Message(&'static Shape),
 }
 
@@ -71,7 +71,7 @@ pub use shapes::{
 /// What a message comes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
-    /// That it holds beside its own, once decoded and on its way to an engine.
+    /// Bytes that the message holds beside its own, once decoded and on its way to an engine.
     pub bytes: usize,
     /// Embedded messages.
     pub parts: usize,
@@ -107,7 +107,7 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// All of it.
+    /// The effort for a message of any size.
     pub const WHOLE: Self = Self { fields: usize::MAX, work: usize::MAX };
 }
 

@@ -12,7 +12,7 @@ use crate::model::device::Device;
 pub enum LoadError {
     /// The description is not of all the graph's inputs, or outputs.
     NotDescribed {
-        /// Those that the graph has.
+        /// The names that the graph has.
         expected: Vec<String>,
     },
     /// A thread that makes its engines cannot be started, takes too long, or has ended.

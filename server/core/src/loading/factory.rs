@@ -46,7 +46,7 @@ impl EngineFactory {
         Ok((engine, report))
     }
 
-    /// One more, of a model that has been warmed up. It is run by this thread from now on.
+    /// One more engine of a model that has been warmed up. This thread runs it from now on.
     pub fn more(
         &self,
         device: Device,

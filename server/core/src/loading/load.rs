@@ -28,7 +28,7 @@ pub fn load(factory: EngineFactory, shards: usize, until: Instant) -> Result<Loa
     let mut chosen = placement::choose(&factory, shards, until)?;
     // A light model runs in the shards' loops, where each of them can have an engine.
     chosen.report.heavy |= chosen.devices != vec![Device::Cpu; shards];
-    // Nothing that a request says keeps a loop from turning.
+    // The values of a request never keep a loop from turning.
     chosen.report.heavy |= factory.source.is_open();
     let mut spec = factory.spec.clone();
     spec.config.instance_group = placement::instance_groups(&spec.name, &chosen.devices);

@@ -19,7 +19,7 @@ pub struct Tried {
     pub devices: Vec<Device>,
     /// What warming up the first of them has shown.
     pub report: Report,
-    /// Where that one is.
+    /// The thread of the first engine.
     pub first: EngineThread,
 }
 

@@ -32,7 +32,7 @@ fn lock() -> MutexGuard<'static, Levels> {
 }
 
 impl Levels {
-    /// Those in force.
+    /// The levels in force.
     pub fn current() -> Self {
         *lock()
     }

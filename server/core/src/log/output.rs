@@ -51,7 +51,7 @@ struct State {
     waiting: VecDeque<Printed>,
     /// Bytes of the lines that wait.
     bytes: usize,
-    /// All lines that were dropped.
+    /// How many lines were dropped in all.
     dropped: u64,
     has_thread: bool,
     is_writing: bool,
@@ -60,7 +60,7 @@ struct State {
 #[derive(Debug)]
 enum Printed {
     Line(String),
-    /// So many lines found no room here.
+    /// A place where so many lines found no room.
     Gap(u64),
 }
 

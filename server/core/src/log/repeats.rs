@@ -23,9 +23,9 @@ static PLACES: LazyLock<Mutex<HashMap<Identifier, Place>>> = LazyLock::new(Mutex
 struct Place {
     /// When its span has begun.
     since: Instant,
-    /// In this span.
+    /// Lines in this span.
     lines: u64,
-    /// One of those that were counted.
+    /// One of the messages that were counted.
     message: String,
 }
 

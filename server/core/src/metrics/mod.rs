@@ -18,16 +18,16 @@ pub mod timings;
 /// The workers of one model on one device.
 #[derive(Debug)]
 pub struct WorkerMetrics {
-    /// Such as `cuda:0`.
+    /// The device, such as `cuda:0`.
     pub device: String,
-    /// Those that serve.
+    /// Workers that serve.
     pub alive: AtomicUsize,
     /// How often an engine was lost.
     pub faults: AtomicU64,
 }
 
 impl WorkerMetrics {
-    /// None yet.
+    /// The metrics of no worker yet.
     pub fn new(device: String) -> Arc<Self> {
         Arc::new(Self { device, alive: AtomicUsize::new(0), faults: AtomicU64::new(0) })
     }

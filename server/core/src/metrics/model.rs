@@ -130,7 +130,7 @@ impl ModelMetrics {
     }
 }
 
-/// That the network has answered a request.
+/// What a request that the network has answered took.
 #[derive(Clone, Copy, Debug)]
 pub struct Ran {
     rows: u64,

@@ -11,7 +11,7 @@ use crate::metrics::timings::nanoseconds;
 pub struct Elapsed {
     /// How often.
     pub count: u64,
-    /// In all.
+    /// Nanoseconds in all.
     pub nanoseconds: u64,
 }
 

@@ -5,20 +5,20 @@ use std::time::Duration;
 /// How long a request took, part by part. All but the queue is of the whole batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
-    /// From checked to the start of the batch.
+    /// Time from the validated request to the start of its batch.
     pub queue: Duration,
-    /// Gathering the rows.
+    /// Time of gathering the rows.
     pub input: Duration,
-    /// Running the network.
+    /// Time of running the network.
     pub infer: Duration,
-    /// Splitting the outputs.
+    /// Time of splitting the outputs.
     pub output: Duration,
     /// Rows of the batch.
     pub batch_rows: usize,
 }
 
 impl Timings {
-    /// All that the batch took.
+    /// Time of the whole batch.
     pub fn compute(&self) -> Duration {
         self.input + self.infer + self.output
     }

@@ -11,15 +11,15 @@ use crate::model::{Model, ModelSpec};
 /// Where a version of a model stands.
 #[derive(Clone, Debug)]
 pub enum State {
-    /// Being read, warmed up and checked.
+    /// The version is read, warmed up and checked.
     Loading,
-    /// Serving.
+    /// The version serves.
     Ready(Arc<Model>),
-    /// Not serving until it gets an engine again, for this reason.
+    /// The version does not serve until it gets an engine again, for this reason.
     Lost(Arc<Model>, String),
-    /// Not serving, for this reason.
+    /// The version does not serve, for this reason.
     Unavailable(String),
-    /// Not serving any more, as ordered.
+    /// The version was unloaded by order.
     Unloaded,
 }
 

@@ -40,7 +40,7 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    /// One that a graph declares, and nothing more.
+    /// A tensor as a graph declares it, and nothing more.
     pub fn new(name: impl Into<String>, dtype: DType, dims: &[i64]) -> Self {
         Self {
             name: name.into(),
@@ -81,7 +81,7 @@ pub struct Batching {
     pub max_delay: Duration,
     /// Sizes in rows, rising, that are worth no more waiting; empty: the batch that is full.
     pub preferred_sizes: Vec<usize>,
-    /// One for each priority, the highest first; at least one.
+    /// A policy for each priority, the highest first; at least one.
     pub priorities: Vec<QueuePolicy>,
     /// Which of them a request has that asks for none, or for one that there is not.
     pub default_priority: usize,
@@ -173,7 +173,7 @@ pub struct ModelSpec {
     pub batching: Batching,
     /// What it may take.
     pub limits: Limits,
-    /// All of this in Triton's form.
+    /// The whole specification in Triton's form.
     pub config: ModelConfig,
 }
 
@@ -236,11 +236,11 @@ pub struct Report {
 /// How fast a model is somewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {
-    /// Such as `cpu`, or `cuda:0, cuda:1`.
+    /// The devices, such as `cpu`, or `cuda:0, cuda:1`.
     pub device: String,
     /// Microseconds of a run of one row.
     pub microseconds_per_row: f64,
-    /// In full batches on all engines.
+    /// Rows a second in full batches on all engines.
     pub rows_per_second: f64,
 }
 

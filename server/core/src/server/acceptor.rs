@@ -25,7 +25,7 @@ pub struct Control {
     pub state: Arc<ServerState>,
     /// The connections that are open.
     pub connections: Arc<Connections>,
-    /// Those that take connections.
+    /// The shards, which take connections.
     pub shards: Vec<Handle<Dispatch>>,
     /// Open connections at once of the HTTP port.
     pub http_connections: usize,

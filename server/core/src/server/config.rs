@@ -12,7 +12,7 @@ pub struct ServerConfig {
     pub host: String,
     /// 0: any free one.
     pub grpc_port: u16,
-    /// Where to listen for gRPC as well: the path of a Unix domain socket.
+    /// The path of a Unix domain socket at which gRPC is served as well.
     pub unix_socket: Option<PathBuf>,
     /// 0: any free one.
     pub http_port: u16,

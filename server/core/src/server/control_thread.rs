@@ -64,7 +64,7 @@ fn accept_all(
     }
     let next = async move || {
         let stream = grpc.accept().await?.0;
-        // They fail only where the client has gone already.
+        // Both options fail only where the client has gone already.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
         Ok(Socket::Tcp(stream.into_std()?))

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// For what opens files beside connections: models that are loaded, drivers of GPUs.
+/// Descriptors for what opens files beside connections: models that are loaded, drivers of GPUs.
 const OTHERS: usize = 64;
 
 /// Descriptors that an event loop takes.
@@ -11,9 +11,9 @@ const OF_A_LOOP: usize = 4;
 /// What the limit of open files leaves to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
-    /// To those of gRPC.
+    /// Connections of gRPC.
     pub grpc: usize,
-    /// To those of the HTTP port.
+    /// Connections of the HTTP port.
     pub http: usize,
 }
 
@@ -22,7 +22,7 @@ impl Shares {
     /// does not fit is said.
     pub fn new(shards: usize, grpc: usize, http: usize) -> Self {
         let limit = raise();
-        // Where nobody can tell what is open, the limit is hoped to suffice.
+        // The limit is hoped to suffice where nobody can tell what is open.
         let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) + shards * OF_A_LOOP;
         let shares = Self::of(limit.saturating_sub(open), grpc, http);
         if shares.grpc < grpc {

@@ -19,7 +19,7 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// gRPC for clients on this machine.
     pub unix: Option<UnixSocket>,
-    /// For operators.
+    /// HTTP for operators.
     pub http: TcpListener,
 }
 

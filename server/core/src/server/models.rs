@@ -49,10 +49,10 @@ impl Server {
             shard.remove(Remove { name: name.to_owned(), version, done: done.clone() });
         }
         drop(done);
-        // One that does not turn hears of it later.
+        // A shard that does not turn hears of it later.
         let _ = all_done.recv_timeout(ENDING);
         self.state.metrics.forget(name, version);
-        // Who unloads one model wants to have its memory for another.
+        // Callers who unload one model want its memory for another.
         self.reaper.wait(ENDING);
     }
 
@@ -93,7 +93,7 @@ impl Server {
         self.state.metrics.show(name, version, shown);
         self.state.catalog.set(name, version, State::Ready(model.clone()));
         if let Some(workers) = workers {
-            // Where they have been lost already, nobody was there to hear of it.
+            // Nobody was there to hear of workers that were lost already.
             workers.tell();
         }
     }
@@ -143,7 +143,7 @@ impl Server {
             shard.install(Install { model, runs, queue_limits, done });
         }
         drop(done);
-        // One that does not turn serves it later.
+        // A shard that does not turn serves it later.
         let _ = all_done.recv_timeout(ENDING);
         self.reaper.wait(ENDING);
     }

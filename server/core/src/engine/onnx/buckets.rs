@@ -61,12 +61,12 @@ struct Parts {
 /// What has been made ready.
 #[derive(Debug)]
 struct Ready {
-    /// In the order of their rising rows.
+    /// The sizes by rising rows.
     sizes: Vec<Size>,
     inputs: Vec<Buffer>,
     outputs: Vec<Buffer>,
     has_batch: bool,
-    /// From this row on, all inputs on the device are zero.
+    /// The row from which on all inputs on the device are zero.
     used: usize,
 }
 
@@ -120,7 +120,7 @@ impl Bucketed {
 }
 
 impl Drop for Bucketed {
-    /// To free memory of a GPU is to wait on it.
+    /// Frees its memory while no engine captures: freeing a GPU's memory waits for the GPU.
     fn drop(&mut self) {
         let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(Parts { ready, plain, memory, .. }) = self.0.take() {
@@ -138,7 +138,7 @@ impl Engine for Bucketed {
             None => plain.run(inputs),
         };
         match came {
-            // Not every error says whose it is.
+            // Some errors do not say that the device is at fault.
             Err(EngineError::Fault(text)) if memory.check().is_err() => {
                 Err(EngineError::Device(text))
             }
@@ -160,7 +160,7 @@ impl Engine for Bucketed {
             made = self.parts().prepare(most_rows);
         }
         match made {
-            // Such as a network that does not take zeros.
+            // A network may not take zeros, for example.
             Err(error) if !is_final(&error) => self.parts().graphs = off(&error),
             made => return made,
         }

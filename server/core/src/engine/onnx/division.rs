@@ -7,7 +7,7 @@
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(super) use self::x86::mend;
 
-/// Nothing traps here.
+/// Division does not trap on this architecture.
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 pub(super) fn mend() {}
 
@@ -35,7 +35,7 @@ mod x86 {
             unsafe {
                 let mut before: libc::sigaction = mem::zeroed();
                 libc::sigaction(libc::SIGFPE, ptr::null(), &mut before);
-                // Where the process has a handler already, that one stays.
+                // A handler that the process has already stays.
                 if before.sa_sigaction == libc::SIG_DFL {
                     libc::sigaction(libc::SIGFPE, &action, ptr::null_mut());
                 }
@@ -73,7 +73,7 @@ mod x86 {
     pub(super) struct Division {
         /// Whether the operands have 64 bits, and not 32.
         pub wide: bool,
-        /// In bytes.
+        /// Length of the instruction in bytes.
         pub length: usize,
     }
 

@@ -83,7 +83,7 @@ impl OnnxFile {
         let named = |reason: String| file.fault(&reason);
         let mut inputs = specs("input", session.inputs()).map_err(named)?;
         for initializer in session.overridable_initializers() {
-            // One that no client can give is a weight like any other.
+            // An initializer that no client can give is a weight like any other.
             let input = spec("input", initializer.name(), initializer.dtype());
             inputs.extend(input.map(|input| TensorSpec { optional: true, ..input }));
         }

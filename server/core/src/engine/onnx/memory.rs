@@ -9,7 +9,7 @@ use crate::engine::EngineError;
 /// The memory of a device, as one session uses it. Copies and runs take place in the order in which
 /// they were begun.
 pub(super) trait Memory: Send + fmt::Debug {
-    /// So many bytes of the host, and as many of the device, all zero.
+    /// Memory of so many bytes on the host, and as much on the device, all zero.
     fn pair(&self, bytes: usize) -> Result<Box<dyn Pair>, EngineError>;
 
     /// Memory of the same device, in whose order there is nothing yet.

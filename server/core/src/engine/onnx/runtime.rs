@@ -93,6 +93,6 @@ pub fn providers() -> Result<Vec<String>, EngineError> {
 pub fn environment() -> Result<Environment, EngineError> {
     let runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     let environment = runtime.as_ref().map(|runtime| runtime.environment.clone());
-    // Not an error of `ort`, which would look for a library to make one.
+    // `ort` would look for a library to make an error of its own.
     environment.ok_or_else(|| EngineError::Fault("ONNX Runtime has not been loaded".into()))
 }

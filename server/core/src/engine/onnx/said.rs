@@ -54,7 +54,7 @@ fn is_place(word: &str) -> bool {
 /// What follows a function as a C++ compiler writes it: its result, its name, its parameters, and
 /// behind them `const`, a lambda in it, or what its templates stand for.
 fn after_signature(text: &str) -> &str {
-    // One with spaces has parameters; without any, a word is all there is.
+    // A signature with spaces has parameters; without parameters it is one word.
     let word = text.split_once(' ').map_or("", |(_, message)| message);
     let Some(open) = parameters(text) else { return word };
     let Some(mut end) = closed(text, open) else { return word };
@@ -101,7 +101,7 @@ fn parameters(text: &str) -> Option<usize> {
     None
 }
 
-/// Behind what closes the bracket that is here.
+/// The place behind what closes the bracket that is at `open`.
 fn closed(text: &str, open: usize) -> Option<usize> {
     let mut depth = 0i32;
     for (at, character) in text[open..].char_indices() {

@@ -27,11 +27,11 @@ use crate::tensor::{Tensor, TensorView};
 /// What every session of a model is made from.
 #[derive(Debug, Default)]
 pub(super) struct File {
-    /// Where it lies, or what it is called.
+    /// The file's path, or a name where it lies nowhere.
     pub path: PathBuf,
-    /// All of it but for weights in files beside it.
+    /// The content, but for weights in files beside it.
     pub bytes: Vec<u8>,
-    /// Those.
+    /// Weights of files beside it.
     pub weights: Weights,
 }
 
@@ -48,7 +48,8 @@ pub(super) struct Place {
 
 impl File {
     /// A session on one thread: the shards and workers are the parallelism, so it needs none of its own.
-    /// To make it is given up at this time, as soon as the library looks whether it is to.
+    /// A session. Making it is given up at this time, as soon as the library looks whether it is to
+    /// end.
     pub fn session(&self, place: Place, until: Instant) -> Result<Session, EngineError> {
         let environment = environment()?;
         let build = || {
@@ -196,7 +197,8 @@ impl Options {
 #[derive(Debug)]
 pub(super) struct Plain {
     pub session: Session,
-    /// Each with whether the graph takes it as a scalar, whatever axes of size 1 clients send.
+    /// The inputs, each with whether the graph takes it as a scalar, whatever axes of size 1
+    /// clients send.
     inputs: Vec<(String, bool)>,
     options: Options,
     pub bounds: Bounds,

@@ -135,7 +135,7 @@ fn strings_of(value: &DynValue, count: usize) -> ort::Result<BytesMut> {
 }
 
 fn elements<T: CheckedBitPattern>(data: &[u8]) -> Result<&[T], checked::CheckedCastError> {
-    // Nothing may lie at any address.
+    // An empty slice may lie at any address.
     if data.is_empty() { Ok(&[]) } else { checked::try_cast_slice(data) }
 }
 

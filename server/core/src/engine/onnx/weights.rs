@@ -17,7 +17,7 @@ pub struct Outside {
     pub dims: Vec<i64>,
     /// The file, by its path from the model's folder.
     pub file: String,
-    /// Where it begins there, in bytes.
+    /// Bytes of that file before it.
     pub offset: u64,
     /// How many bytes there are; none: up to the file's end.
     pub length: Option<u64>,
@@ -170,9 +170,9 @@ struct Field<'a> {
     /// Whether the field may be a message: it is some bytes with their length.
     is_message: bool,
     content: &'a [u8],
-    /// With its number and length.
+    /// The field with its number and length.
     whole: &'a [u8],
-    /// Where it begins.
+    /// Bytes of the message before it.
     start: usize,
 }
 

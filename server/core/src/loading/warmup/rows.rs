@@ -17,7 +17,7 @@ pub const MOST_BYTES: usize = 64 << 20;
 /// A few rows for every input, of which batches are made. Without a batch axis: the only run.
 #[derive(Debug)]
 pub struct Pool {
-    /// One for each of the model's.
+    /// The rows of each of the model's inputs.
     pub inputs: Vec<PoolInput>,
     /// How many rows each has.
     pub rows: usize,
