@@ -1,9 +1,9 @@
-//! How long an answer may be.
+//! The limit on the size of an answer.
 
 use crate::error::{Error, Result};
 use crate::model::ModelSpec;
 
-/// Whether an answer with tensors of so many bytes may be made.
+/// Refuses an answer whose tensors have `found` bytes, where the model's limit is lower.
 pub fn fits(found: usize, spec: &ModelSpec) -> Result<()> {
     match spec.limits.answer {
         limit if found > limit => Err(Error::ReplyTooLarge { found, limit }),

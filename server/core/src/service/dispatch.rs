@@ -1,4 +1,5 @@
-//! From a call's path to what answers it: the two hot calls here, all others by tonic.
+//! The handler of a call, found by the call's path. The two hot calls are framed by this crate, all
+//! others by tonic.
 
 use std::future::ready;
 use std::panic::AssertUnwindSafe;
@@ -31,7 +32,7 @@ use crate::shard::connections::Open;
 use crate::shard::handle::Handle;
 use crate::shard::{Service, Shard};
 
-/// What a call holds besides its metadata and its messages, in bytes, about.
+/// Bytes, about, that a call holds besides its metadata and its messages.
 const CALL_BYTES: usize = 4096;
 
 /// All services, as one shard runs them.
@@ -54,7 +55,8 @@ impl Service for Dispatch {
         &self.shard
     }
 
-    /// None of what answers it carries the request's head.
+    /// Begins a call. The head of a hot call is read here, so that the future that answers the call
+    /// does not carry it.
     fn begin(
         self: &Rc<Self>,
         connection: &Open,
@@ -92,7 +94,8 @@ impl Service for Dispatch {
 }
 
 impl Dispatch {
-    /// Holds a call's metadata against the limit and the budget.
+    /// Checks the size of a call's metadata against the limit, and takes room for the call in the
+    /// budget.
     fn admit(&self, metadata: &HeaderMap, held: &mut Held) -> Result<()> {
         let (size, limit) = (head::metadata_size(metadata), self.shard.state.metadata_limit);
         if size > limit {
@@ -101,7 +104,7 @@ impl Dispatch {
         held.grow(CALL_BYTES + size)
     }
 
-    /// A unary call with framing of our own.
+    /// Answers a hot call, which is unary and framed by this crate, and counts it.
     async fn hot<M: Content>(
         self: Rc<Self>,
         held: Held,
@@ -122,7 +125,7 @@ impl Dispatch {
         response
     }
 
-    /// Any other call.
+    /// Answers any other call, by tonic.
     async fn cold(
         self: Rc<Self>,
         account: Arc<Account>,

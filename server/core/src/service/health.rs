@@ -19,14 +19,14 @@ use crate::state::ServerState;
 /// The names that stand for the server as a whole.
 const SERVER: [&str; 3] = ["", "sigmax.v1.ClassifierService", "inference.GRPCInferenceService"];
 
-/// The service.
+/// The health service.
 #[derive(Debug)]
 pub struct Health {
     state: Arc<ServerState>,
 }
 
 impl Health {
-    /// The service; its watches end when the server drains.
+    /// The health service. Its watches end when the server drains.
     pub fn new(state: Arc<ServerState>) -> Self {
         Self { state }
     }
@@ -68,21 +68,22 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<BoxStream<HealthCheckResponse>>, Status> {
-        // A watch waits for news, and nobody for its answer.
+        // The request's room in the budget is given back, and its connection has no work: a watch
+        // waits for changes, and no client waits for its answer.
         drop(request.extensions().get::<Arc<Load>>().map(|load| load.take()));
         let name = request.into_inner().service;
         let start = (self.state.catalog.watch(), name, None);
-        let news = stream::unfold(start, async |(mut snapshot, name, last)| {
+        let news = stream::unfold(start, async |(mut changes, name, last)| {
             loop {
                 let (now, draining) = {
-                    let snapshot = snapshot.borrow_and_update();
+                    let snapshot = changes.borrow_and_update();
                     (status(&snapshot, &name), snapshot.is_draining())
                 };
                 if last != Some(now) {
                     let response = HealthCheckResponse { status: now as i32 };
-                    return Some((Ok(response), (snapshot, name, Some(now))));
+                    return Some((Ok(response), (changes, name, Some(now))));
                 }
-                if draining || snapshot.changed().await.is_err() {
+                if draining || changes.changed().await.is_err() {
                     return None;
                 }
             }

@@ -1,4 +1,4 @@
-//! The services: what turns messages into checked requests, and answers into messages.
+//! The services: they turn messages into checked requests, and answers into messages.
 
 pub mod answer_size;
 pub mod classifier;

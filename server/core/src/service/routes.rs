@@ -1,4 +1,4 @@
-//! The routes of tonic: everything but the hot calls.
+//! Tonic's routes: every call but the two hot ones.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::shard::Service;
 use crate::shard::handle::Handle;
 use crate::state::ServerState;
 
-/// Everything but the hot calls, by tonic.
+/// Tonic's routes: every call of the services but the two hot ones, and reflection.
 pub fn routes<S: Service>(state: &Arc<ServerState>, handle: &Handle<S>) -> Routes {
     let classifier = Classifier::new(state.clone(), handle.clone());
     let inference = Inference::new(state.clone(), handle.clone());
@@ -27,7 +27,8 @@ pub fn routes<S: Service>(state: &Arc<ServerState>, handle: &Handle<S>) -> Route
         .add_service(
             ClassifierServiceServer::new(classifier)
                 .max_decoding_message_size(limit)
-                // Decompressed before tonic gets them; here they are only told to clients.
+                // Messages are decompressed before tonic gets them: the encodings are named here
+                // only so that clients are told of them.
                 .accept_compressed(Gzip)
                 .accept_compressed(Deflate),
         )

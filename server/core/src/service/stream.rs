@@ -1,4 +1,4 @@
-//! A stream of requests, each answered by one answer.
+//! Streams of requests, each of which has one answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,15 +21,16 @@ use crate::metrics::outcome::Outcome;
 use crate::service::trace::Trace;
 use crate::shard::Shard;
 
-/// Requests of one stream that are run, or whose answers wait to be taken, at once; the next is read
-/// when an answer is taken.
+/// The most requests of one stream that run, or whose answers wait to be taken, at once. Where
+/// there are so many, the next request is read when an answer is taken.
 const AT_ONCE: usize = 1024;
 
-/// An answer, and what it holds.
+/// An answer, or the status that ends the stream, and the room that it holds in the budget.
 pub type Answered<A> = (Result<A, Status>, Held);
 
-/// Starts to answer a stream. `running` is empty still and says in which order answers leave.
-/// `answer` gives back what the request holds.
+/// Starts to answer a stream of requests, and returns the stream of answers. `running` is an empty
+/// set of futures, and its kind decides in which order answers leave. `answer` runs one request,
+/// and returns the answer with the room that the request has held.
 pub fn start<A, F, R>(
     request: Request<Streaming<Unread>>,
     running: R,
@@ -48,15 +49,16 @@ where
     Ok(Response::new(Box::pin(Answers { inbox, open })))
 }
 
-/// The requests of a stream whose answers are not taken yet.
+/// The number of a stream's requests whose answers are not taken yet.
 #[derive(Debug, Default)]
 struct Open {
     count: AtomicUsize,
-    /// Told of every answer that is taken.
+    /// Notified of every answer that is taken.
     taken: Notify,
 }
 
-/// The answers of a stream, as far as the client takes them.
+/// The answers of a stream. Each counts as taken when tonic polls it, and tonic polls no faster
+/// than the client takes them.
 struct Answers<A> {
     inbox: mpsc::Receiver<Answered<A>>,
     open: Arc<Open>,
@@ -75,8 +77,8 @@ impl<A> Stream for Answers<A> {
     }
 }
 
-/// Runs the requests side by side, until the client has half-closed and all are answered, an answer
-/// is an error, or the client is gone.
+/// Runs the requests of a stream side by side. Ends when the client has half-closed and every
+/// request is answered, when an answer is an error, or when the client is gone.
 async fn run<A, F, R>(
     mut requests: Streaming<Unread>,
     load: Arc<Load>,
@@ -91,7 +93,8 @@ async fn run<A, F, R>(
     let mut at_once = 0;
     let mut end = None;
     while end.is_none() || at_once > 0 {
-        // One whatever the others hold; more only where there is room for them and their answers.
+        // One request is read whatever the connection's other calls hold; more are read only where
+        // there is room for them and their answers.
         let more = match open.count.load(Relaxed) {
             0 => true,
             open => open < AT_ONCE && load.account().has_room(),
@@ -125,7 +128,7 @@ async fn run<A, F, R>(
     }
 }
 
-/// Answers one request of a stream, by a message that begins with `reply_head`.
+/// Answers one request of a stream, with a message that begins with `reply_head`, and counts it.
 pub async fn run_one<Q>(
     shard: &Shard,
     request: Q,

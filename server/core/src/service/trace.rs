@@ -1,4 +1,4 @@
-//! What is learnt of a request on its way, for the counters.
+//! The trace of a request: facts noted on its way, for the counters.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use crate::scheduler::request::Prediction;
 use crate::scheduler::served_model::ServedModel;
 use crate::shard::Shard;
 
-/// What is learnt of a request on its way, for the counters.
+/// The facts of one request that are noted on its way: its model, and its run in the network.
 #[derive(Debug, Default)]
 pub struct Trace {
     served: OnceCell<Rc<ServedModel>>,
@@ -18,17 +18,18 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The request is for this model.
+    /// Notes which model the request is for.
     pub fn found(&self, served: &Rc<ServedModel>) {
         let _ = self.served.set(served.clone());
     }
 
-    /// The network has answered the request.
+    /// Notes that the network has answered the request.
     pub fn ran(&self, answer: &Prediction) {
         self.ran.set(Some(Ran::new(answer.rows, &answer.timings)));
     }
 
-    /// Counts the request, which has ended, with its model, or with those that name none there is.
+    /// Counts the request, which has ended: with its model, or with the requests whose model was
+    /// not found.
     pub fn count(&self, shard: &Shard, outcome: Outcome, arrived: Instant) {
         let served = self.served.get().map(|served| &served.metrics);
         let metrics = served.unwrap_or(&shard.models.unknown);

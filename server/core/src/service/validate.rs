@@ -1,4 +1,4 @@
-//! Checks a request's tensors against the model, before anything is queued.
+//! The check of a request's tensors against the model, before anything is queued.
 
 use crate::error::{Error, Result};
 use crate::grpc::budget::Held;
@@ -10,21 +10,23 @@ use crate::tensor::{DType, byte_size};
 /// An input as a request gives it.
 #[derive(Debug)]
 pub struct Given {
-    /// May be empty where the model has one input.
+    /// The input's name; may be empty where the model has one input.
     pub name: String,
-    /// The type it claims, or nothing for the model's own; an unknown one by its text.
+    /// The element type that the request claims; none: the model's own; an error: the text of an
+    /// unknown type.
     pub dtype: Option<Result<DType, String>>,
-    /// The sizes it claims.
+    /// The sizes of the axes that the request claims.
     pub shape: Vec<i64>,
-    /// The elements.
+    /// The input's elements.
     pub data: Data,
 }
 
-/// What ONNX Runtime makes of one element of BYTES beside its text, in bytes: a string of its own, and
-/// the pointers and the empty strings that it is made of.
+/// Bytes that ONNX Runtime takes for one element of BYTES beside its text: for a string of its own,
+/// and for the pointers and the empty strings that a tensor is made from.
 const TEXT: usize = 104;
 
-/// Holds what the engine will make of a request's elements beside the bytes that came.
+/// Takes room in the budget for what the engine will make of a request's texts beside the bytes
+/// that came.
 pub fn hold(checked: &ValidRequest, held: &mut Held) -> Result<()> {
     let texts = checked.inputs.iter().flatten().filter(|input| input.dtype == DType::Bytes);
     let texts = texts.map(|input| input.shape.iter().product::<usize>());
@@ -34,7 +36,7 @@ pub fn hold(checked: &ValidRequest, held: &mut Held) -> Result<()> {
     }
 }
 
-/// Puts the inputs into the model's order, checked in every respect.
+/// Checks the inputs of a request in every respect, and puts them into the model's order.
 pub fn validate(model: &ModelSpec, given: Vec<Given>) -> Result<ValidRequest> {
     let given = in_order(model, given)?;
     let rows = rows(model, &given)?;
@@ -47,7 +49,8 @@ pub fn validate(model: &ModelSpec, given: Vec<Given>) -> Result<ValidRequest> {
     Ok(ValidRequest { inputs, rows })
 }
 
-/// What is given for each of the model's inputs, whatever the order it came in.
+/// The given inputs in the model's order, whatever order they came in; none for an optional input
+/// that is left out.
 fn in_order(model: &ModelSpec, given: Vec<Given>) -> Result<Vec<Option<Given>>> {
     unique(given.iter().map(|given| &*given.name))
         .map_err(|input| Error::DuplicateInput { input: input.to_owned() })?;
@@ -83,7 +86,7 @@ fn missing(model: &ModelSpec, found: impl Iterator<Item = String>) -> Error {
     }
 }
 
-/// Checks that no name comes twice, or says which does.
+/// Checks that no name comes twice; the error is a name that does.
 pub fn unique<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Result<(), &'a str> {
     if names.len() < 2 {
         return Ok(());
@@ -93,7 +96,7 @@ pub fn unique<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Result<(), &
     names.windows(2).find(|pair| pair[0] == pair[1]).map_or(Ok(()), |pair| Err(pair[0]))
 }
 
-/// The number of rows that all inputs share.
+/// The number of rows that all inputs share; 1 where the model has no batch axis.
 fn rows(model: &ModelSpec, given: &[Option<Given>]) -> Result<usize> {
     if model.max_batch_size == 0 {
         return Ok(1);
@@ -113,7 +116,7 @@ fn rows(model: &ModelSpec, given: &[Option<Given>]) -> Result<usize> {
             return Err(Error::RowsDiffer { model, input, expected, found });
         }
     }
-    // Only then how many, as Triton checks it.
+    // The number itself is checked after its being the same everywhere, as Triton does.
     match rows {
         Some((spec, found)) if found == 0 || found > model.max_batch_size => {
             let (max, input) = (model.max_batch_size, spec.name.clone());
@@ -123,7 +126,8 @@ fn rows(model: &ModelSpec, given: &[Option<Given>]) -> Result<usize> {
     }
 }
 
-/// One input, checked: dtype, every dimension, the number of bytes, the values a BOOL may have.
+/// One input, checked: its dtype, every dimension, the number of its bytes or strings, and the
+/// values that a BOOL may have.
 fn input(model: &ModelSpec, spec: &TensorSpec, given: Given) -> Result<Input> {
     let found = match given.dtype {
         None => Ok(spec.dtype),
@@ -157,11 +161,12 @@ fn input(model: &ModelSpec, spec: &TensorSpec, given: Given) -> Result<Input> {
         });
     }
     if matches!(spec.dtype, DType::Bytes | DType::Bool) {
-        // What is checked must be what is run: a client may rewrite shared memory in between.
+        // Elements are copied from shared memory before the check, so that what is checked is what
+        // runs: a client may rewrite its memory in between.
         data = Data::Here(data.bytes()?);
     }
     if let (DType::Bytes, Data::Here(data)) = (spec.dtype, &data) {
-        // The size of BYTES is the number of strings.
+        // The expected size of a BYTES tensor is its number of strings.
         strings::check(data, expected).map_err(|fault| Error::WrongStrings {
             model: model.name.clone(),
             input: spec.name.clone(),
@@ -181,7 +186,7 @@ fn input(model: &ModelSpec, spec: &TensorSpec, given: Given) -> Result<Input> {
     Ok(Input { dtype: spec.dtype, shape, data })
 }
 
-/// Whether a shape is one of those the dims describe.
+/// Whether a shape is one that the dims describe; a dim of -1 describes any size.
 fn fits(dims: &[i64], shape: &[i64]) -> bool {
     dims.len() == shape.len() && dims.iter().zip(shape).all(|(dim, size)| *dim == -1 || dim == size)
 }

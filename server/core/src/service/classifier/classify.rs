@@ -21,10 +21,10 @@ use crate::service::trace::Trace;
 use crate::service::validate::{Given, hold, validate};
 use crate::shard::Shard;
 
-/// The call's path.
+/// The path of the call.
 pub const PATH: &str = "/sigmax.v1.ClassifierService/Classify";
 
-/// Answers a request by an encoded ClassifyResponse.
+/// Answers a request with an encoded ClassifyResponse.
 pub async fn classify(
     shard: &Shard,
     request: ClassifyRequest,
@@ -40,7 +40,7 @@ pub async fn classify(
     reply::encode(&served.model.spec, &options, &answer, call)
 }
 
-/// Finds the model and holds the request against it.
+/// Finds the model that a request names, and checks the request against it.
 async fn prepare(
     shard: &Shard,
     request: ClassifyRequest,
@@ -67,7 +67,8 @@ fn validated(spec: &ModelSpec, inputs: Vec<sigmax::Tensor>) -> Result<ValidReque
     validate(spec, given)
 }
 
-/// What is read of an input one by one, in bytes of memory; of a raw one much less is.
+/// The work of reading an input, in bytes of memory that are read one by one. A raw input counts an
+/// eighth of its bytes, because much less of it is read.
 fn work(tensor: &sigmax::Tensor) -> usize {
     match &tensor.data {
         None => 0,
@@ -80,7 +81,8 @@ fn work(tensor: &sigmax::Tensor) -> usize {
     }
 }
 
-/// An input with its elements, where the model has such a one; what it has not, the check refuses.
+/// An input with its elements. An input that the model does not have, or has with another type,
+/// comes without elements: the check refuses it anyway.
 fn given(spec: &ModelSpec, tensor: sigmax::Tensor) -> Result<Given> {
     let sigmax::Tensor { name, dtype, shape, data } = tensor;
     let dtype = dtype_of_wire(dtype);

@@ -1,4 +1,4 @@
-//! How a row is decided: the classes to show and the classes decided, from its probabilities.
+//! The decision of a row: the classes to show and the classes decided, from its probabilities.
 
 use half::{bf16, f16};
 
@@ -7,20 +7,21 @@ use crate::model::{ModelSpec, Task};
 use crate::proto::sigmax::ClassifyRequest;
 use crate::tensor::DType;
 
-/// How a request wants its rows decided and shown.
+/// The options of a request: how its rows are decided and shown.
 #[derive(Debug)]
 pub struct Options {
-    /// What the model's output means.
+    /// The model's task: what its output means.
     pub task: Task,
-    /// Classes a row; at least 1.
+    /// The most classes that are shown of a row; at least 1.
     pub top: usize,
-    /// Replaces the model's own.
+    /// The probability over which a class is decided; none: the model's own thresholds.
     pub threshold: Option<f32>,
-    /// Whether the output tensor is wanted as well.
+    /// Whether the answer holds the output tensor as well.
     pub return_probabilities: bool,
 }
 
-/// The request's options, where the model is one that classifies.
+/// The options of a request; an error where the model does not classify, or where an option does
+/// not fit it.
 pub fn options(spec: &ModelSpec, request: &ClassifyRequest) -> Result<Options> {
     let not_applicable =
         |detail: &str| Error::NotApplicable { model: spec.name.clone(), detail: detail.into() };
@@ -51,14 +52,14 @@ pub fn options(spec: &ModelSpec, request: &ClassifyRequest) -> Result<Options> {
     })
 }
 
-/// One row, decided; its memory serves one row after the other.
+/// The decision of one row. Its memory serves one row after the other.
 #[derive(Debug, Default)]
 pub struct Decision {
     /// The probability of each class.
     pub probabilities: Vec<f32>,
-    /// The classes to show, by falling probability.
+    /// The indices of the classes to show, by falling probability.
     pub top: Vec<usize>,
-    /// The classes decided, rising.
+    /// The indices of the classes decided, rising.
     pub decided: Vec<usize>,
 }
 
@@ -95,7 +96,8 @@ impl Decision {
     }
 }
 
-/// Floats of any width as FP32; the description admits no other output to a task.
+/// Appends a row's floats of any width to `into` as FP32. Other types do not come here: a model's
+/// description is refused where it has a task and an output of another type.
 fn read(dtype: DType, row: &[u8], into: &mut Vec<f32>) {
     let pairs = row.chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
     match dtype {

@@ -1,6 +1,7 @@
-//! Decides every row and encodes the ClassifyResponse, straight from the output tensor.
+//! The ClassifyResponse: every row is decided and encoded straight from the output tensor.
 //!
-//! Written by hand because a generated message would copy a label for every class of every row.
+//! The encoder is written by hand because a generated message would copy a label for every class of
+//! every row.
 
 use bytes::{BufMut, BytesMut};
 use prost::encoding::{
@@ -18,21 +19,23 @@ use crate::service::classifier::decision::{Decision, Options};
 use crate::service::classifier::wire::wire_dtype;
 use crate::tensor::Tensor;
 
-// Field numbers of proto/sigmax/v1/classifier.proto.
+// Field numbers of ClassifyResponse in proto/sigmax/v1/classifier.proto.
 const MODEL_NAME: u32 = 1;
 const MODEL_VERSION: u32 = 2;
 const ROWS: u32 = 3;
 const PROBABILITIES: u32 = 4;
 const TIMINGS: u32 = 5;
-/// The least bytes of a class in an answer.
+/// The least bytes that a class takes in an answer.
 const LEAST_CLASS: usize = 9;
+// Field numbers of Classification.
 const CLASSES: u32 = 1;
 const DECISION: u32 = 2;
+// Field numbers of ScoredClass.
 const INDEX: u32 = 1;
 const LABEL: u32 = 2;
 const PROBABILITY: u32 = 3;
 
-/// The answer's message, after what it begins with.
+/// The encoded ClassifyResponse, after the bytes that the call's answer begins with.
 pub fn encode(
     spec: &ModelSpec,
     options: &Options,
@@ -63,7 +66,8 @@ pub fn encode(
     Ok(reply)
 }
 
-/// Probabilities a row, where they are as many as the model's classes say.
+/// The number of probabilities in a row; an error where it does not fit the model's task, labels or
+/// thresholds.
 fn classes(spec: &ModelSpec, output: &Tensor) -> Result<usize> {
     let found: usize = output.shape[1..].iter().product();
     let labels = spec.labels.len();
@@ -100,7 +104,7 @@ fn put_rows(
     Ok(())
 }
 
-/// Writes the row's Classification.
+/// Writes a row's Classification.
 fn put_row(decision: &Decision, labels: &[String], reply: &mut BytesMut) {
     let label = |index: usize| labels.get(index).map_or("", String::as_str);
     let classes = decision.top.iter().map(|index| (CLASSES, *index));
@@ -196,7 +200,7 @@ mod tests {
         Options { task, top: usize::MAX, threshold: None, return_probabilities: false }
     }
 
-    /// What a client reads.
+    /// The response as a client decodes it.
     fn decoded(
         spec: &ModelSpec,
         options: &Options,

@@ -1,4 +1,4 @@
-//! `sigmax.v1.ClassifierService` but for Classify: streams, and what there is to ask.
+//! `sigmax.v1.ClassifierService` without Classify: the stream, and the calls that tell of models.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ use crate::shard::Service;
 use crate::shard::handle::Handle;
 use crate::state::ServerState;
 
-/// The service.
+/// The classifier service, as one shard runs it.
 #[derive(Debug)]
 pub struct Classifier<S> {
     state: Arc<ServerState>,
@@ -80,7 +80,8 @@ impl<S: Service> ClassifierService for Classifier<S> {
     }
 }
 
-/// A request that fails is answered by its error, and the stream goes on.
+/// Answers one request of a stream. A request that fails is answered by its error, and the stream
+/// goes on; a message that cannot be decoded ends it.
 async fn classify_one<S: Service>(
     shard: Handle<S>,
     request: PackedMessage,

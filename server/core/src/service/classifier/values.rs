@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use crate::proto::sigmax;
 use crate::tensor::{DType, byte_size, strings};
 
-/// Numbers as bytes of the dtype, or what is wrong with them.
+/// The values as bytes of the dtype; the error says what is wrong with them.
 pub fn from_values(dtype: DType, values: sigmax::Values) -> Result<Bytes, String> {
     let lists = [
         ("floats", values.floats.len()),
@@ -59,7 +59,7 @@ pub fn from_values(dtype: DType, values: sigmax::Values) -> Result<Bytes, String
     Ok(bytes.freeze())
 }
 
-/// The low bytes of every integer, after a check that they hold all of it.
+/// Appends the low bytes of every integer, after a check that they hold its whole value.
 fn put_integers<T: Copy + PartialOrd + std::fmt::Display + LowBytes>(
     bytes: &mut BytesMut,
     dtype: DType,

@@ -3,7 +3,7 @@
 use crate::proto::sigmax;
 use crate::tensor::DType;
 
-/// The wire's name of a dtype.
+/// The DataType by which a dtype is named on the wire.
 pub fn wire_dtype(dtype: DType) -> sigmax::DataType {
     match dtype {
         DType::Bool => sigmax::DataType::Bool,
@@ -23,7 +23,8 @@ pub fn wire_dtype(dtype: DType) -> sigmax::DataType {
     }
 }
 
-/// The dtype of a wire number: nothing where unspecified, its text where unknown.
+/// The dtype of a DataType's number; none where that is 0, which is unspecified; an error with the
+/// number where it is unknown.
 pub fn dtype_of_wire(number: i32) -> Option<Result<DType, String>> {
     if number == 0 {
         return None;

@@ -16,8 +16,8 @@ const MOST_ELEMENTS: usize = 1_000_000;
 /// The highest values of each row as `value:index` or `value:index:label`, falling; equal values by
 /// rising index, NaN last. Without a batch axis the whole tensor is one row.
 ///
-/// BYTES of [rows, classes], or of [classes] without a batch axis, where classes are at most
-/// `count`.
+/// The result is a BYTES tensor of shape [rows, classes], or [classes] without a batch axis, where
+/// classes is at most `count`.
 pub fn classes(spec: &ModelSpec, output: usize, tensor: &Tensor, count: usize) -> Result<Tensor> {
     let elements: usize = tensor.shape.iter().product();
     if elements > MOST_ELEMENTS {
@@ -48,7 +48,8 @@ pub fn classes(spec: &ModelSpec, output: usize, tensor: &Tensor, count: usize) -
     Ok(Tensor { dtype: DType::Bytes, shape, data: data.freeze() })
 }
 
-/// A class's name. The one probability of a binary model is that of class 1.
+/// The label of a class; none where the output has no label for it. The one probability of a binary
+/// model is that of class 1.
 fn label(spec: &ModelSpec, output: usize, classes: usize, class: usize) -> Option<&str> {
     let class = match spec.task {
         Some(Task::Binary) if output == 0 && classes == 1 => 1,
@@ -57,7 +58,7 @@ fn label(spec: &ModelSpec, output: usize, classes: usize, class: usize) -> Optio
     spec.outputs[output].labels.get(class).map(String::as_str)
 }
 
-/// Numbers of any width, without loss.
+/// The elements of an output, widened without loss.
 enum Values {
     Floats(Vec<f64>),
     Integers(Vec<i128>),

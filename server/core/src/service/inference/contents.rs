@@ -10,7 +10,7 @@ use crate::tensor::strings;
 
 /// The bytes of an input's elements. Integers that are wider on the wire lose their upper bytes.
 ///
-/// `dtype` is what the request claims; nothing where that is no datatype.
+/// `dtype` is the type that the request claims; none where the claim is no datatype.
 pub fn bytes(
     model: &ModelSpec,
     input: &str,
@@ -54,7 +54,7 @@ pub fn bytes(
     Ok(bytes.freeze())
 }
 
-/// Bytes of memory that all elements take.
+/// Bytes of memory that all elements take together.
 pub fn size(contents: &InferTensorContents) -> usize {
     let c = contents;
     let narrow = c.int_contents.len() + c.uint_contents.len() + c.fp32_contents.len();
@@ -63,7 +63,7 @@ pub fn size(contents: &InferTensorContents) -> usize {
     c.bool_contents.len() + 4 * narrow + 8 * wide + text.sum::<usize>()
 }
 
-/// The first bytes of each value.
+/// The first `size` bytes of each value.
 fn low<const N: usize>(values: impl ExactSizeIterator<Item = [u8; N]>, size: usize) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(values.len() * size);
     values.for_each(|value| bytes.extend_from_slice(&value[..size]));

@@ -23,10 +23,10 @@ use crate::service::validate::{hold, unique, validate};
 use crate::shard::Shard;
 use crate::state::ServerState;
 
-/// The call's path.
+/// The path of the call.
 pub const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
 
-/// What is kept of a request while it runs.
+/// The parts of a request that are kept while it runs.
 #[derive(Debug)]
 struct Pending {
     served: Rc<ServedModel>,
@@ -34,7 +34,7 @@ struct Pending {
     id: String,
 }
 
-/// Answers a request by an encoded ModelInferResponse.
+/// Answers a request with an encoded ModelInferResponse.
 pub async fn infer(
     shard: &Shard,
     request: ModelInferRequest,
@@ -47,7 +47,7 @@ pub async fn infer(
     pending.finish(result, trace, call)
 }
 
-/// Finds the model and holds the request against it.
+/// Finds the model that a request names, and checks the request against it.
 async fn prepare(
     shard: &Shard,
     mut request: ModelInferRequest,

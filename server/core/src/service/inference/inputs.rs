@@ -13,7 +13,8 @@ use crate::service::validate::Given;
 use crate::shared_memory::Regions;
 use crate::tensor::DType;
 
-/// What is read of a request one by one, in bytes of memory; of raw ones much less is.
+/// The work of reading a request's inputs, in bytes of memory that are read one by one. Raw and
+/// shared inputs count an eighth of their bytes, because much less of them is read.
 pub fn work(request: &ModelInferRequest) -> usize {
     let raw = request.raw_input_contents.iter().map(Bytes::len);
     let typed = request.inputs.iter().filter_map(|input| input.contents.as_ref());
@@ -23,7 +24,7 @@ pub fn work(request: &ModelInferRequest) -> usize {
     read.fold(0, usize::saturating_add)
 }
 
-/// Finds each input's elements.
+/// The inputs of a request, each with its elements.
 pub fn given(
     spec: &ModelSpec,
     regions: &Regions,
@@ -44,7 +45,7 @@ pub fn given(
         }
         let data = match contents {
             Some(contents) if no_raw => contents::bytes(spec, &name, dtype, &contents)?,
-            // Some converters send empty typed contents beside raw ones.
+            // Empty typed contents beside raw ones are taken, because some converters send them.
             Some(contents) if contents != Default::default() => {
                 return Err(Error::TwoForms { model: spec.name.clone(), input: name });
             }
@@ -58,7 +59,8 @@ pub fn given(
     inputs.into_iter().map(pair).collect()
 }
 
-/// Holds what will be copied of shared memory, which is bounded as if it came in the message.
+/// Takes room in the budget for the bytes that will be copied from shared memory. They are limited
+/// as if they came in the message, whose limit is `limit` bytes.
 pub fn hold_shared(given: &[Given], limit: usize, held: &mut Held) -> Result<()> {
     let shared = given.iter().filter_map(|given| match &given.data {
         Data::Here(_) => None,

@@ -1,4 +1,4 @@
-//! LogSettings: what is logged, read, and changed where clients may.
+//! LogSettings: tells what is logged, and changes it where clients may.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use crate::proto::inference::log_settings_response::SettingValue as Answered;
 use crate::proto::inference::log_settings_response::setting_value::ParameterChoice as Answer;
 use crate::proto::inference::{LogSettingsRequest, LogSettingsResponse};
 
-/// How times are written.
+/// The format in which the log writes times; there is no other.
 const FORMAT: &str = "ISO8601";
 
-/// Changes all that the request names, or nothing; then tells everything.
+/// Changes all settings that the request names, or none where one is refused. Returns every
+/// setting.
 pub fn settings(request: LogSettingsRequest, may_change: bool) -> Result<LogSettingsResponse> {
     if !may_change && !request.settings.is_empty() {
         let detail = "log settings cannot be changed. Start the server with \

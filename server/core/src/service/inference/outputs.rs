@@ -15,24 +15,25 @@ use crate::shared_memory::{Regions, Slice};
 /// An output to return.
 #[derive(Debug)]
 pub struct Wanted {
-    /// The place among the model's outputs.
+    /// The output's index among the model's outputs.
     pub index: usize,
-    /// How it is returned.
+    /// The way in which the output is returned.
     pub delivery: Delivery,
 }
 
-/// How an output is returned.
+/// The way in which an output is returned.
 #[derive(Debug)]
 pub enum Delivery {
     /// The tensor as it is.
     Raw,
-    /// So many of the highest values, with their classes.
+    /// So many of each row's highest values, with their classes.
     Classes(usize),
     /// The tensor, written into shared memory.
     Shared(Box<Slice>),
 }
 
-/// Which outputs to return, and how: those asked for, in the order of the request; else all.
+/// The outputs to return, and how: those that the request names, in its order; all where it names
+/// none.
 pub fn wanted(
     spec: &ModelSpec,
     regions: &Regions,

@@ -8,13 +8,13 @@ use crate::proto::inference::InferParameter;
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::scheduler::admission::RequestOptions;
 
-/// The one key of Triton's own that a request may have.
+/// The one key that a request may have of those beginning with `triton_`.
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 
-/// Checks every parameter; what the request asks for by them.
+/// The options that a request's parameters ask for, after a check of every parameter.
 ///
-/// Sequences change nothing for models without them. What is unknown is the model's own business,
-/// and no model here has any.
+/// The parameters of sequences change nothing for models without sequences. Unknown parameters are
+/// for the model alone, and no model here has any.
 pub fn request_options(parameters: &BTreeMap<String, InferParameter>) -> Result<RequestOptions> {
     use ParameterChoice::{BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param};
     let mut request_options = RequestOptions::default();
@@ -27,7 +27,7 @@ pub fn request_options(parameters: &BTreeMap<String, InferParameter>) -> Result<
             ("priority", Some(Int64Param(priority @ 0..))) => {
                 request_options.priority = priority.unsigned_abs();
             }
-            // 0 is what clients send for none.
+            // Clients send a timeout of 0 for none.
             ("timeout", Some(Int64Param(0))) => {}
             ("timeout", Some(Int64Param(microseconds @ 1..))) => {
                 request_options.patience = Some(Duration::from_micros(microseconds.unsigned_abs()));
@@ -59,7 +59,7 @@ pub fn request_options(parameters: &BTreeMap<String, InferParameter>) -> Result<
     Ok(request_options)
 }
 
-/// That a parameter's value is of another type.
+/// The error for a parameter whose value is of another type than expected.
 pub fn wrong_type(key: &str, expected: &str, found: Option<&ParameterChoice>) -> Error {
     let found = match found {
         None => "none",
@@ -72,7 +72,7 @@ pub fn wrong_type(key: &str, expected: &str, found: Option<&ParameterChoice>) ->
     bad(format!("invalid value type for '{key}' parameter, expected {expected}. Got {found}"))
 }
 
-/// Any other fault of a parameter.
+/// The error for any other fault of a parameter.
 pub fn bad(detail: String) -> Error {
     Error::BadField { field: "parameters", detail }
 }

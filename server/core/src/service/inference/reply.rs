@@ -29,20 +29,21 @@ const NAME: u32 = 1;
 const DATATYPE: u32 = 2;
 const SHAPE: u32 = 3;
 
-/// What every answer of a stream begins with: that no other follows it.
+/// The bytes that every answer of a stream begins with: a parameter which says that no other answer
+/// to the same request follows.
 pub static LAST: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
     let parameters = BTreeMap::from([("triton_final_response".to_owned(), last)]);
     ModelInferResponse { parameters, ..Default::default() }.encode_to_vec()
 });
 
-/// A ModelInferResponse that says only which request it is about.
+/// An encoded ModelInferResponse that holds only the ID of its request.
 pub fn empty(id: String) -> Bytes {
     ModelInferResponse { id, ..Default::default() }.encode_to_vec().into()
 }
 
-/// The ModelInferResponse with these outputs, in this order, after `head`. Written field by field
-/// because a generated message would copy every name.
+/// The encoded ModelInferResponse with these outputs, in this order, after `head`. The message is
+/// written field by field because a generated message would copy every name.
 pub fn encode(
     spec: &ModelSpec,
     id: &str,
@@ -61,7 +62,8 @@ pub fn encode(
             }
             Delivery::Shared(slice) => {
                 share(&spec.outputs[*index].name, tensor, slice)?;
-                // An entry all the same: clients find the others by their place.
+                // The output has an entry all the same, of no bytes: clients find the other outputs
+                // by their place.
                 tensor.data = Bytes::new();
             }
         }
@@ -85,10 +87,10 @@ pub fn encode(
     Ok(reply)
 }
 
-/// An InferOutputTensor.
+/// Writes an output's InferOutputTensor.
 fn put_tensor(spec: &TensorSpec, tensor: &Tensor, reply: &mut BytesMut) {
     let (name, dtype) = (&spec.name, tensor.dtype.name());
-    // A scalar is shown as its configuration declares it: as itself, or by axes of size 1.
+    // A scalar has the shape that its configuration declares: no axes, or axes of size 1.
     let ones = if tensor.shape.is_empty() { spec.dims.len() } else { 0 };
     let sizes = tensor.shape.iter().map(|size| *size as u64).chain(iter::repeat_n(1, ones));
     let shape_size = sizes.clone().map(encoded_len_varint).sum();
@@ -103,7 +105,8 @@ fn put_tensor(spec: &TensorSpec, tensor: &Tensor, reply: &mut BytesMut) {
     sizes.for_each(|size| encode_varint(size, reply));
 }
 
-/// Writes an output where the client wants it.
+/// Writes an output into the shared memory that the client has named; an error where it has no
+/// room.
 fn share(name: &str, tensor: &Tensor, slice: &Slice) -> Result<()> {
     let (found, expected) = (slice.len(), tensor.data.len());
     if found < expected {

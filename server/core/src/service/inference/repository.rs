@@ -14,14 +14,15 @@ use crate::proto::inference::{
 use crate::service::inference::parameters::bad;
 use crate::state::ServerState;
 
-/// Every version that was ever to be served; and by name alone every other model there is.
+/// Answers RepositoryIndex: every version that was ever to be served, and by name alone every other
+/// model in the repositories. Where the request asks for ready models, only versions that serve.
 pub async fn index(
     state: &ServerState,
     request: RepositoryIndexRequest,
 ) -> Result<RepositoryIndexResponse> {
     only_repository(&request.repository_name)?;
     let names = match &state.orders {
-        Some(orders) if !request.ready => orders.give(String::new(), Action::Index).await?,
+        Some(control) if !request.ready => control.give(String::new(), Action::Index).await?,
         _ => Vec::new(),
     };
     let snapshot = state.catalog.read();
@@ -36,7 +37,7 @@ fn versions(snapshot: &Snapshot, only_ready: bool) -> Vec<ModelIndex> {
         versions.iter().map(move |(version, state)| {
             let (state, reason) = match state {
                 State::Ready(_) => ("READY", ""),
-                // Triton has these words, or none.
+                // The reasons are Triton's own words, or empty where it gives none.
                 State::Loading => ("LOADING", ""),
                 State::Unloaded => ("UNAVAILABLE", "unloaded"),
                 State::Unavailable(_) | State::Lost(..) => ("UNAVAILABLE", state.reason()),
@@ -52,12 +53,12 @@ fn versions(snapshot: &Snapshot, only_ready: bool) -> Vec<ModelIndex> {
     models.filter(|model| !only_ready || model.state == "READY").collect()
 }
 
-/// Loads a model, or loads it again, and answers when it serves.
+/// Loads a model, or loads it again. Returns when the model serves.
 pub async fn load(state: &ServerState, request: RepositoryModelLoadRequest) -> Result<()> {
     let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request;
-    let orders = orders(state, &repository_name, &model_name)?;
+    let control = model_control(state, &repository_name, &model_name)?;
     let (config, files) = replacements(parameters)?;
-    if !files.is_empty() && !orders.allow_upload {
+    if !files.is_empty() && !control.allow_upload {
         return Err(Error::Unimplemented {
             detail: "model files in requests are not allowed. Start the server with '--allow-model-upload' to enable.".into(),
         });
@@ -65,13 +66,13 @@ pub async fn load(state: &ServerState, request: RepositoryModelLoadRequest) -> R
     if !files.is_empty() && config.is_none() {
         return Err(bad("expected the parameter 'config' beside files, got none".into()));
     }
-    orders.give(model_name, Action::Load { config, files }).await.map(drop)
+    control.give(model_name, Action::Load { config, files }).await.map(drop)
 }
 
-/// Unloads a model, if there is one. What was accepted is still answered.
+/// Unloads a model, if there is one. Requests that were accepted are still answered.
 pub async fn unload(state: &ServerState, request: RepositoryModelUnloadRequest) -> Result<()> {
     let RepositoryModelUnloadRequest { repository_name, model_name, parameters } = request;
-    let orders = orders(state, &repository_name, &model_name)?;
+    let control = model_control(state, &repository_name, &model_name)?;
     for (key, value) in &parameters {
         match (key.as_str(), &value.parameter_choice) {
             // No model here depends on another.
@@ -82,10 +83,10 @@ pub async fn unload(state: &ServerState, request: RepositoryModelUnloadRequest) 
             _ => return Err(unrecognized(key)),
         }
     }
-    orders.give(model_name, Action::Unload).await.map(drop)
+    control.give(model_name, Action::Unload).await.map(drop)
 }
 
-/// The configuration and the files that replace the repository's.
+/// The configuration, if there is one, and the files by path that replace the repository's.
 fn replacements(
     parameters: BTreeMap<String, ModelRepositoryParameter>,
 ) -> Result<(Option<String>, BTreeMap<String, bytes::Bytes>)> {
@@ -115,10 +116,15 @@ fn unrecognized(key: &str) -> Error {
     bad(format!("unrecognized load parameter '{key}'"))
 }
 
-/// Where orders go, for a model that may be ordered.
-fn orders<'a>(state: &'a ServerState, repository: &str, model: &str) -> Result<&'a ModelControl> {
+/// The control of models, which takes orders; an error where clients may give none, or none for a
+/// model of this name.
+fn model_control<'a>(
+    state: &'a ServerState,
+    repository: &str,
+    model: &str,
+) -> Result<&'a ModelControl> {
     only_repository(repository)?;
-    let orders = state.orders.as_ref().ok_or(Error::ControlDisabled)?;
+    let control = state.orders.as_ref().ok_or(Error::ControlDisabled)?;
     let field = |detail: &str| Err(Error::BadField { field: "model_name", detail: detail.into() });
     if model.trim().is_empty() {
         return field("Model name cannot be empty. Please enter a valid name to deploy.");
@@ -126,7 +132,7 @@ fn orders<'a>(state: &'a ServerState, repository: &str, model: &str) -> Result<&
     if model.contains('/') || model.contains("..") {
         return field("model name must not contain path traversal characters");
     }
-    Ok(orders)
+    Ok(control)
 }
 
 fn only_repository(name: &str) -> Result<()> {

@@ -1,5 +1,5 @@
-//! `inference.GRPCInferenceService` but for ModelInfer: liveness, readiness, metadata,
-//! statistics, streams.
+//! `inference.GRPCInferenceService` without ModelInfer: liveness, readiness, metadata, statistics,
+//! repositories, shared memory, and the stream.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use crate::shard::Service;
 use crate::shard::handle::Handle;
 use crate::state::ServerState;
 
-/// The service. Calls that it does not have are UNIMPLEMENTED.
+/// The inference service, as one shard runs it. Calls that it does not have are UNIMPLEMENTED.
 #[derive(Debug)]
 pub struct Inference<S> {
     state: Arc<ServerState>,
@@ -44,7 +44,7 @@ pub struct Inference<S> {
 }
 
 impl<S> Inference<S> {
-    /// What works beyond the protocol's core, by the names of Triton's documents.
+    /// The extensions of the protocol that work here, by the names of Triton's documents.
     fn extensions(&self) -> Vec<String> {
         let always = [
             "classification",
@@ -88,7 +88,8 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         Ok(Response::new(ServerReadyResponse { ready }))
     }
 
-    /// An unknown model is not ready, and no error: clients poll until it is.
+    /// Answers whether a model is ready. An unknown model is not ready, which is no error: clients
+    /// poll until it is.
     async fn model_ready(
         &self,
         request: Request<ModelReadyRequest>,
@@ -252,8 +253,8 @@ fn to_response<T>(result: crate::error::Result<T>) -> Result<Response<T>, Status
     result.map(Response::new).map_err(|error| error.status(Dialect::Inference))
 }
 
-/// A request that fails is answered by its error, and the stream goes on, unless the client wants
-/// it to end.
+/// Answers one request of a stream. A request that fails is answered by its error, and the stream
+/// goes on, unless the client wants errors to end it; a message that cannot be decoded ends it.
 async fn infer_one<S: Service>(
     shard: Handle<S>,
     request: PackedMessage,

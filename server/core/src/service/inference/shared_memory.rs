@@ -11,14 +11,14 @@ use crate::proto::inference::{
 use crate::service::inference::parameters::{bad, wrong_type};
 use crate::shared_memory::{Regions, Slice};
 
-/// The longest name of a region, in bytes: it is kept.
+/// The longest name of a region, in bytes. There is a limit because the server keeps the name.
 const NAME: usize = 255;
 
 const REGION: &str = "shared_memory_region";
 const OFFSET: &str = "shared_memory_offset";
 const BYTE_SIZE: &str = "shared_memory_byte_size";
 
-/// The part of a region that a tensor's parameters name, if they do.
+/// The part of a region that a tensor's parameters name; none where they name no region.
 pub fn slice(
     regions: &Regions,
     parameters: &BTreeMap<String, InferParameter>,
@@ -45,7 +45,7 @@ pub fn slice(
     regions.slice(region, offset.unwrap_or(0), size).map(Some)
 }
 
-/// What a tensor's parameters say of its size in shared memory.
+/// The bytes that a tensor has in shared memory, as its parameters say; 0 where they do not.
 pub fn size(parameters: &BTreeMap<String, InferParameter>) -> usize {
     let size = number(parameters, BYTE_SIZE).ok().flatten().unwrap_or(0);
     usize::try_from(size).unwrap_or(usize::MAX)

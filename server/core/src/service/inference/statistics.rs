@@ -1,4 +1,4 @@
-//! ModelStatistics: what was counted, in Triton's terms.
+//! ModelStatistics: the counters of models, in Triton's terms.
 
 use tonic::Status;
 
@@ -11,8 +11,8 @@ use crate::proto::inference::{
     ModelStatisticsResponse, StatisticDuration,
 };
 
-/// The statistics of one version, of all versions of a model, or of all models, as far as they are
-/// ready.
+/// The statistics of one version, of all versions of a model, or of all models: of those versions
+/// that are ready.
 pub fn of_models(
     snapshot: &Snapshot,
     metrics: &Metrics,
