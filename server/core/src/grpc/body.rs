@@ -20,35 +20,37 @@ use crate::grpc::message::{self, Encoding, PREFIX, PackedMessage, Received};
 use crate::grpc::wire::{self, Shape};
 use crate::lifecycle::Life;
 
-/// What a call to tonic takes beside what every call does, in bytes.
+/// Bytes that a call to tonic takes beside what every call takes.
 const CALL: usize = 28 << 10;
-/// What a message takes beside its content, in bytes: a request as it is run, an answer as it waits.
+/// Bytes that a message takes beside its content: a request while it runs, an answer while it
+/// waits.
 pub const MESSAGE: usize = 2 << 10;
-/// What tonic copies in a turn of the loop, in bytes.
+/// Bytes that tonic copies before the loop turns to other clients.
 const A_TURN: usize = 2 << 20;
-/// The longest message of a call to reflection, in bytes.
+/// The longest message of a call that `proto/` does not know, such as reflection's, in bytes.
 const FOREIGN: usize = 1 << 20;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a call to tonic holds.
+/// The room that a call to tonic holds in the budget.
 #[derive(Debug)]
 pub struct Load {
     account: Arc<Account>,
-    /// What the last message holds, until another takes it or the next has come.
+    /// The room of the message that was read last, until it is taken over or the next has come.
     message: Mutex<Option<Held>>,
-    /// What the call itself holds.
+    /// The room of the call itself.
     _call: Held,
     _stream: Option<OpenStream>,
 }
 
 impl Load {
-    /// The account of its connection.
+    /// The account of the call's connection.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
-    /// What the message that was read last holds.
+    /// Takes over the room of the message that was read last; of no bytes where it is taken
+    /// already.
     pub fn take(&self) -> Held {
         self.put(None).unwrap_or_else(|| self.account.hold())
     }
@@ -59,8 +61,8 @@ impl Load {
 }
 
 /// The body of a request to tonic: its messages one by one, whole and decompressed, and none that
-/// would take too much once decoded. It breaks off when the server drains, because an idle stream
-/// must not hold up the end.
+/// would take too much once decoded. The body breaks off when the server drains, because an idle
+/// stream must not hold up the end.
 #[derive(Debug)]
 pub struct RequestBody<B> {
     body: B,
@@ -71,9 +73,9 @@ pub struct RequestBody<B> {
     limit: usize,
     /// Whether the one message of the call has yet to come.
     is_waited_for: bool,
-    /// Why it is not taken at all.
+    /// The error of a call that is not taken at all, until tonic has got it.
     refused: Option<Error>,
-    /// What has come of messages that are not opened yet, and is held.
+    /// The bytes that have come of messages that are not opened yet; `held` is their room.
     received: Received,
     held: Held,
     /// A message that is opened on another thread.
@@ -86,7 +88,8 @@ pub struct RequestBody<B> {
 }
 
 impl<B> RequestBody<B> {
-    /// A request to tonic, and what it holds until it is answered: `call`, and more.
+    /// A request to tonic, and the room that it holds until it is answered: `call`, and what tonic
+    /// and the messages take.
     pub fn of(
         mut request: Request<B>,
         account: &Arc<Account>,
@@ -116,9 +119,9 @@ impl<B> RequestBody<B> {
             life: WatchStream::new(life),
             dialect,
             encoding,
-            // Messages of a stream are weighed when they are read.
+            // Messages of a stream are weighed later, when the service opens them.
             shape: kinds.filter(|kinds| kinds.one_message).map(|kinds| kinds.message),
-            // Questions to a service that is not ours are short.
+            // Messages of calls that `proto/` does not know are short.
             limit: if kinds.is_some() { limit } else { limit.min(FOREIGN) },
             is_waited_for: kinds.is_some_and(|kinds| kinds.one_message),
             refused,
@@ -132,7 +135,7 @@ impl<B> RequestBody<B> {
         (request, load)
     }
 
-    /// Begins to open the next message, if it has come whole; whether it has.
+    /// Begins to open the next message, if it has come whole. Returns whether it has.
     fn open_next(&mut self) -> Result<bool> {
         if self.received.remaining() < PREFIX {
             return Ok(false);
@@ -154,7 +157,7 @@ impl<B> RequestBody<B> {
         Ok(true)
     }
 
-    /// Gives a message to tonic, which knows no other prefix than its own.
+    /// Gives a message to tonic behind a new prefix, because the message is decompressed now.
     fn hand_over(&mut self, message: Received, held: Held) {
         self.is_waited_for = false;
         self.opened.push(message::prefix(message.remaining()));

@@ -1,7 +1,8 @@
-//! What clients' messages hold: bounded over all connections, bounded for one, and not for ever.
+//! The memory budget: bytes that clients' messages hold, bounded for all connections together and
+//! for each one, and not held for ever.
 //!
-//! A message counts from its first byte to the last of its answer. While the client is the one who
-//! is waited for, to send the rest or to take the answer, time is counted as well.
+//! A message counts from its first byte to the last byte of its answer. While the client is waited
+//! for, to send the rest or to take the answer, time is counted as well.
 
 use std::mem;
 use std::sync::Arc;
@@ -13,20 +14,21 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::lifecycle::Counted;
 
-/// Ticks of an account in the longest time that its client may keep a message waiting.
+/// Ticks of an account's clock in the longest time that its client may keep a message waiting.
 const TICKS: u32 = 4;
-/// Streams that a connection may have open, watches among them. Each holds memory though nothing is
-/// sent on it, and nothing ends it.
+/// The most streams that a connection may have open, watches among them. Each holds memory though
+/// nothing is sent on it, and nothing ends it.
 const STREAMS: usize = 256;
-/// A message of at most so many bytes may go over the limits by a part of all.
+/// The most bytes of a small message, which may go over the limits by the reserve.
 const LITTLE: usize = 64 << 10;
-/// The part of all by which small messages may go over the limits: they are answered though large
-/// ones fill the budget.
+/// Divides the budget's limit into the reserve: the bytes by which small messages may go over the
+/// limits, so that they are answered though large ones fill the budget.
 const RESERVE: usize = 4;
-/// More than the ticks after which a wait is found out.
+/// Slots in which waits are counted, by the tick in which they began. There are more of them than
+/// ticks after which a wait is found out.
 const SLOTS: usize = 8;
 
-/// The bytes of all messages.
+/// The bytes that all messages hold together, and their limit.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
@@ -35,13 +37,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Room for so many bytes. The patience is the longest that a client may keep a message half sent
-    /// or an answer untaken.
+    /// A budget of `limit` bytes. `patience` is the longest time for which a client may keep a
+    /// message half sent or an answer untaken.
     pub fn new(limit: usize, patience: Duration) -> Arc<Self> {
         Arc::new(Self { used: AtomicUsize::new(0), limit, patience })
     }
 
-    /// An account of one more connection.
+    /// The account of one more connection.
     pub fn account(self: &Arc<Self>) -> Arc<Account> {
         Arc::new(Account {
             budget: self.clone(),
@@ -53,28 +55,29 @@ impl Budget {
         })
     }
 
-    /// The most that one connection may hold: its flood leaves the others room.
+    /// The most bytes that one connection may hold: half of all, so that its flood leaves the
+    /// others room.
     pub fn share(&self) -> usize {
         self.limit / 2
     }
 
-    /// The most that all may hold.
+    /// The most bytes that all connections may hold together.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// The longest that a client may keep a message waiting.
+    /// The longest time for which a client may keep a message waiting.
     pub fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// What all hold now.
+    /// The bytes that all connections hold now.
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 }
 
-/// What one connection's messages hold.
+/// The account of one connection: the bytes that its messages hold, and its clock.
 #[derive(Debug)]
 pub struct Account {
     budget: Arc<Budget>,
@@ -82,19 +85,19 @@ pub struct Account {
     streams: AtomicUsize,
     /// Messages that are whole and not answered yet.
     work: AtomicUsize,
-    /// The time, in ticks.
+    /// The account's clock, in ticks.
     now: AtomicU32,
-    /// How many messages wait for the client, by the tick in which the wait began.
+    /// The number of messages that wait for the client, by the tick in which the wait began.
     waits: [AtomicU32; SLOTS],
 }
 
 impl Account {
-    /// Begins to hold a message, of no bytes yet.
+    /// Begins to hold room for a message, of no bytes yet.
     pub fn hold(self: &Arc<Self>) -> Held {
         Held { account: self.clone(), bytes: 0, slot: None, works: false, pending: None }
     }
 
-    /// Opens one more stream, where there may be one.
+    /// Opens one more stream; an error where the connection has as many as it may have.
     pub fn open_stream(self: &Arc<Self>) -> Result<OpenStream> {
         let open = OpenStream(self.clone());
         match self.streams.fetch_add(1, Relaxed) {
@@ -103,13 +106,14 @@ impl Account {
         }
     }
 
-    /// Whether half of what it may hold is free still.
+    /// Whether over half of the connection's share is free, and over half of the whole budget.
     pub fn has_room(&self) -> bool {
         let budget = &self.budget;
         self.used.load(Relaxed) < budget.share() / 2 && budget.used() < budget.limit / 2
     }
 
-    /// Whether a message is whole, and its answer has not left: the client waits for the server.
+    /// Whether a message has come whole and its answer has not left, so that the client waits for
+    /// the server.
     pub fn has_work(&self) -> bool {
         self.work.load(Relaxed) > 0
     }
@@ -119,14 +123,14 @@ impl Account {
         self.budget.patience / TICKS
     }
 
-    /// Counts one more tick; whether the client has kept a message waiting for too long.
+    /// Counts one more tick. Returns whether the client has kept a message waiting for too long.
     pub fn tick(&self) -> bool {
         let now = self.now.fetch_add(1, Relaxed) + 1;
         now > TICKS && self.waits[slot(now - TICKS - 1)].load(Relaxed) > 0
     }
 }
 
-/// A stream of a connection; dropped when it ends.
+/// An open stream of a connection, counted until this is dropped.
 #[derive(Debug)]
 pub struct OpenStream(Arc<Account>);
 
@@ -140,27 +144,29 @@ fn slot(tick: u32) -> usize {
     tick as usize % SLOTS
 }
 
-/// What one message and its answer hold; given back when dropped.
+/// The room in the budget that one message and its answer hold, until this is dropped.
 #[derive(Debug)]
 pub struct Held {
     account: Arc<Account>,
     bytes: usize,
-    /// The slot in which its wait for the client is counted.
+    /// The slot in which the message's wait for the client is counted; none while nothing waits.
     slot: Option<usize>,
-    /// Whether the message is whole.
+    /// Whether the message has come whole.
     works: bool,
-    /// The call that it belongs to, which is answered when this is dropped.
+    /// The call that the message belongs to, which counts as answered when this is dropped.
     pending: Option<Counted>,
 }
 
 impl Held {
-    /// What a call holds until its answer has left.
+    /// Counts a call as pending with this room, until the room is given back when its answer has
+    /// left.
     pub fn of_call(mut self, pending: Counted) -> Self {
         self.pending = Some(pending);
         self
     }
 
-    /// Holds so many more bytes, or says that there is no room.
+    /// Takes room for so many more bytes; an error where there is no room. The bytes are counted
+    /// even then, until this is dropped.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
         let Account { budget, used, .. } = &*self.account;
         self.bytes += bytes;
@@ -173,13 +179,14 @@ impl Held {
         Ok(())
     }
 
-    /// What it holds, in bytes.
+    /// The bytes that this holds.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Holds so many more bytes for a message that has come whole. What no try would find room for
-    /// is told apart.
+    /// Takes room for so many more bytes of a message that has come whole. A message that would
+    /// find no room in any try, because it takes more than a connection's share, has an error of
+    /// its own.
     pub fn unfold(&mut self, bytes: usize) -> Result<()> {
         let (found, limit) = (self.bytes + bytes, self.account.budget.share());
         if found > limit {
@@ -188,12 +195,12 @@ impl Held {
         self.grow(bytes)
     }
 
-    /// Begins to hold more for the same connection, of no bytes yet.
+    /// Begins to hold more room for the same connection, of no bytes yet.
     pub fn beside(&self) -> Self {
         self.account.hold()
     }
 
-    /// Gives so many of its bytes to another.
+    /// Moves so many of the bytes to a room of their own.
     pub fn split(&mut self, bytes: usize) -> Self {
         let mut given = self.beside();
         self.bytes -= bytes;
@@ -201,12 +208,12 @@ impl Held {
         given
     }
 
-    /// Holds from now on what another of the same connection has held.
+    /// Holds from now on the bytes that another room of the same connection has held.
     pub fn join(&mut self, mut other: Self) {
         self.bytes += mem::take(&mut other.bytes);
     }
 
-    /// Begins to count time: the client is waited for.
+    /// Begins to count time, because the client is waited for.
     pub fn wait(&mut self) {
         if self.slot.is_none() {
             let slot = slot(self.account.now.load(Relaxed));
@@ -215,22 +222,23 @@ impl Held {
         }
     }
 
-    /// The client has done its part.
+    /// Stops counting time: the client has done its part.
     pub fn go_on(&mut self) {
         if let Some(slot) = self.slot.take() {
             self.account.waits[slot].fetch_sub(1, Relaxed);
         }
     }
 
-    /// The message is whole: until this is dropped, the client waits for the server.
+    /// Notes that the message has come whole: until this is dropped, the client waits for the
+    /// server.
     pub fn work(&mut self) {
         if !mem::replace(&mut self.works, true) {
             self.account.work.fetch_add(1, Relaxed);
         }
     }
 
-    /// Holds these bytes only, whatever it held before. What answers is never refused: it is how
-    /// room is made.
+    /// Holds so many bytes from now on, whatever was held before. Nothing is refused here, because
+    /// answers are how room is made.
     pub fn resize(&mut self, bytes: usize) {
         let Account { budget, used, .. } = &*self.account;
         let difference = bytes.wrapping_sub(self.bytes);
@@ -239,7 +247,7 @@ impl Held {
         self.bytes = bytes;
     }
 
-    /// An answer, held until the client has taken it.
+    /// The bytes of an answer, which hold their room until the client has taken them.
     pub fn reply(mut self, message: impl AsRef<[u8]> + Send + 'static) -> Bytes {
         self.resize(message.as_ref().len());
         self.work();
@@ -258,7 +266,7 @@ impl Drop for Held {
     }
 }
 
-/// The memory of an answer.
+/// The memory of an answer, with its room in the budget.
 struct HeldBytes<T> {
     message: T,
     _held: Held,

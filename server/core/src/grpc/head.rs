@@ -1,4 +1,4 @@
-//! The head of a call: gRPC's headers, read.
+//! The head of a call, read from gRPC's headers.
 
 use std::time::{Duration, Instant};
 
@@ -7,36 +7,37 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use crate::error::{Error, Result};
 use crate::grpc::message::{Encoding, PREFIX};
 
-/// Which compression a call's messages have.
+/// The header that names the compression of a call's messages.
 pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// When a call began, and when its answer is of no more use.
+/// The head of a call: its times, its compression, and what its answer begins with.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// When its headers came.
+    /// The time at which the call's headers came.
     pub arrived: Instant,
-    /// Since when only the server was waited for: `arrived`, and later by the time for which the
-    /// client kept the rest of its message back.
+    /// The time since which only the server was waited for: `arrived`, and later by the time for
+    /// which the client kept the rest of its message back.
     pub ready: Instant,
-    /// When the answer is of no more use, by the header `grpc-timeout`; none: never.
+    /// The time at which the answer is of no more use, by the header `grpc-timeout`; none: never.
     pub deadline: Option<Instant>,
-    /// How messages are compressed, by the header `grpc-encoding`.
+    /// The compression of the messages, by the header `grpc-encoding`.
     pub encoding: Encoding,
-    /// What the answer's bytes begin with: room for gRPC's prefix, or what every answer of a stream
-    /// begins with.
+    /// The bytes that the answer begins with: room for gRPC's prefix, or those that every answer of
+    /// a stream begins with.
     pub reply_head: &'static [u8],
 }
 
 impl Call {
-    /// One request of a stream, whose answer begins with these bytes.
+    /// The head of one request of a stream, whose answer begins with these bytes. The request has
+    /// no deadline, and came decompressed.
     pub fn of_stream(reply_head: &'static [u8]) -> Self {
         let now = Instant::now();
         Self { arrived: now, ready: now, deadline: None, encoding: Encoding::Identity, reply_head }
     }
 }
 
-/// Why a call is refused by its head alone.
+/// The reason for which a call is refused by its head alone.
 #[derive(Debug)]
 pub enum Refused {
     /// The request is no gRPC call at all.
@@ -51,7 +52,8 @@ impl From<Error> for Refused {
     }
 }
 
-/// Reads a call's head, apart from its answer, so that the head is not carried along.
+/// Reads a call's head. The head is read before the future that answers the call is made, so that
+/// the future does not carry it.
 pub fn read<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> {
     if !is_grpc(request) {
         return Err(Refused::NotGrpc);
@@ -67,12 +69,12 @@ pub fn read<B>(request: &Request<B>, arrived: Instant) -> Result<Call, Refused> 
     Ok(Call { arrived, ready: arrived, deadline, encoding, reply_head: &[0; PREFIX] })
 }
 
-/// How much metadata there is, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
+/// The size of a call's metadata, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
 pub fn metadata_size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
-/// The header `grpc-encoding`.
+/// The compression that the header `grpc-encoding` names; an error for an unknown one.
 pub fn encoding(headers: &HeaderMap) -> Result<Encoding> {
     match headers.get(&ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(Encoding::Identity),
@@ -96,7 +98,8 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
     request.method() == Method::POST && rest.is_some_and(|rest| matches!(rest, [] | [b';', ..]))
 }
 
-/// The header `grpc-timeout`: one to eight digits and a unit.
+/// The time that the header `grpc-timeout` names, by one to eight digits and a unit; none where the
+/// header is missing.
 pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
     let Some(value) = headers.get(&TIMEOUT) else {
         return Ok(None);

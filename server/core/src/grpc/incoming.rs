@@ -7,7 +7,8 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 
-/// A stream of a connection. What is read makes room for as much more from the client.
+/// The body of a request, as an HTTP/2 stream brings it. Bytes that are read make room for as many
+/// more from the client.
 #[derive(Debug)]
 pub struct Incoming(RecvStream);
 
@@ -28,7 +29,7 @@ impl Body for Incoming {
         let stream = &mut self.0;
         Poll::Ready(match ready!(stream.poll_data(context)) {
             Some(Ok(data)) => {
-                // This fails only where the stream is gone, as the next read will tell.
+                // The release fails only where the stream is gone, as the next read will tell.
                 let _ = stream.flow_control().release_capacity(data.len());
                 Some(Ok(Frame::data(data)))
             }

@@ -1,6 +1,7 @@
 //! One message, whole, as it came: decompressed, weighed, and only then decoded.
 //!
-//! What that takes much time for is done off the loop, which other clients wait for.
+//! A message that takes much time is opened on another thread, because other clients wait for the
+//! event loop.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -17,29 +18,30 @@ use crate::grpc::wire::{self, Effort, Shape, weigh};
 use crate::proto::inference::ModelInferRequest;
 use crate::proto::sigmax::{ClassifyRequest, ClassifyStreamRequest};
 
-/// Compressed flag and length, before every message.
+/// Bytes of the prefix before every message: the compressed flag and the length.
 pub const PREFIX: usize = 5;
-/// A message that is unpacked to at most so many bytes is unpacked in the loop.
+/// The most bytes, packed and unpacked, of a compressed message that is unpacked in the loop.
 const LITTLE: usize = 64 << 10;
-/// A message of at most so many bytes is not weighed: decoded, it holds at most some hundred times
-/// as much.
+/// The most bytes of a message that is not weighed: decoded, it holds at most some hundred times as
+/// much.
 const UNWEIGHED: usize = 1 << 10;
-/// A message with so few fields, and so few bytes that are read one by one, is weighed in the loop.
+/// The most fields, and the most bytes that are read one by one, of a message that is weighed in
+/// the loop.
 const AT_ONCE: Effort = Effort { fields: 1024, work: 4 * LITTLE };
-/// A message of at most so many bytes in several frames is decoded in the loop: some bytes are
-/// copied.
+/// The most bytes of a message in several frames that is decoded in the loop. There is a limit
+/// because fields that span frames are copied.
 const COPIED: usize = 4 << 20;
-/// Elements of this many bytes that are read one by one are little work, too.
+/// The most bytes of elements that are read one by one in the loop, when a request is checked.
 pub const READ: usize = 1 << 20;
-/// Memory is asked for in pieces of this size while a message is unpacked.
+/// Bytes of the pieces in which a message is unpacked: room in the budget is asked for after each.
 const PIECE: usize = 1 << 20;
 
-/// How a message that has the compressed flag is compressed.
+/// The compression of a message that has the compressed flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// No compression.
     Identity,
-    /// RFC 1952.
+    /// gzip, RFC 1952.
     Gzip,
     /// zlib, RFC 1950.
     Deflate,
@@ -48,7 +50,7 @@ pub enum Encoding {
 /// A message's bytes as they came, in one or more frames.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// Read next; empty only where nothing is left.
+    /// The frame that is read next; empty only where nothing is left.
     first: Bytes,
     later: VecDeque<Bytes>,
     /// Bytes of all frames together.
@@ -56,7 +58,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// Adds what came next.
+    /// Adds the frame that came next.
     pub fn push(&mut self, frame: Bytes) {
         self.size += frame.len();
         if self.first.is_empty() {
@@ -109,12 +111,13 @@ impl Received {
         (!frame.is_empty()).then_some(frame)
     }
 
-    /// Reads it without taking it.
+    /// A reader of the bytes that does not take them.
     fn peek(&self) -> Peek<'_> {
         Peek { chunk: &self.first, later: self.later.iter(), left: self.size }
     }
 
-    /// The message. Byte fields share the frames' memory; only one that spans frames is copied.
+    /// The decoded message. Byte fields share the frames' memory; only one that spans frames is
+    /// copied.
     pub fn decode<M: Message + Default>(self) -> Result<M> {
         let decoded = match self.later.is_empty() {
             true => M::decode(self.first),
@@ -159,7 +162,7 @@ impl Buf for Received {
     }
 }
 
-/// Reads a message that stays where it is.
+/// A reader of a message that stays where it is.
 struct Peek<'a> {
     chunk: &'a [u8],
     later: std::collections::vec_deque::Iter<'a, Bytes>,
@@ -186,12 +189,12 @@ impl Buf for Peek<'_> {
     }
 }
 
-/// What is made of a message's bytes.
+/// A value that is made of a message's bytes.
 pub trait Content: Sized + Send + 'static {
-    /// What is known of its kind.
+    /// The shape by which messages of this kind are weighed; none: they are not.
     fn shape() -> Option<&'static Shape>;
 
-    /// Made of the bytes of one message.
+    /// Makes the value of the bytes of one message.
     fn read(message: Received) -> Result<Self>;
 }
 
@@ -240,14 +243,14 @@ impl Content for Received {
 #[derive(Debug)]
 pub struct PackedMessage {
     bytes: Received,
-    /// Identity where it has no compressed flag.
+    /// The compression of `bytes`; Identity where the message has no compressed flag.
     encoding: Encoding,
-    /// The longest that it may be, in bytes.
+    /// The most bytes that the message may have once it is unpacked.
     limit: usize,
 }
 
 impl PackedMessage {
-    /// A message with its prefix, of a call with this encoding.
+    /// A message that came with its prefix, in a call with this encoding.
     pub fn new(mut bytes: Received, encoding: Encoding, limit: usize) -> Result<Self> {
         let (compressed, _) = bytes.prefix(limit)?;
         bytes.advance(PREFIX);
@@ -268,7 +271,8 @@ impl PackedMessage {
         Self { bytes, encoding: Encoding::Identity, limit: usize::MAX }
     }
 
-    /// What is in it. What it holds beside the bytes that came is held from now on.
+    /// The content of the message. `held` takes room for what the content takes beside the bytes
+    /// that came.
     pub async fn open<T: Content>(self, held: &mut Held) -> Result<T> {
         match self.open_here(T::shape(), held, T::read) {
             Ok(content) => content,
@@ -285,7 +289,8 @@ impl PackedMessage {
         }
     }
 
-    /// Opens it at once, or hands it back where that is too much for a turn of the loop.
+    /// Opens the message at once, or hands it back, as the outer error, where that is too much for
+    /// a turn of the loop.
     pub fn open_here<T>(
         self,
         shape: Option<&'static Shape>,
@@ -329,7 +334,8 @@ impl PackedMessage {
         Ok(read(bytes.unwrap_or(self.bytes)))
     }
 
-    /// Opens it on another thread. `held` holds what it takes beside the bytes that came, too.
+    /// Opens the message on another thread. `held` takes room for what the content takes beside the
+    /// bytes that came, and is handed back with it.
     pub fn open_elsewhere<T: Send + 'static>(
         self,
         shape: Option<&'static Shape>,
@@ -352,7 +358,7 @@ impl PackedMessage {
     }
 }
 
-/// A message of a stream as tonic hands it on: any bytes.
+/// A message of a stream as tonic hands it on: bytes that are not decoded yet.
 #[derive(Clone, Debug, Default)]
 pub struct Unread(Bytes);
 
@@ -385,8 +391,8 @@ impl Message for Unread {
     }
 }
 
-/// A message as it was before it was compressed; nothing where it is longer than the limit. Its
-/// memory grows with what comes out.
+/// A message as it was before it was compressed; none where it is longer than `limit` bytes. Its
+/// memory grows with the bytes that come out.
 fn unpacked(
     encoding: Encoding,
     packed: impl Buf,
@@ -419,14 +425,15 @@ fn unpacked(
     Ok(None)
 }
 
-/// Does work that takes more than a turn of the loop may, beside the loop.
+/// Does work that takes longer than a turn of the loop may, on another thread.
 pub async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     spawn_blocking(work).await?
 }
 
-/// An answer that clients can read: their libraries count in 32 bits with a sign.
+/// The reply; an error where it is too long for clients, whose libraries count a message's bytes in
+/// 32 bits with a sign.
 pub fn within_limit(reply: BytesMut) -> Result<BytesMut> {
     let limit = i32::MAX as usize;
     match reply.len().saturating_sub(PREFIX) {
@@ -435,20 +442,20 @@ pub fn within_limit(reply: BytesMut) -> Result<BytesMut> {
     }
 }
 
-/// Fills in the prefix of a message.
+/// Fills in the prefix of a message, which begins with `PREFIX` bytes of room for it.
 pub fn frame(mut message: BytesMut) -> BytesMut {
     let prefix = prefix_of(message.len() - PREFIX);
     message[..PREFIX].copy_from_slice(&prefix);
     message
 }
 
-/// The prefix of a message of this length, not compressed.
+/// The prefix of a message of this length in bytes, not compressed.
 fn prefix_of(length: usize) -> [u8; PREFIX] {
     let [a, b, c, d] = (length as u32).to_be_bytes();
     [0, a, b, c, d]
 }
 
-/// The same, apart from its message.
+/// The prefix of a message of this length in bytes, not compressed, in memory of its own.
 pub fn prefix(length: usize) -> Bytes {
     Bytes::copy_from_slice(&prefix_of(length))
 }

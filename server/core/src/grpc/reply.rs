@@ -24,10 +24,10 @@ pub enum ReplyBody {
     Unary {
         /// The message, with its prefix.
         message: Bytes,
-        /// What follows it.
+        /// The trailers that follow the message.
         trailers: HeaderMap,
     },
-    /// Whatever tonic answers.
+    /// An answer of tonic.
     Tonic {
         /// The messages and trailers.
         body: tonic::body::Body,
@@ -36,8 +36,8 @@ pub enum ReplyBody {
     },
 }
 
-/// A reply: a call is worked on, and then it is sent, unless the client gives it up before. One
-/// that is given up before it has begun is not begun.
+/// A call until its reply is sent: the call is worked on, and then its reply is sent, unless the
+/// client gives it up. A call that is given up before its work has begun is not begun.
 #[allow(missing_debug_implementations, reason = "it holds a future")]
 pub struct Reply {
     respond: SendResponse<Bytes>,
@@ -45,14 +45,15 @@ pub struct Reply {
     is_begun: bool,
 }
 
-/// What is done for a call. Each in a box of its own size, because small boxes are cheap.
+/// The work that is done for a call. Each kind has a box of its own size, because small boxes are
+/// cheap.
 enum Work {
     Answering(LocalBoxFuture<'static, Response<ReplyBody>>),
     Sending(LocalBoxFuture<'static, Result<(), h2::Error>>),
 }
 
 impl Reply {
-    /// A call that is answered by this work.
+    /// A call whose response is made by this work.
     pub fn new(
         respond: SendResponse<Bytes>,
         work: impl Future<Output = Response<ReplyBody>> + 'static,
@@ -64,7 +65,8 @@ impl Reply {
         self.respond.poll_reset(context).is_ready()
     }
 
-    /// Sends what is at hand; what has to wait for the client is left to do.
+    /// Sends as much of a response as is at hand. Returns the work that is left because it has to
+    /// wait for the client; none where all is sent.
     fn send(&mut self, response: Response<ReplyBody>) -> Result<Option<Work>, h2::Error> {
         let (head, body) = response.into_parts();
         let head = Response::from_parts(head, ());
@@ -72,7 +74,7 @@ impl Reply {
             ReplyBody::Empty => self.respond.send_response(head, true).map(|_| None),
             ReplyBody::Unary { message, trailers } => {
                 let mut stream = self.respond.send_response(head, false)?;
-                // The message's memory is the account's until the client has taken it.
+                // The message counts in the connection's account until the client has taken it.
                 stream.send_data(message, false)?;
                 stream.send_trailers(trailers).map(|()| None)
             }
@@ -96,7 +98,8 @@ impl Future for Reply {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Once before its work, and then whenever that waits: it hears of a reset in any case.
+        // A reset is looked for before the work begins, and then whenever the work waits: so the
+        // call hears of it in any case.
         let was_begun = mem::replace(&mut self.is_begun, true);
         if !was_begun && self.is_reset(context) {
             return Poll::Ready(());
@@ -145,7 +148,7 @@ async fn pipe(
                 return Ok(());
             }
             Some(None) => return stream.send_data(Bytes::new(), true),
-            // The client has given it up.
+            // The client has given the call up.
             None => return Ok(()),
         };
         match frame.into_data() {
@@ -155,7 +158,7 @@ async fn pipe(
     }
 }
 
-/// Waits until the client takes more; whether it does at all.
+/// Waits until the client takes more bytes. Returns whether it will take any.
 async fn has_room(stream: &mut SendStream<Bytes>) -> Result<bool, h2::Error> {
     stream.reserve_capacity(1);
     poll_fn(|context| {

@@ -15,7 +15,7 @@ const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,deflate")
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
-/// An answer with its message, which has its prefix.
+/// The response with a message, which has its prefix already.
 pub fn succeeded(message: Bytes) -> Response<ReplyBody> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
@@ -24,7 +24,8 @@ pub fn succeeded(message: Bytes) -> Response<ReplyBody> {
     response
 }
 
-/// Trailers only: one block of headers, and no body.
+/// The response of a call that has failed: trailers only, which is one block of headers and no
+/// body.
 pub fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
     let mut response = Response::new(ReplyBody::Empty);
     *response.headers_mut() = match Refusal::of(error) {
@@ -34,7 +35,8 @@ pub fn failed(error: &Error, dialect: Dialect) -> Response<ReplyBody> {
     response
 }
 
-/// Kept for the next: in an overload refusals are alike, and their cost is taken from the answers.
+/// The headers of a refusal. They are kept for the next one, because in an overload refusals are
+/// alike, and the time to make them is taken from the answers.
 fn refused_head(error: &Error, dialect: Dialect) -> HeaderMap {
     thread_local! {
         static LAST: RefCell<Option<(Error, Dialect, HeaderMap)>> = const { RefCell::new(None) };

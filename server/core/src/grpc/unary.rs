@@ -22,10 +22,11 @@ use crate::grpc::response::{failed, succeeded};
 use crate::metrics::outcome::Outcome;
 use crate::panics::panic_text;
 
-/// Answers one call: reads its one message, has it handled, and frames the reply, which the
-/// handler leaves `PREFIX` bytes for. The message is of at most `limit` bytes; `held` counts what
-/// the call holds until its answer has left, with what the handler allocates by the message's word.
-/// Never fails: every failure is an answer. Also says how it went, for the metrics.
+/// Answers one call: reads its one message, has it handled, and fills in the prefix of the reply,
+/// for which the handler leaves `PREFIX` bytes. The message has at most `limit` bytes. `held`
+/// counts what the call holds until its answer has left, and what the handler allocates because the
+/// message says so. Every failure is an answer, too. Returns the response, and the outcome for the
+/// metrics.
 pub async fn serve<B, M, H>(
     head: Result<Call, Refused>,
     body: B,
@@ -75,7 +76,7 @@ where
 {
     let read = read(body, call.encoding, limit, held);
     let (packed, kept_back) = match call.deadline {
-        // Makes a timer only where the message is not there yet.
+        // A timer is registered only where the message is not there yet.
         Some(deadline) => tokio::time::timeout_at(deadline.into(), read)
             .await
             .unwrap_or(Err(Error::DeadlineExceeded))?,
@@ -88,8 +89,8 @@ where
     handle(message, call, held).await
 }
 
-/// Reads the call's one message, and tells for how long it had to wait for the rest of it. Its memory
-/// grows with the bytes that came, never with the length announced.
+/// Reads the call's one message. Returns it with the time for which the client kept parts of it
+/// back. Memory grows with the bytes that came, never with the length announced.
 async fn read<B>(
     mut body: B,
     encoding: Encoding,

@@ -1,4 +1,4 @@
-//! What a message will hold once it is decoded, told from its bytes before it is.
+//! The weight of a message: the memory that it will hold once decoded, told from its bytes before.
 //!
 //! A few bytes on the wire may be hundreds in memory: an empty tensor takes two and becomes a
 //! structure of its own. The scan reads keys and lengths, and skips what they announce.
@@ -11,17 +11,19 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 use crate::error::{Error, Result};
 
-/// Embedded messages (inputs, outputs, parameters, settings) that one message may have.
+/// The most embedded messages (inputs, outputs, parameters, settings) that one message may have.
 const PARTS: usize = 16_384;
 /// Bytes that an allocation takes beside its content.
 const ALLOCATION: usize = 16;
-/// A `String` or `Vec`, and a `Bytes`.
+/// Bytes of a `String` or `Vec` itself, without its content.
 const TEXT: usize = 24;
+/// Bytes of a `Bytes` itself, without its content.
 const BYTES: usize = 32;
-/// Deeper than any message of ours; what lies deeper is nothing that a decoder reads.
+/// The most levels of messages within messages that are weighed: more than any message in `proto/`
+/// has. Messages at deeper levels are not read by a decoder.
 const DEPTH: usize = 100;
 
-/// What there is to know of a kind of message.
+/// The shape of a kind of message, from which its weight is told.
 #[derive(Debug)]
 pub struct Shape {
     /// Bytes that the message takes, without what its fields take elsewhere.
@@ -30,10 +32,10 @@ pub struct Shape {
     fields: &'static [Kind],
 }
 
-/// What there is to know of a call.
+/// The facts about a call that follow from its path.
 #[derive(Clone, Copy, Debug)]
 pub struct Kinds {
-    /// What it takes.
+    /// The shape of a message that the call takes.
     pub message: &'static Shape,
     /// Whether the call takes one message, and no stream of them.
     pub one_message: bool,
@@ -44,14 +46,15 @@ pub struct Kinds {
 /// A kind of field.
 #[derive(Debug)]
 enum Kind {
-    /// Takes nothing beside its message: a number, bytes that share the message's memory, or none
-    /// that is known.
+    /// A field that takes nothing beside its message: a number, bytes that share the message's
+    /// memory, or an unknown field.
     Plain,
-    /// Copied out of the message.
+    /// A text, which is copied out of the message.
     Text { repeated: bool },
-    /// Repeated; they share the message's memory, unless they become a tensor.
+    /// Repeated bytes, which share the message's memory; where `copied`, they become a tensor as
+    /// well.
     Bytes { copied: bool },
-    /// Repeated: so many bytes each on the wire where that is fixed, and so many in memory.
+    /// Repeated numbers of so many bytes each: on the wire, none where they vary, and in memory.
     Numbers { wire: Option<usize>, bytes: usize },
     /// One or more embedded messages.
     Message(&'static Shape),
@@ -68,19 +71,19 @@ pub use shapes::{
     of_call,
 };
 
-/// What a message comes to.
+/// The weight of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
     /// Bytes that the message holds beside its own, once decoded and on its way to an engine.
     pub bytes: usize,
-    /// Embedded messages.
+    /// The number of embedded messages.
     pub parts: usize,
     /// Bytes of the message that are read one by one.
     pub work: usize,
 }
 
 impl Weight {
-    /// Refuses what no model takes.
+    /// The weight itself; an error where the message has more parts than any model takes.
     pub fn within_limits(self) -> Result<Self> {
         match self.parts {
             ..=PARTS => Ok(self),
@@ -97,12 +100,12 @@ impl AddAssign for Weight {
     }
 }
 
-/// How much of a message is weighed.
+/// The effort that weighing a message may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Fields that are read.
+    /// The most fields that are read.
     pub fields: usize,
-    /// Bytes that are read one by one.
+    /// The most bytes that are read one by one.
     pub work: usize,
 }
 
@@ -111,8 +114,7 @@ impl Effort {
     pub const WHOLE: Self = Self { fields: usize::MAX, work: usize::MAX };
 }
 
-/// Weighs a message; nothing where that takes more than the effort.
-///
+/// The weight of a message; none where weighing it takes more than the effort.
 /// A malformed message weighs what it has before the fault: no decoder reads on there.
 pub fn weigh(shape: &Shape, message: impl Buf, effort: Effort) -> Option<Weight> {
     let mut scale = Scale { message, effort, weight: Weight::default() };
@@ -124,7 +126,7 @@ pub fn weigh(shape: &Shape, message: impl Buf, effort: Effort) -> Option<Weight>
     }
 }
 
-/// Why a scan ends early.
+/// The reason for which a scan ends early.
 enum Stop {
     Malformed,
     TooMuch,
@@ -138,13 +140,13 @@ impl From<prost::DecodeError> for Stop {
 
 struct Scale<B> {
     message: B,
-    /// How many more fields and bytes may be read.
+    /// The fields and bytes that may still be read.
     effort: Effort,
     weight: Weight,
 }
 
 impl<B: Buf> Scale<B> {
-    /// Reads a message's fields, up to where so many bytes are left.
+    /// Reads a message's fields, up to where `left` bytes are left.
     fn fields_of(&mut self, shape: &Shape, left: usize, depth: usize) -> Result<(), Stop> {
         while self.message.remaining() > left {
             if self.weight.work > self.effort.work {
@@ -166,7 +168,7 @@ impl<B: Buf> Scale<B> {
                 }
             }
         }
-        // What goes on behind its message's end is an error to a decoder.
+        // A field that goes on behind the end of its message is an error to a decoder.
         if self.message.remaining() == left { Ok(()) } else { Err(Stop::Malformed) }
     }
 
@@ -212,7 +214,7 @@ impl<B: Buf> Scale<B> {
         Ok(())
     }
 
-    /// Passes over so many bytes, and counts the numbers that end there.
+    /// Passes over so many bytes. Returns the number of varints that end there.
     fn varints(&mut self, mut length: usize) -> usize {
         let mut count = 0;
         while length > 0 {
@@ -320,7 +322,7 @@ mod tests {
                 }
             }
         };
-        // Of InferTensorContents, in an input: a packed field comes first, and all others follow.
+        // The fields bool_contents, int64_contents and fp32_contents, in the contents of an input.
         for (key, value, bytes) in [(1, &[1][..], 1), (3, &[0x80, 1], 8), (6, &[0; 4], 4)] {
             for packed in [true, false] {
                 let contents = list(key, value, packed);

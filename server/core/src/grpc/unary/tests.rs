@@ -1,4 +1,4 @@
-//! One test for each rule of the framing.
+//! Tests of a unary call's framing, one for each rule.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -24,7 +24,8 @@ fn budget(limit: usize) -> std::sync::Arc<Budget> {
     Budget::new(limit, Duration::from_secs(60))
 }
 
-/// A call whose body comes in these frames; echoed after a check that its deadline is right.
+/// The echo to a call whose body comes in these frames. The message "panic" ends the handler by a
+/// panic.
 async fn call(headers: &[(&'static str, &str)], frames: Vec<Bytes>) -> Response<ReplyBody> {
     call_with(budget(10 * LIMIT), headers, stream::iter(frames)).await
 }
@@ -181,7 +182,7 @@ async fn unfinished_messages_are_bounded_together() {
     let frames = || stream::iter(vec![framed(b"123456").slice(..9), framed(b"x")]);
     let response = call_with(budget.clone(), &GRPC, frames()).await;
     assert_eq!(reply(response).await.1.code(), Code::ResourceExhausted);
-    // What it held is given back.
+    // The room that the refused call held is given back.
     let frames = stream::iter(vec![framed(b"123").slice(..4), framed(b"123").slice(4..)]);
     assert_eq!(reply(call_with(budget, &GRPC, frames).await).await.1.code(), Code::Ok);
 }
