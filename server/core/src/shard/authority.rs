@@ -1,52 +1,55 @@
-//! Any `:authority` is one that this server takes.
+//! The `:authority` of calls, mended on its way in so that this server takes any.
 //!
-//! `h2` refuses a call whose authority is none by RFC 3986: the `a%2Cb` that gRPC's C core makes of
-//! a target with several addresses, or the path of a Unix domain socket. Servers over that core take
-//! any, and nothing here asks for it. So what `h2` might not take is replaced on its way in, byte
-//! for byte: a header's length is part of HPACK's state, and stays.
+//! `h2` refuses a call whose authority is not valid by RFC 3986: the `a%2Cb` that gRPC's C core
+//! makes of a target with several addresses, or the path of a Unix domain socket. Servers over that
+//! core take any authority, and nothing in this server asks for it. So bytes that `h2` might not
+//! take are replaced on their way in, one for one: a header's length is part of HPACK's state, and
+//! stays.
 //!
 //! A value in Huffman's code stays as it is. The C core sends none.
 
-/// The client's preface, in bytes (RFC 9113, section 3.4).
+/// Bytes of the client's preface (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
-/// A frame's head: its length in 3 bytes, type, flags, and stream in 4 (RFC 9113, section 4.1).
+/// Bytes of a frame's head: the length in 3, the type, the flags, and the stream in 4 (RFC 9113,
+/// section 4.1).
 const HEAD: usize = 9;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
-/// Bytes of the field PRIORITY.
+/// Bytes that the flag PRIORITY adds before the headers (RFC 9113, section 6.2).
 const PRIORITY_SIZE: usize = 5;
 const NAME: &[u8] = b":authority";
-/// The place of `:authority` in HPACK's static table (RFC 7541, appendix A).
+/// The index of `:authority` in HPACK's static table (RFC 7541, appendix A).
 const INDEX: usize = 1;
 
-/// Follows what a client sends, wherever it is cut.
+/// A reader that follows what a client sends, wherever it is cut, and mends every authority.
 #[derive(Debug)]
 pub struct Authority {
     frame: Frame,
     fields: Fields,
 }
 
-/// Where in its frames a client is.
+/// The place in its frames that a client has reached.
 #[derive(Clone, Copy, Debug)]
 enum Frame {
-    /// So many bytes are passed over, then a frame begins.
+    /// So many bytes are passed over, and then a frame begins.
     Skip(usize),
-    /// So many bytes of its head have come.
+    /// So many bytes of a frame's head have come.
     Head(usize, [u8; HEAD]),
-    /// The length of the padding comes next; fields of PRIORITY and headers take the rest.
+    /// The length of the padding comes next, in one byte; then `priority` bytes of PRIORITY, and
+    /// then `rest` bytes of headers and padding.
     PadLength { priority: usize, rest: usize },
     /// So many bytes of PRIORITY, headers and padding come next.
     Priority { priority: usize, headers: usize, padding: usize },
-    /// So many bytes of headers and of padding.
+    /// So many bytes of headers and of padding come next.
     Headers { headers: usize, padding: usize },
 }
 
-/// Where in the fields of its headers a client is (RFC 7541, section 6).
+/// The place in the fields of its headers that a client has reached (RFC 7541, section 6).
 #[derive(Clone, Copy, Debug)]
 enum Fields {
-    /// One begins.
+    /// A field begins.
     Begin,
     /// A number goes on.
     Number { value: usize, shift: u32, then: Then },
@@ -56,23 +59,24 @@ enum Fields {
     Text { left: usize, text: Text },
 }
 
-/// What follows a number.
+/// The thing that follows a number.
 #[derive(Clone, Copy, Debug)]
 enum Then {
-    /// The next field: it was all of one.
+    /// The next field: the number was all of this one.
     Begin,
-    /// A name, where it is 0, or the value of the name that it stands for.
+    /// A name, where the number is 0, or the value of the name that the number stands for.
     Literal,
-    /// So many bytes of a string.
+    /// A string of as many bytes as the number says.
     Text(Text),
 }
 
-/// What a string is.
+/// The kind of a string.
 #[derive(Clone, Copy, Debug)]
 enum Text {
-    /// A name, which begins with so many bytes of the one looked for; none: with others.
+    /// A name, all of whose bytes so far are the first ones of `:authority`, so many; none: they
+    /// are others.
     Name(Option<usize>),
-    /// A value to replace, or not.
+    /// A value, and whether it is an authority, to mend.
     Value(bool),
 }
 
@@ -83,7 +87,7 @@ impl Default for Authority {
 }
 
 impl Authority {
-    /// Replaces what has come next.
+    /// Mends the bytes that have come next.
     pub fn mend(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let (frame, seen) = match self.frame {
@@ -122,7 +126,7 @@ impl Authority {
     }
 }
 
-/// What comes after a frame's head. What is malformed is left to `h2`.
+/// The place after a frame's head. A malformed frame is left to `h2`.
 fn begin(head: [u8; HEAD]) -> Frame {
     let [a, b, c, kind, flags, ..] = head;
     let length = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -166,7 +170,7 @@ impl Fields {
     }
 }
 
-/// A field by its first byte (RFC 7541, sections 6.1 to 6.3).
+/// The place after a field's first byte (RFC 7541, sections 6.1 to 6.3).
 fn field(first: u8) -> Fields {
     let (bits, then) = match first {
         0x80.. => (7, Then::Begin),
@@ -177,7 +181,7 @@ fn field(first: u8) -> Fields {
     number(first, bits, then)
 }
 
-/// A string by its first byte (RFC 7541, section 5.2).
+/// The place after a string's first byte (RFC 7541, section 5.2).
 fn string(first: u8, text: Text) -> Fields {
     let is_coded = first & 0x80 != 0;
     let text = match text {
@@ -189,7 +193,8 @@ fn string(first: u8, text: Text) -> Fields {
     number(first, 7, Then::Text(text))
 }
 
-/// A number by its first byte, of which so many bits are its own (RFC 7541, section 5.1).
+/// The place after a number's first byte, of which the low `bits` bits are the number's (RFC 7541,
+/// section 5.1).
 fn number(first: u8, bits: u32, then: Then) -> Fields {
     let most = (1 << bits) - 1;
     match first & most {
@@ -211,7 +216,8 @@ impl Then {
 }
 
 impl Text {
-    /// With these bytes more.
+    /// The kind of the string once these bytes of it have come, which are mended where they are an
+    /// authority's.
     fn mend(self, bytes: &mut [u8]) -> Self {
         match self {
             Self::Name(Some(came)) => {
@@ -227,7 +233,7 @@ impl Text {
         }
     }
 
-    /// What follows it.
+    /// The place after the string's end.
     fn end(self) -> Fields {
         match self {
             Self::Name(came) => Fields::String(Text::Value(came == Some(NAME.len()))),
@@ -251,7 +257,7 @@ mod tests {
         [&length[1..], &[kind, flags, 0, 0, 0, 1], content].concat()
     }
 
-    /// A string as it is.
+    /// A string that is not in Huffman's code.
     fn text(text: &[u8]) -> Vec<u8> {
         match text.len() {
             short @ ..127 => [&[short as u8], text].concat(),
@@ -259,7 +265,7 @@ mod tests {
         }
     }
 
-    /// What a client sends, and what is to become of it.
+    /// The bytes that a client sends, and the bytes that are to become of them.
     fn sent() -> (Vec<u8>, Vec<u8>) {
         let long = "a,b:".repeat(50);
         let block = |several: &str, path: &str, long: &str| {
@@ -270,7 +276,8 @@ mod tests {
             let other = [&[0x00], &text(b":authorit")[..], &text(b"a%b")].concat();
             let longer = [&[0x40], &text(b":authority2")[..], &text(b"a%b")].concat();
             let path = [&[0x44], &text(b"/a%b")[..]].concat();
-            // A change of the table, and a field that is known by a number of two bytes.
+            // A change of the table's size, and fields that are known by numbers of one and two
+            // bytes.
             let known_fields = vec![0x3f, 0xe1, 0x1f, 0x82, 0xff, 0x05];
             [named, known, secret, coded.into(), other, longer, path, known_fields].concat()
         };

@@ -1,7 +1,8 @@
 //! Adaptive busy polling: a shard that expects a request soon looks for it instead of sleeping.
 //!
-//! Waking a sleeping thread costs more than a small network. The window grows when requests come
-//! shortly after one another, and is nothing when they do not, as in KVM's `halt_poll_ns`.
+//! Waking a sleeping thread costs more than a small network. The window, which is the time that a
+//! shard looks for a request, grows when requests come shortly after one another. It is nothing
+//! when they do not, as in KVM's `halt_poll_ns`.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -12,19 +13,19 @@ use tokio::task::yield_now;
 /// The first window: about what a wake-up costs.
 const LEAST: Duration = Duration::from_micros(10);
 
-/// What a shard has seen of its requests' rhythm.
+/// The rhythm of a shard's requests, and the window that follows from it.
 #[derive(Debug)]
 pub struct BusyPoll {
-    /// The longest window; zero: it always sleeps.
+    /// The longest window; zero: the shard always sleeps.
     most: Duration,
     window: Cell<Duration>,
-    /// When a request last came, or was answered.
+    /// The time at which a request last came, or was answered.
     active: Cell<Instant>,
     wake: Notify,
 }
 
 impl BusyPoll {
-    /// With windows up to this one.
+    /// Busy polling with windows up to `most`; zero: none.
     pub fn new(most: Duration) -> Self {
         Self {
             most,
@@ -34,7 +35,7 @@ impl BusyPoll {
         }
     }
 
-    /// A request has come.
+    /// Notes that a request has come.
     pub fn request(&self, now: Instant) {
         if self.most.is_zero() {
             return;
@@ -48,7 +49,7 @@ impl BusyPoll {
         }
     }
 
-    /// A request has been answered: the next may follow.
+    /// Notes that a request has been answered: the next may follow.
     pub fn answered(&self, now: Instant) {
         self.active.set(now);
         if !self.window.get().is_zero() {
@@ -74,7 +75,8 @@ mod tests {
 
     const CAP: Duration = Duration::from_micros(100);
 
-    /// The windows after requests that come so many microseconds after the last activity.
+    /// The windows, in microseconds, after requests that come so many microseconds after the last
+    /// activity.
     fn windows(gaps: &[u64]) -> Vec<u64> {
         let poll = BusyPoll::new(CAP);
         let window = |gap: &u64| {

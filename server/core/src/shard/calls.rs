@@ -17,24 +17,25 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
-/// Calls that a connection begins in one turn of the loop. The answers of those leave while the
-/// next are worked on: else a client with one connection and the server would wait for each other
-/// in turn.
+/// The most calls that a connection begins in one turn of the loop. Their answers leave while the
+/// next calls are worked on: else a client with one connection and the server would wait for each
+/// other in turn.
 const A_TURN: usize = 24;
-/// Calls that a connection may have open.
+/// The most calls that a connection may have open.
 pub const CALLS: usize = 1024;
 
-/// How a connection is to end.
+/// The way in which a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// No more calls; those that have been begun are answered.
+    /// The connection takes no more calls; those that have been begun are answered.
     Drained,
-    /// At once: it has no work. The client is told which it may send again elsewhere.
+    /// The connection ends at once, because it has no work. The client is told which calls it may
+    /// send again elsewhere.
     Evicted,
 }
 
-/// Runs a connection and its calls to the connection's end. What its calls hold is dropped with it.
-/// `begin` makes of a request what works on it.
+/// Runs a connection and its calls to the connection's end. Everything that the calls hold is
+/// dropped with it. `begin` makes the future that works on a request.
 pub async fn run<S, C>(
     mut connection: Connection<S, Bytes>,
     end: impl Future<Output = End>,
@@ -56,7 +57,7 @@ where
             Poll::Ready(End::Drained) => connection.graceful_shutdown(),
             Poll::Ready(End::Evicted) => {
                 connection.abrupt_shutdown(Reason::NO_ERROR);
-                // Written now or never: who is evicted is not waited for.
+                // The GOAWAY is written now or never: a client that is evicted is not waited for.
                 let _ = connection.poll_closed(context);
                 return Poll::Ready(Ok(()));
             }
@@ -64,7 +65,7 @@ where
         }
         let mut room = if next_turn.is_none() { A_TURN } else { 0 };
         loop {
-            // All at once, because a call that waits in `h2` keeps its metadata there.
+            // Calls are taken all at once, because one that waits in `h2` keeps its metadata there.
             loop {
                 match connection.poll_accept(context) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
@@ -75,13 +76,14 @@ where
                     Poll::Pending => break,
                 }
             }
-            // Where more wait than may be open, the others have been reset: a call that begins sees
-            // it, and ends.
+            // Where more calls wait than may be open, some have been reset. All begin then, because
+            // a call that begins sees its reset, and ends.
             let begun = if waiting.len() > CALLS { waiting.len() } else { waiting.len().min(room) };
             room = room.saturating_sub(begun);
             running.extend(waiting.drain(..begun));
             if !waiting.is_empty() && next_turn.is_none() {
-                // In a task, because this one is woken for other reasons, too.
+                // The next turn is awaited in another task, because this one is woken for other
+                // reasons, too.
                 let turn = next_turn.insert(spawn_local(yield_now()));
                 let _ = turn.poll_unpin(context);
             }
@@ -92,7 +94,7 @@ where
             if !ended {
                 return Poll::Pending;
             }
-            // The connection writes at once what the calls have answered.
+            // The loop goes on, so that the connection writes at once what the calls have answered.
         }
     })
     .await

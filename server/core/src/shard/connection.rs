@@ -1,4 +1,4 @@
-//! A connection from its first byte to its last, in the words of HTTP/2.
+//! A connection over HTTP/2, from its first byte to its last.
 
 use std::error::Error;
 use std::rc::Rc;
@@ -18,18 +18,18 @@ use crate::shard::connections::Open;
 use crate::shard::socket::{Seen, Socket, Watched};
 use crate::shard::{Service, Shard};
 
-/// Frames of this size are advertised, so that a tensor comes in few of them.
+/// Bytes of the largest frame that clients are told to send, so that a tensor comes in few of them.
 const FRAME_BYTES: u32 = 1 << 20;
-/// What a client may send ahead on a stream.
+/// Bytes that a client may send ahead on a stream.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// What a client may send ahead on a connection.
+/// Bytes that a client may send ahead on a connection.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-/// A call's metadata up to this size costs the call alone, and not its connection. What is over the
-/// server's own limit is refused with its reason.
+/// The most bytes of a call's metadata that cost the call alone, and not its connection. Metadata
+/// over the server's own limit is refused with a reason.
 const METADATA_BYTES: u32 = 1 << 20;
-/// How long a client of a server that drains may send nothing.
+/// Time for which a client of a server that drains may send nothing.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// What the shortest handshake has: a preface and a SETTINGS frame (RFC 9113, section 3.4).
+/// Bytes of the shortest handshake: a preface and a SETTINGS frame (RFC 9113, section 3.4).
 const GREETING_BYTES: usize = 24 + 9;
 
 /// Serves a connection to its end.
@@ -59,7 +59,7 @@ where
     let ends = async {
         tokio::select! {
             () = until(shard.life.clone(), |life| life != Life::Serving) => End::Drained,
-            // What has been sent meanwhile is answered.
+            // A call that was sent meanwhile is answered.
             () = open.evicted() => match open.account().has_work() {
                 true => End::Drained,
                 false => End::Evicted,
@@ -72,7 +72,7 @@ where
             Ok(connection) => connection?,
             Err(_) => return Err(late(shard)),
         },
-        // A connection that is not begun has no calls.
+        // A connection that has not begun has no calls.
         _ = &mut ends => return Ok(()),
     };
     let begin = |request, reply| service.begin(&open, request, reply);
@@ -101,7 +101,7 @@ where
         .await
 }
 
-/// Waits until a client should have sent its SETTINGS and has not.
+/// Waits until a client should have sent its SETTINGS and has not; never returns where it has.
 async fn ungreeted(shard: &Shard, seen: &Seen, by: Instant) -> Box<dyn Error> {
     sleep_until(by).await;
     if seen.received() >= GREETING_BYTES {
@@ -110,16 +110,16 @@ async fn ungreeted(shard: &Shard, seen: &Seen, by: Instant) -> Box<dyn Error> {
     late(shard)
 }
 
-/// Counts a client that has not begun in time: before the connection is closed, so that whoever sees
-/// it closed sees it counted.
+/// Counts a client that has not begun in time, and returns the error. The client is counted before
+/// its connection is closed, so that whoever sees the connection closed sees it counted.
 fn late(shard: &Shard) -> Box<dyn Error> {
     shard.state.metrics.handshakes_late.fetch_add(1, Relaxed);
     let time = shard.state.handshake_time;
     format!("its client has not begun to speak HTTP/2 within {time:?}").into()
 }
 
-/// Waits until a client has kept a message waiting for too long, or takes nothing of what there is
-/// to send; and counts it.
+/// Waits until a client has kept a message waiting for too long, or has for as long taken nothing
+/// of what there is to send. Counts the client, and returns the error.
 async fn stalled(shard: &Shard, account: &Account, seen: &Seen) -> Box<dyn Error> {
     let patience = shard.state.budget.patience();
     while !account.tick() && !seen.takes_nothing_for(patience) {
@@ -129,8 +129,8 @@ async fn stalled(shard: &Shard, account: &Account, seen: &Seen) -> Box<dyn Error
     format!("its client kept a message waiting for over {patience:?}").into()
 }
 
-/// Waits until the server drains and the client, whom nothing is owed, has sent nothing for a while:
-/// the end waits for nobody who stands still.
+/// Waits until the server drains and the client, which waits for nothing, has sent nothing for a
+/// while: the server's end does not wait for a client that stands still.
 async fn left_alone(shard: &Shard, account: &Account, seen: &Seen) {
     until(shard.life.clone(), |life| life != Life::Serving).await;
     loop {

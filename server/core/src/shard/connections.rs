@@ -1,4 +1,5 @@
-//! The open connections: bounded, and at the bound the idle ones make room, the oldest first.
+//! The open connections. Their number is bounded, and at the bound idle ones make room, the one
+//! that has been idle for longest first.
 //!
 //! A connection is idle while its client waits for nothing: it has no calls, or has not sent what
 //! they need.
@@ -17,7 +18,7 @@ use crate::grpc::budget::Account;
 pub struct Connections {
     limit: usize,
     table: Mutex<Table>,
-    /// Times are counted from here.
+    /// The time from which times are counted.
     start: Instant,
 }
 
@@ -29,13 +30,14 @@ struct Table {
 
 #[derive(Debug)]
 struct State {
-    /// When its last call began, or it itself, in microseconds.
+    /// The time at which the connection's last call began, or the connection itself, in
+    /// microseconds from `Connections::start`.
     active: AtomicU64,
     account: Arc<Account>,
     evicted: Notify,
 }
 
-/// One of them; closed when this is dropped.
+/// An open connection, which has its place until this is dropped.
 #[derive(Debug)]
 pub struct Open {
     connections: Arc<Connections>,
@@ -43,29 +45,29 @@ pub struct Open {
     state: Arc<State>,
 }
 
-/// How a connection finds its place.
+/// The place of a new connection.
 #[derive(Debug)]
 pub enum Place {
-    /// There was room.
+    /// A place that was free.
     Free(Open),
-    /// An idle one has been told to make room.
+    /// A place for which an idle connection has been told to make room.
     OfIdle(Open),
-    /// All others have work.
+    /// No place, because all open connections have work.
     None,
 }
 
 impl Connections {
-    /// Room for so many.
+    /// A table with room for `limit` connections.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, table: Mutex::default(), start: Instant::now() })
     }
 
-    /// The most that may be open.
+    /// The most connections that may be open.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// A place for one more.
+    /// A place for one more connection.
     pub fn open(self: &Arc<Self>, account: Arc<Account>) -> Place {
         let mut table = self.lock();
         let is_full = table.open.len() >= self.limit;
@@ -94,7 +96,8 @@ impl Connections {
 }
 
 impl Table {
-    /// Has the connection end that has been idle for the longest time; whether one is idle.
+    /// Has the connection end that has been idle for the longest time. Returns whether one was
+    /// idle.
     fn evict_one(&mut self) -> bool {
         let idle = self.open.iter().filter(|(_, state)| !state.account.has_work());
         let oldest = idle.min_by_key(|(_, state)| state.active.load(Relaxed));
@@ -107,17 +110,17 @@ impl Table {
 }
 
 impl Open {
-    /// A call has begun.
+    /// Notes that a call of the connection has begun.
     pub fn called(&self, now: Instant) {
         self.state.active.store(self.connections.time(now), Relaxed);
     }
 
-    /// What its messages hold.
+    /// The account of what the connection's messages hold.
     pub fn account(&self) -> &Arc<Account> {
         &self.state.account
     }
 
-    /// Waits until it is to make room.
+    /// Waits until the connection is to make room.
     pub async fn evicted(&self) {
         self.state.evicted.notified().await;
     }
@@ -149,7 +152,7 @@ mod tests {
         connections.open(Budget::new(1000, Duration::from_secs(1)).account())
     }
 
-    /// Has the connection work until this is dropped.
+    /// Gives a connection work until the result is dropped.
     fn work(open: &Open) -> Held {
         let mut held = open.account().hold();
         held.work();

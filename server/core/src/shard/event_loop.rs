@@ -19,8 +19,8 @@ use crate::shard::models::Models;
 use crate::shard::{Service, Shard, connection};
 use crate::state::ServerState;
 
-/// Starts a shard that runs the service `S`. It ends when it has drained, or when life is over, and
-/// drops `ended` then.
+/// Starts a shard that runs the service `S`. The shard ends when it has drained, or when the
+/// server's life is over, and drops `ended` then.
 pub fn start<S: Service>(
     number: usize,
     state: Arc<ServerState>,
@@ -35,7 +35,7 @@ pub fn start<S: Service>(
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(give_way)
-            // For messages that are too much work for the loop, one after the other.
+            // One other thread takes the work on messages that is too much for the loop.
             .max_blocking_threads(1)
             .build_local(LocalOptions::default());
         match runtime {
@@ -45,7 +45,8 @@ pub fn start<S: Service>(
                     (Models::new(state.clone()), BusyPoll::new(state.busy_poll));
                 let service = S::new(Shard { state, life, models, busy_poll }, own);
                 runtime.block_on(run(Rc::new(service), inbox));
-                // Closes the connections, before the workers of the models are waited for.
+                // The loop's end closes the connections, before the workers of the models are
+                // waited for.
                 drop(runtime);
             }
             Err(error) => drop(started.send(Err(error))),
@@ -75,7 +76,7 @@ async fn run<S: Service>(service: Rc<S>, mut inbox: mpsc::UnboundedReceiver<Comm
                 Command::Work(work) => work(service.clone()),
             },
             Some(_) = connections.join_next() => {}
-            // A connection that was given before the drain is in the inbox still.
+            // A connection that was given to the shard before the drain may still be in the inbox.
             () = until(life.clone(), |life| life != Life::Serving),
                 if connections.is_empty() && inbox.is_empty() => break,
             () = until(life.clone(), |life| life == Life::Over) => break,

@@ -1,4 +1,4 @@
-//! How other threads speak to a shard.
+//! The handle by which other threads speak to a shard.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -18,23 +18,23 @@ use crate::scheduler::served_model::Backend;
 use crate::shard::connections::Open;
 use crate::shard::socket::Socket;
 
-/// How other threads speak to a shard, which runs the service `S`.
+/// The handle by which other threads speak to a shard, which runs the service `S`.
 pub struct Handle<S> {
     commands: mpsc::UnboundedSender<Command<S>>,
     connections: Arc<AtomicUsize>,
     pending: Arc<AtomicUsize>,
-    /// The shard has done all that it was given before it was last asked to turn.
+    /// Whether the shard has done all that it was given before it was last asked to turn.
     turned: Arc<AtomicBool>,
     stuck: Arc<AtomicBool>,
 }
 
-/// What a shard is told to do.
+/// A command to a shard.
 pub enum Command<S> {
     /// Serve a connection.
     Connect(Socket, Open, Counted),
     /// Serve a model.
     Install(Install),
-    /// Serve a model no more.
+    /// Stop serving a version of a model.
     Remove(Remove),
     /// Do some work with the service.
     Work(Box<dyn FnOnce(Rc<S>) + Send>),
@@ -45,27 +45,28 @@ pub enum Command<S> {
 pub struct Install {
     /// The model.
     pub model: Arc<Model>,
-    /// Where it runs.
+    /// The backend on which this shard runs the model.
     pub runs: Backend,
-    /// The bound on its queues.
+    /// The limits of what waits for the model, over all its queues.
     pub queue_limits: Arc<QueueLimits>,
-    /// Dropped when the shard serves it.
+    /// The sender that is dropped when the shard serves the model; nothing is ever sent.
     pub done: blocking::Sender<Infallible>,
 }
 
-/// A version of a model to serve no more.
+/// A version of a model that is served no more.
 #[derive(Debug)]
 pub struct Remove {
     /// The model's name.
     pub name: String,
-    /// The version of it.
+    /// The version to remove.
     pub version: u64,
-    /// Dropped when the shard takes no more requests for it.
+    /// The sender that is dropped when the shard takes no more requests for the version; nothing is
+    /// ever sent.
     pub done: blocking::Sender<Infallible>,
 }
 
 impl<S> Handle<S> {
-    /// A handle, and where what it is told arrives.
+    /// A handle, and the inbox in which its commands arrive.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Command<S>>) {
         let (commands, inbox) = mpsc::unbounded_channel();
         let handle = Self {
@@ -78,12 +79,12 @@ impl<S> Handle<S> {
         (handle, inbox)
     }
 
-    /// Connections given to the shard and not closed yet.
+    /// The number of connections that the shard was given and that are not closed yet.
     pub fn connections(&self) -> usize {
         self.connections.load(Relaxed)
     }
 
-    /// Requests accepted and not answered yet.
+    /// The number of requests that the shard has accepted and not answered yet.
     pub fn pending(&self) -> usize {
         self.pending.load(Relaxed)
     }
@@ -127,15 +128,15 @@ impl<S> Handle<S> {
         let _ = self.commands.send(Command::Install(install));
     }
 
-    /// Has the shard serve a model no more.
+    /// Has the shard stop serving a version of a model.
     pub fn remove(&self, remove: Remove) {
         let _ = self.commands.send(Command::Remove(remove));
     }
 }
 
 impl<S: 'static> Handle<S> {
-    /// Has the shard do some work on its own thread, which is given up when nobody waits for it any
-    /// more.
+    /// Has the shard do some work on its own thread. The work is given up when nobody waits for its
+    /// result any more.
     pub async fn run<T, F>(&self, work: impl FnOnce(Rc<S>) -> F + Send + 'static) -> Result<T>
     where
         T: Send + 'static,
@@ -155,7 +156,7 @@ impl<S: 'static> Handle<S> {
     }
 }
 
-// Derived, these would ask the same of `S`.
+// The implementations are written out because derived ones would ask the same of `S`.
 impl<S> Clone for Handle<S> {
     fn clone(&self) -> Self {
         Self {

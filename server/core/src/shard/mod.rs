@@ -26,21 +26,21 @@ pub mod handle;
 pub mod models;
 pub mod socket;
 
-/// What the tasks of one shard share.
+/// The state that the tasks of one shard share.
 #[derive(Debug)]
 pub struct Shard {
-    /// What all threads share.
+    /// The state that all threads of the server share.
     pub state: Arc<ServerState>,
-    /// How far the end has come.
+    /// The server's stage of life.
     pub life: watch::Receiver<Life>,
-    /// The models that it serves.
+    /// The models that the shard serves.
     pub models: Models,
-    /// What keeps its loop awake.
+    /// The busy polling that keeps the shard's loop awake.
     pub busy_poll: BusyPoll,
 }
 
-/// What answers the calls of a shard's connections. The event loop is started with it and knows
-/// nothing else of it.
+/// A service that answers the calls of a shard's connections. The event loop is started with one,
+/// and knows nothing else of it.
 pub trait Service: Sized + 'static {
     /// The work on one call, to the last byte of its answer.
     type Call: Future<Output = ()>;
@@ -48,10 +48,10 @@ pub trait Service: Sized + 'static {
     /// The service of one shard, which other threads reach by this handle.
     fn new(shard: Shard, handle: Handle<Self>) -> Self;
 
-    /// The shard that it runs on.
+    /// The shard that the service runs on.
     fn shard(&self) -> &Shard;
 
-    /// Begins a call.
+    /// Begins a call of a connection. The returned future does the work.
     fn begin(
         self: &Rc<Self>,
         connection: &Open,

@@ -16,19 +16,19 @@ use crate::state::ServerState;
 #[derive(Debug)]
 pub struct Models {
     served: RefCell<HashMap<String, BTreeMap<u64, Rc<ServedModel>>>>,
-    /// Counts requests that name no model there is.
+    /// The counters of requests whose model was not found.
     pub unknown: Arc<ModelMetrics>,
     state: Arc<ServerState>,
 }
 
 impl Models {
-    /// No model yet.
+    /// A table with no model yet.
     pub fn new(state: Arc<ServerState>) -> Self {
         let unknown = state.metrics.writer("", 0);
         Self { served: RefCell::default(), unknown, state }
     }
 
-    /// Serves a model from now on, in the place of the same version.
+    /// Serves a model from now on, in the place of an earlier one of the same version.
     pub fn install(&self, Install { model, runs, queue_limits, done }: Install) {
         let metrics = self.state.metrics.writer(&model.spec.name, model.spec.version);
         let served = ServedModel::new(model.clone(), runs, queue_limits, metrics);
@@ -38,7 +38,8 @@ impl Models {
         drop(done);
     }
 
-    /// Serves a model no more. Requests that were accepted hold it until they are answered.
+    /// Stops serving a version of a model. Requests that were accepted hold the model until they
+    /// are answered.
     pub fn remove(&self, Remove { name, version, done }: Remove) {
         let mut models = self.served.borrow_mut();
         if let Some(versions) = models.get_mut(&name) {
@@ -48,7 +49,8 @@ impl Models {
         drop(done);
     }
 
-    /// The model that a request names, or why it cannot be asked. Without a version it is the newest.
+    /// The model that a request names; the error says why it cannot be asked. An empty version
+    /// stands for the newest one that is served.
     pub fn find(&self, name: &str, version: &str) -> Result<Rc<ServedModel>> {
         let served = self.served.borrow().get(name).and_then(|versions| {
             match parse_version(version).ok()? {

@@ -1,4 +1,4 @@
-//! A connection's socket, and what is seen of its client there.
+//! The socket of a connection, which notes what it sees of the client.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -16,28 +16,30 @@ use crate::shard::authority::Authority;
 /// A connection as it was accepted, to be given to any thread.
 #[derive(Debug)]
 pub enum Socket {
-    /// From anywhere.
+    /// A connection over TCP, from any machine.
     Tcp(TcpStream),
-    /// From this machine.
+    /// A connection over a Unix domain socket, from this machine.
     Unix(UnixStream),
 }
 
-/// What has been seen of a client.
+/// The notes on a client: how much has come from it, and whether it takes what is sent.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Bytes that have come.
+    /// The number of bytes that have come from the client.
     received: Cell<usize>,
-    /// Since when it takes nothing of what there is to send.
+    /// The time since which the client takes nothing of what there is to send; none: it takes it,
+    /// or there is nothing.
     untaken: Cell<Option<Instant>>,
 }
 
 impl Seen {
-    /// Bytes that have come from it.
+    /// The number of bytes that have come from the client.
     pub fn received(&self) -> usize {
         self.received.get()
     }
 
-    /// Whether it has taken nothing for so long, though there is something.
+    /// Whether the client has taken nothing for longer than `time`, though there is something to
+    /// send.
     pub fn takes_nothing_for(&self, time: Duration) -> bool {
         self.untaken.get().is_some_and(|since| since.elapsed() > time)
     }
@@ -52,7 +54,7 @@ pub struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    /// Watches a client, and what is seen of it.
+    /// A stream that watches its client, and the notes on the client.
     pub fn new(stream: S) -> (Self, Rc<Seen>) {
         let seen = Rc::<Seen>::default();
         (Self { stream, seen: seen.clone(), authority: Authority::default() }, seen)
