@@ -1,4 +1,5 @@
-//! Compiles the protocol's files: messages and services for the core, descriptors for reflection.
+//! The build script, which compiles the protocol's files: messages and services for the core,
+//! descriptors for reflection.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,16 +10,18 @@ use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-/// The calls that the core frames by itself (src/unary.rs); tonic serves all others.
+/// The calls that the core frames by itself (src/grpc/unary.rs); tonic serves all others.
 const HOT_CALLS: [(&str, &str); 2] =
     [("ClassifierService", "Classify"), ("GRPCInferenceService", "ModelInfer")];
 
-/// Sent as the bytes that the encoders of answers (src/service/reply.rs, infer.rs) have made: on the
-/// wire a message field and a bytes field are the same.
+/// The message fields that are sent as the bytes that the encoders of answers have made
+/// (src/service/classifier/reply.rs, src/service/inference/reply.rs): on the wire a message field
+/// and a bytes field are the same.
 const ENCODED: [(&str, &str); 2] =
     [("ClassifyStreamResponse", "response"), ("ModelStreamInferResponse", "infer_response")];
 
-/// What a stream's requests are to tonic: src/message.rs reads them, off the loop where they are long.
+/// The type that a stream's requests are to tonic, in protobuf and in Rust: src/grpc/message.rs
+/// reads them, off the event loop where they are long.
 const UNREAD: (&str, &str) = (".sigmax.Unread", "crate::grpc::message::Unread");
 
 /// Messages whose lists become tensors: their elements are held twice, once as they are decoded and
@@ -65,7 +68,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Every message by its full name.
 type Messages<'a> = BTreeMap<String, &'a DescriptorProto>;
 
-/// What src/wire.rs knows of every message: a `Shape` of each, and which of them a call takes.
+/// The code that src/grpc/wire.rs includes: a `Shape` of every message, and which of them a call
+/// takes.
 fn shapes(descriptors: &FileDescriptorSet) -> Result<String, std::fmt::Error> {
     let mut messages = Messages::new();
     for file in &descriptors.file {
@@ -113,7 +117,7 @@ fn collect<'a>(parent: &str, found: &'a [DescriptorProto], messages: &mut Messag
     }
 }
 
-/// `.inference.InferParameter` as the name of a constant.
+/// The name of a message's constant, for a full name such as `.inference.InferParameter`.
 fn constant(name: &str) -> String {
     name[1..].replace('.', "_").to_uppercase()
 }
@@ -143,14 +147,15 @@ fn size(message: &DescriptorProto, messages: &Messages<'_>, depth: usize) -> usi
     let field = |field: &FieldDescriptorProto| match (field.label(), field.r#type()) {
         (Label::Repeated, _) | (_, Type::String) => 24,
         (_, Type::Bytes) => 32,
-        // Behind a pointer, from some depth on, where a message may hold itself.
+        // From some depth on, a message counts as the pointer behind which it is, because a message
+        // may hold itself.
         (_, Type::Message) if depth > 8 => 8,
         (_, Type::Message) => 8 + size(messages[field.type_name()], messages, depth + 1),
         (_, kind) => 8.max(scalar(kind)),
     };
     let bytes: usize = message.field.iter().map(field).sum();
     let is_entry = message.options.as_ref().is_some_and(|options| options.map_entry());
-    // A tree keeps at least half of its places free.
+    // A tree may keep half of its places free.
     if is_entry { 2 * bytes } else { bytes }
 }
 

@@ -2,8 +2,9 @@
 //!
 //!     echo REPLY_BYTES [HOST:PORT | unix:PATH]
 //!
-//! No protobuf, no queue, no model; one thread, and the settings of `connection.rs`. Whatever a server
-//! takes longer than this is its own. Port 0, the default, is any free one.
+//! It has no protobuf, no queue and no model, one thread, and the windows, frames and streams of
+//! `src/shard/connection.rs`. The time that a server takes beyond this one's is its own. Port 0,
+//! the default, is any free one.
 #![allow(clippy::print_stdout, reason = "that is how it says that it is ready")]
 
 use std::error::Error;
@@ -27,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let size: u32 = arguments.next().ok_or("expected the reply's size in bytes")?.parse()?;
     let address = arguments.next().unwrap_or("127.0.0.1:0".into());
-    // A gRPC message: not compressed, its length, its bytes.
+    // A gRPC message: the flag 0, which is not compressed, then the length, then the bytes.
     let mut message = vec![0; 5 + size as usize];
     message[1..5].copy_from_slice(&size.to_be_bytes());
     let runtime = Runtime::new_current_thread().enable_all().build_local(LocalOptions::default())?;

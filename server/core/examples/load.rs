@@ -11,13 +11,14 @@
 //!         "rate": 1000.0, "even": false, "deadline_ms": 50.0
 //!     }]}
 //!
-//! `request` and `answer` are messages with gRPC's prefix; an answer that is given is compared
-//! with every one that comes. With a `rate` (requests a second; Poisson, or evenly spaced) the
-//! loop is open: times count from when a request was due, not from when there was room to send
-//! it. With `streams` in its place it is closed: so many calls under way on each connection.
-//! The thread never sleeps while a loop is open; it wants a core of its own.
+//! `request` and `answer` name files, each of one message with gRPC's prefix; an answer that is
+//! given is compared with every one that comes. With a `rate` (requests a second; Poisson, or
+//! evenly spaced) the loop is open: times count from when a request was due, not from when there
+//! was room to send it. With `streams` in place of `rate` the loop is closed: so many calls under
+//! way on each connection. The thread never sleeps while a loop is open; it wants a core of its
+//! own.
 //!
-//! It prints one JSON object with what came of each load; times are in microseconds.
+//! The program prints one JSON object with what came of each load; times are in microseconds.
 #![allow(clippy::print_stdout, reason = "that is how it reports")]
 
 use std::cell::RefCell;
@@ -39,7 +40,7 @@ use tokio::task::{spawn_local, yield_now};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How long answers may take that are under way when the time is over.
+/// Time that answers may take that are under way when a plan's seconds are over.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {
@@ -68,11 +69,9 @@ async fn run(plan: &Value) -> Result<Value> {
     let mut results = Vec::new();
     for (load, connections) in loads {
         results.push(load.clone());
-        match load.estimate {
-            Estimate::Open { .. } => {
-                tasks.push(spawn_local(open_loop(load, connections, begin, end)))
-            }
-            Estimate::Closed { streams } => {
+        match load.kind {
+            Loop::Open { .. } => tasks.push(spawn_local(open_loop(load, connections, begin, end))),
+            Loop::Closed { streams } => {
                 for client in connections.iter().flat_map(|client| vec![client; streams]) {
                     tasks.push(spawn_local(closed_loop(load.clone(), client.clone(), end)));
                 }
@@ -97,39 +96,44 @@ struct Load {
     message: Bytes,
     answer: Option<Bytes>,
     deadline: Option<Duration>,
-    estimate: Estimate,
+    kind: Loop,
     tally: RefCell<Tally>,
 }
 
-enum Estimate {
+/// The loop that sends a load's requests.
+enum Loop {
+    /// Requests are sent when they are due, `rate` a second, at even gaps or those of a Poisson
+    /// process.
     Open { rate: f64, even: bool },
+    /// Requests follow the answers, `streams` at once on each connection.
     Closed { streams: usize },
 }
 
-/// What came of a load.
+/// The counts and times of what came of a load.
 #[derive(Default)]
 struct Tally {
-    /// Due within the time.
+    /// The number of requests that were due within the plan's seconds.
     offered: u64,
-    /// Not sent: no connection had a free stream before the deadline, or before the end.
+    /// The number of requests that were not sent, because no connection had a free stream before
+    /// the deadline, or before the end.
     unsent: u64,
-    /// Sent and neither answered nor broken off.
+    /// The number of requests that are sent and neither answered nor broken off.
     under_way: u64,
-    /// Answered rightly, and within the deadline from when they were due.
+    /// The number of requests answered rightly, and within the deadline from when they were due.
     good: u64,
-    /// Answered rightly, but later.
+    /// The number of requests answered rightly, but after the deadline.
     late: u64,
-    /// Answered with something else than the answer that is given.
+    /// The number of requests answered with something else than the answer that is given.
     wrong: u64,
-    /// Without an answer and its status: the stream or its connection broke.
+    /// The number of requests without an answer and its status: the stream or its connection broke.
     broken: u64,
-    /// Refused, by gRPC's status code.
+    /// The number of requests refused, by gRPC's status code.
     refused: BTreeMap<u32, u64>,
-    /// Nanoseconds from when it was due to the right answer.
+    /// Nanoseconds from when a request was due to its right answer.
     times: Vec<u64>,
-    /// Nanoseconds from when it was due to the refusal.
+    /// Nanoseconds from when a request was due to its refusal.
     refusal_times: Vec<u64>,
-    /// Nanoseconds from when it was due until it was sent.
+    /// Nanoseconds from when a request was due until it was sent.
     lags: Vec<u64>,
 }
 
@@ -156,15 +160,16 @@ impl Load {
             message: fs::read(text("request")?)?.into(),
             answer: entry["answer"].as_str().map(fs::read).transpose()?.map(Bytes::from),
             deadline,
-            estimate: match entry["rate"].as_f64() {
-                Some(rate) => Estimate::Open { rate, even: entry["even"].as_bool() == Some(true) },
-                None => Estimate::Closed { streams },
+            kind: match entry["rate"].as_f64() {
+                Some(rate) => Loop::Open { rate, even: entry["even"].as_bool() == Some(true) },
+                None => Loop::Closed { streams },
             },
             tally: RefCell::default(),
         })
     }
 
-    /// Sends one request; the client has a free stream.
+    /// Sends one request on a connection that has a free stream. Returns the response to come; none
+    /// where the connection is broken.
     fn send(&self, client: &mut SendRequest<Bytes>, due: Instant) -> Option<ResponseFuture> {
         let mut tally = self.tally.borrow_mut();
         tally.offered += 1;
@@ -181,7 +186,7 @@ impl Load {
         sent.ok()
     }
 
-    /// Takes the answer and counts it.
+    /// Takes the answer to a request that was due then, and counts it.
     async fn receive(&self, response: ResponseFuture, due: Instant) {
         let outcome = self.outcome(response).await;
         let time = due.elapsed();
@@ -253,12 +258,12 @@ impl Load {
     }
 }
 
-/// The status in these headers or trailers.
+/// The status in these headers or trailers; none where there is no status.
 fn status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// In microseconds; null where there is nothing to tell of.
+/// The mean and the quantiles of times, in microseconds; null where there are no times.
 fn quantiles(nanoseconds: &mut [u64]) -> Value {
     nanoseconds.sort_unstable();
     let count = nanoseconds.len();
@@ -293,19 +298,19 @@ async fn speak(
         .enable_push(false)
         .handshake(stream)
         .await?;
-    // Its calls hear of its end themselves.
+    // The connection's calls hear of its end themselves.
     spawn_local(async { drop(connection.await) });
     Ok(client)
 }
 
-/// Sends what is due, round the connections.
+/// Sends requests as they are due, round the connections.
 async fn open_loop(
     load: Rc<Load>,
     mut connections: Vec<SendRequest<Bytes>>,
     begin: Instant,
     end: Instant,
 ) {
-    let Estimate::Open { rate, even } = load.estimate else { return };
+    let Loop::Open { rate, even } = load.kind else { return };
     let mut chance = Chance(load.message.len() as u64 + 1);
     let mut due = begin;
     let mut turn = 0;
@@ -333,7 +338,7 @@ async fn open_loop(
     }
 }
 
-/// The next connection that has a free stream.
+/// The next connection after `turn` that has a free stream; none where no connection has one.
 fn free<'a>(
     connections: &'a mut [SendRequest<Bytes>],
     turn: &mut usize,
@@ -367,12 +372,12 @@ async fn closed_loop(load: Rc<Load>, client: SendRequest<Bytes>, end: Instant) {
 struct Chance(u64);
 
 impl Chance {
-    /// A Poisson process's next gap, in mean gaps.
+    /// The next gap of a Poisson process, in mean gaps.
     fn gap(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        // In (0, 1]: never the logarithm of nothing.
+        // The number is in (0, 1], so that the logarithm is never that of 0.
         let uniform = ((self.0 >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
         -uniform.ln()
     }

@@ -1,9 +1,10 @@
-//! The server around a network that does no work: what all but the network costs.
+//! The server around a network that does no work. It shows what everything but the network costs.
 //!
 //!     noop [HOST:PORT]
 //!
-//! It serves `sequential` (FP32 rows of 10 to FP32 rows of 5) on one shard, and prints the line
-//! that `sigmax serve` prints when it is ready. Port 0, the default, is any free one.
+//! The server has the model `sequential` (FP32 rows of 10 to FP32 rows of 5) on one shard, and
+//! prints the line that `sigmax serve` prints when it is ready. Port 0, the default, is any free
+//! one.
 #![allow(clippy::print_stdout, reason = "that is how it says that it is ready")]
 
 use std::error::Error;
@@ -22,12 +23,12 @@ use sigmax_core::tensor::{DType, Tensor, TensorView};
 const CLASSES: usize = 5;
 const ROWS: usize = 1024;
 
-/// Answers every row with the same probabilities.
+/// A network that answers every row with the same probabilities.
 #[derive(Clone, Debug)]
 struct Noop {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
-    /// The answer to as many rows as there can be.
+    /// The answer to a batch of `ROWS` rows, which is the largest.
     answer: Bytes,
 }
 

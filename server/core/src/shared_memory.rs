@@ -14,10 +14,11 @@ use crate::error::{Error, Result};
 /// Where POSIX shared memory objects are files (shm_overview(7)).
 const FOLDER: &str = "/dev/shm";
 
-/// Regions that may be registered at once, by all clients together: each keeps a descriptor open.
+/// The most regions that may be registered at once, by all clients together: each keeps a
+/// descriptor open.
 const REGIONS: usize = 1024;
 
-/// The registered regions by name; none at all where they are not allowed.
+/// The registered regions by name; none at all where clients may not register any.
 #[derive(Debug)]
 pub struct Regions(Option<Mutex<BTreeMap<String, Arc<Region>>>>);
 
@@ -26,9 +27,9 @@ pub struct Regions(Option<Mutex<BTreeMap<String, Arc<Region>>>>);
 pub struct Region {
     /// The object's name, as the client gave it.
     pub key: String,
-    /// Bytes of the object before it.
+    /// Bytes of the object before the region.
     pub offset: u64,
-    /// Its length in bytes.
+    /// The region's length in bytes.
     pub size: u64,
     file: File,
 }
@@ -38,23 +39,24 @@ pub struct Region {
 pub struct Slice {
     name: String,
     region: Arc<Region>,
-    /// Bytes of the object before it.
+    /// Bytes of the object before the slice.
     offset: u64,
     size: usize,
 }
 
 impl Regions {
-    /// No region yet.
+    /// A table with no region yet, where clients may register some if that is `allowed`.
     pub fn new(allowed: bool) -> Self {
         Self(allowed.then(Mutex::default))
     }
 
-    /// Whether clients may register any.
+    /// Whether clients may register regions.
     pub fn are_allowed(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Opens a part of a shared memory object under a name of its own.
+    /// Registers a part of a shared memory object, in bytes of the object, under a name that no
+    /// other region has.
     pub fn register(&self, name: &str, key: &str, offset: u64, size: u64) -> Result<()> {
         let mut regions = self.lock()?;
         if regions.contains_key(name) {
@@ -84,7 +86,7 @@ impl Regions {
         Ok(())
     }
 
-    /// Forgets a region, or all where there is no name. What uses it still may finish.
+    /// Forgets a region, or all where the name is empty. Requests that use it still may finish.
     pub fn unregister(&self, name: &str) -> Result<()> {
         let mut regions = self.lock()?;
         match name {
@@ -94,7 +96,7 @@ impl Regions {
         Ok(())
     }
 
-    /// A region by its name, or all where there is no name.
+    /// A region by its name, or all where the name is empty.
     pub fn status(&self, name: &str) -> Result<BTreeMap<String, Arc<Region>>> {
         let regions = self.lock()?;
         if name.is_empty() {
@@ -130,18 +132,18 @@ impl Regions {
 }
 
 impl Slice {
-    /// Its length in bytes.
+    /// The slice's length in bytes.
     pub fn len(&self) -> usize {
         self.size
     }
 
-    /// Fills a buffer of its own length with what is there now.
+    /// Fills a buffer of the slice's length with the bytes that are there now.
     pub fn read(&self, buffer: &mut [u8]) -> Result<()> {
         let read = self.region.file.read_exact_at(buffer, self.offset);
         read.map_err(|_| self.shrunk())
     }
 
-    /// Puts bytes at its beginning, of which there are not more than it is long.
+    /// Writes bytes at the slice's beginning. There must not be more of them than it is long.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         // A write past the end would make the object grow.
         let end = self.region.file.metadata().map(|found| found.len()).unwrap_or(0);

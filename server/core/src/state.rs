@@ -1,4 +1,4 @@
-//! What all threads of a server share.
+//! The state that all threads of a server share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,31 +9,32 @@ use crate::model::catalog::Catalog;
 use crate::model::control::ModelControl;
 use crate::shared_memory::Regions;
 
-/// What all threads of a server share.
+/// The state that all threads of a server share.
 #[derive(Debug)]
 pub struct ServerState {
-    /// Which models there are.
+    /// The models that there are, and where each stands.
     pub catalog: Catalog,
-    /// What was counted.
+    /// The counters of the whole server.
     pub metrics: Metrics,
-    /// The longest that a client may take to begin to speak HTTP/2.
+    /// The longest time that a client may take to begin to speak HTTP/2.
     pub handshake_time: Duration,
     /// The most metadata of a call, in bytes as HTTP/2 counts them.
     pub metadata_limit: usize,
     /// The longest message, in bytes.
     pub message_limit: usize,
-    /// What all messages hold together.
+    /// The budget of the bytes that all messages hold together.
     pub budget: Arc<Budget>,
-    /// The longest that an idle shard looks for a request before it sleeps.
+    /// The longest time for which an idle shard looks for a request before it sleeps; zero: it does
+    /// not look.
     pub busy_poll: Duration,
-    /// Memory that clients share.
+    /// The regions of shared memory that clients have registered.
     pub regions: Regions,
     /// Whether clients may change what is logged.
     pub log_settings: bool,
-    /// Where orders about models go, where clients may give any.
+    /// The control of models, which takes clients' orders; none where they may give none.
     pub orders: Option<ModelControl>,
-    /// The name in ServerMetadata.
+    /// The server's name in ServerMetadata.
     pub server_name: String,
-    /// The version in ServerMetadata.
+    /// The server's version in ServerMetadata.
     pub server_version: String,
 }

@@ -19,7 +19,8 @@ async fn a_request_that_expires_in_the_queue_is_not_run() {
     until_held(&fake, 1).await;
     let patient = client.start([2.0, 0.0], None);
     until_queued(&server, 1).await;
-    // Time enough to be queued, however long that takes here; then it passes.
+    // The timeout is long enough for the request to be queued, however long that takes here, and
+    // passes then.
     let mut timeout = Duration::from_millis(50);
     let late = loop {
         let late = client.start([1.0, 0.0], Some(timeout));

@@ -6,7 +6,8 @@ use common::{Client, heavy, serve, until_held, until_queued};
 use sigmax_core::engine::fake::Fake;
 use tonic::Code;
 
-/// One of nine requests in a batch carries poison.
+/// Runs nine requests in a batch, one of which carries poison, and checks that it fails alone, with
+/// this code.
 async fn only_the_culprit_fails(poison: f32, code: Code) {
     let fake = heavy();
     let server = serve(&fake, |_| {});

@@ -1,4 +1,4 @@
-//! What is over the queue's limit is refused at once; what is in it is answered.
+//! Requests over the queue's limit are refused at once; requests in the queue are answered.
 
 mod common;
 

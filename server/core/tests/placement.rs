@@ -1,4 +1,4 @@
-//! Of the devices that a model may run on, the one with the better throughput serves it.
+//! The device with the better throughput serves a model, of those that the model may run on.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn on(device: &str, count: usize) -> Placement {
     Placement { device: device.parse().expect("a device"), count }
 }
 
-/// The GPU, else the CPU.
+/// Two sets of engines to choose from: one on the GPU, or as many as serve best on the CPU.
 fn either() -> Vec<Vec<Placement>> {
     vec![vec![on("cuda:0", 1)], vec![on("cpu", 0)]]
 }

@@ -1,4 +1,4 @@
-//! What was accepted is answered; what is idle ends.
+//! Accepted requests are answered; idle connections and streams end.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! A device that fails costs one batch; its worker gets another engine, and health tells where none can.
+//! A device that fails costs one batch. Its worker gets another engine; where none can be made, the
+//! server's readiness tells.
 
 mod common;
 
@@ -12,7 +13,7 @@ use tonic::Code;
 const GPU: Device = Device::Cuda(0);
 const OTHER: Device = Device::Cuda(1);
 
-/// A server of the network with a worker on each device.
+/// A server with the network, which has a worker on each device.
 fn serve(fake: &Fake, devices: &[Device]) -> Server {
     let server = start(|_| {});
     let placement = |&device| Placement { device, count: 1 };

@@ -1,4 +1,4 @@
-//! Accepts connections and hands each to a shard.
+//! The acceptor, which accepts connections and hands each to a shard.
 
 use std::io;
 use std::rc::Rc;
@@ -15,25 +15,27 @@ use crate::shard::handle::Handle;
 use crate::shard::socket::Socket;
 use crate::state::ServerState;
 
-/// How long to wait when the process has no more file descriptors.
+/// Time to wait when a connection cannot be accepted, as when the process has no more file
+/// descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the control thread works on.
+/// The parts of a server that the control thread works on.
 #[derive(Debug)]
 pub struct Control {
-    /// What all threads share.
+    /// The state that all threads of the server share.
     pub state: Arc<ServerState>,
     /// The connections that are open.
     pub connections: Arc<Connections>,
     /// The shards, which take connections.
     pub shards: Vec<Handle<Dispatch>>,
-    /// Open connections at once of the HTTP port.
+    /// The most connections that the HTTP port may have open at once.
     pub http_connections: usize,
-    /// How far the end has come.
+    /// The server's stage of life.
     pub life: watch::Receiver<Life>,
 }
 
-/// Hands each connection to the shard with the fewest, until the server drains.
+/// Hands each connection to the shard with the fewest, until the server drains. `next` accepts a
+/// connection.
 pub async fn accept(control: Rc<Control>, next: impl AsyncFn() -> io::Result<Socket>) {
     let mut life = control.life.clone();
     loop {
@@ -63,7 +65,7 @@ impl Control {
             Place::None => {
                 metrics.connections_refused.fetch_add(1, Relaxed);
                 let limit = self.connections.limit();
-                tracing::warn!("a connection is refused: {limit} are open and have work");
+                tracing::warn!("a connection is refused: all {limit} that may be open have work");
                 return;
             }
         };

@@ -1,66 +1,68 @@
-//! How a server is to run.
+//! The configuration of a server.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::device::GpuOptions;
 
-/// How a server is to run.
+/// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// The address both ports are bound on, by name or number.
     pub host: String,
-    /// 0: any free one.
+    /// The port of gRPC; 0: any free one.
     pub grpc_port: u16,
-    /// The path of a Unix domain socket at which gRPC is served as well.
+    /// The path of a Unix domain socket at which gRPC is served as well; none: no such socket.
     pub unix_socket: Option<PathBuf>,
-    /// 0: any free one.
+    /// The port of HTTP for operators; 0: any free one.
     pub http_port: u16,
     /// Threads that answer requests; at least 1.
     pub shards: usize,
-    /// Rows that may wait for one model.
+    /// The most rows that may wait for one model.
     pub queue_rows: usize,
     /// The longest message, in bytes.
     pub max_message_bytes: usize,
-    /// Clients may register shared memory.
+    /// Whether clients may register shared memory.
     pub shared_memory: bool,
-    /// Clients may load and unload models.
+    /// Whether clients may load and unload models.
     pub model_control: bool,
-    /// Models may come with a request.
+    /// Whether a model's files may come with a client's request to load it.
     pub allow_model_upload: bool,
-    /// Clients may change what is logged.
+    /// Whether clients may change what is logged.
     pub log_settings: bool,
-    /// Open connections at once.
+    /// The most connections of gRPC that are open at once.
     pub max_connections: usize,
-    /// The longest that a client may take to begin to speak HTTP/2.
+    /// The longest time that a client may take to begin to speak HTTP/2.
     pub handshake_time: Duration,
     /// The most metadata of a call, in bytes as HTTP/2 counts them.
     pub max_metadata_bytes: usize,
-    /// What all messages and answers may hold together, in bytes; the longest message is half of it.
+    /// The most bytes that all messages and answers may hold together. No message may be longer
+    /// than half of it.
     pub memory_budget: usize,
-    /// The longest that a client may keep a message half sent or an answer untaken.
+    /// The longest time for which a client may keep a message half sent or an answer untaken.
     pub stall_time: Duration,
-    /// The longest that an idle shard looks for a request before it sleeps.
+    /// The longest time for which an idle shard looks for a request before it sleeps; zero: it does
+    /// not look.
     pub busy_poll: Duration,
-    /// The longest run of a model.
+    /// The longest time that one run of a model may take.
     pub run_time: Duration,
-    /// The most that a run allocates on the host, in bytes.
+    /// The most bytes that one run of a model may allocate on the host.
     pub run_memory: usize,
-    /// The longest that a worker takes to get another engine.
+    /// The longest time that a worker may take to get another engine.
     pub load_time: Duration,
-    /// How models are run on GPUs.
+    /// The options of models on GPUs.
     pub gpu: GpuOptions,
     /// The name in ServerMetadata.
     pub server_name: String,
     /// The version in ServerMetadata.
     pub server_version: String,
-    /// Ready means every model is; otherwise any.
+    /// Whether the server is ready only when every model is; otherwise it is when any is.
     pub strict_readiness: bool,
 }
 
 impl Default for ServerConfig {
-    /// Free ports on the loopback interface, one shard, and what the flags of `sigmax serve` are
-    /// where nobody sets them.
+    /// Free ports on the loopback interface, one shard, and the defaults of the flags of `sigmax
+    /// serve`, except that the limits of memory do not depend on the machine.
     fn default() -> Self {
         Self {
             host: "127.0.0.1".into(),

@@ -1,4 +1,4 @@
-//! The control thread: accepts connections, answers operators, and looks after the shards.
+//! The control thread, which accepts connections, answers operators, and looks after the shards.
 
 use std::io;
 use std::net::TcpListener;
@@ -17,10 +17,10 @@ use crate::server::listeners::{Listeners, UnixSocket};
 use crate::server::{heartbeat, http, trim};
 use crate::shard::socket::Socket;
 
-/// How long a connection is silent before its client is looked for, who may have vanished.
+/// Time for which a connection is silent before its client, which may have vanished, is looked for.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Starts the thread. It ends when life is over.
+/// Starts the control thread, which ends when the server's life is over.
 pub fn start(control: Control, listeners: Listeners) -> io::Result<JoinHandle<()>> {
     let (started, starts) = blocking::channel();
     let thread = thread::Builder::new().name("control".into()).spawn(move || {
@@ -40,7 +40,7 @@ async fn run(
     listeners: Listeners,
     started: blocking::Sender<io::Result<()>>,
 ) {
-    // The Unix socket's file goes with this function.
+    // The Unix socket is kept here, so that its file is removed when this function ends.
     let Listeners { grpc, unix, http } = listeners;
     if let Err(error) = accept_all(&control, grpc, unix.as_ref(), http) {
         return drop(started.send(Err(error)));

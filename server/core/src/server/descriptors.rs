@@ -1,4 +1,4 @@
-//! How many files the process may have open, and who gets how many of them.
+//! The limit of files that the process may have open, and the connections' shares of it.
 
 use std::fs;
 
@@ -8,18 +8,18 @@ const OTHERS: usize = 64;
 /// Descriptors that an event loop takes.
 const OF_A_LOOP: usize = 4;
 
-/// What the limit of open files leaves to connections.
+/// The shares that the limit of open files leaves to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
-    /// Connections of gRPC.
+    /// The most connections of gRPC.
     pub grpc: usize,
-    /// Connections of the HTTP port.
+    /// The most connections of the HTTP port.
     pub http: usize,
 }
 
 impl Shares {
-    /// Shares as large as wanted, or as fit beside what is open and what the event loops open; what
-    /// does not fit is said.
+    /// Shares as large as wanted, or as large as fit beside the files that are open and those that
+    /// the event loops open. A smaller share of gRPC is logged.
     pub fn new(shards: usize, grpc: usize, http: usize) -> Self {
         let limit = raise();
         // The limit is hoped to suffice where nobody can tell what is open.
@@ -44,11 +44,12 @@ impl Shares {
     }
 }
 
-/// Raises the limit of open files as far as it goes; what it is then.
+/// Raises the limit of open files as far as it goes, and returns it; the largest number where the
+/// system does not tell it.
 #[allow(unsafe_code)]
 fn raise() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls get a valid pointer, and keep nothing of it.
+    // SAFETY: both calls get a valid pointer, and do not keep it.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
             return usize::MAX;

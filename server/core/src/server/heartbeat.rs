@@ -1,4 +1,5 @@
-//! Looks whether the shards turn: one that hangs answers nobody, and cannot say so itself.
+//! The heartbeat, which looks whether the shards turn: a shard that hangs answers nobody, and
+//! cannot say so itself.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,11 +11,11 @@ use crate::shard::handle::Handle;
 
 /// Time between two checks that every shard turns.
 const BEAT: Duration = Duration::from_secs(1);
-/// Checks that a shard may miss before the server is not ready. They are counted by this thread's own
-/// turns, because no shard hangs where the whole process stands still.
+/// Checks that a shard may miss before the server is not ready. They are counted by this thread's
+/// own turns, because no shard hangs where the whole process stands still.
 const PATIENCE: u32 = 5;
 
-/// Has the shards answer, again and again; a server whose shard does not is not ready.
+/// Has the shards answer, again and again. A server with a shard that does not answer is not ready.
 pub async fn watch(control: Rc<Control>) {
     let mut missed = vec![0; control.shards.len()];
     loop {

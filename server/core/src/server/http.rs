@@ -1,5 +1,6 @@
-//! Answers operators over HTTP: /healthz, /readyz and /metrics. A connection has one request and
-//! little time, so that who sends nothing or takes nothing is soon gone, and makes room before.
+//! HTTP for operators: /healthz, /readyz and /metrics. A connection has one request and little
+//! time, so that a client that sends nothing or takes nothing is soon gone. A connection makes room
+//! even earlier where its descriptor is needed for a new one.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,20 +26,20 @@ use crate::metrics::prometheus::Now;
 use crate::server::acceptor::Control;
 use crate::shard::handle::Handle;
 
-/// Connections at once, where the limit of open files has room for them.
+/// The most connections at once, where the limit of open files has room for them.
 pub const CONNECTIONS: usize = 32;
-/// How long a connection may be open: for its request, and until the answer is taken.
+/// Time for which a connection may be open: for its request, and until the answer is taken.
 const TIME: Duration = Duration::from_secs(30);
-/// How long to wait when a connection cannot be accepted.
+/// Time to wait when a connection cannot be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Serves operators, during a drain too.
+/// Serves operators, also while the server drains.
 pub async fn serve(control: Rc<Control>, listener: TcpListener) {
     let reserve = Rc::new(Reserve::new(control.http_connections + 1));
-    // The oldest first.
+    // The tasks of the open connections, the oldest first.
     let mut open = VecDeque::new();
     loop {
         match poll_fn(|context| accept(&listener, &reserve, context)).await {
@@ -46,7 +47,8 @@ pub async fn serve(control: Rc<Control>, listener: TcpListener) {
                 let place = Place(reserve.clone());
                 open.retain(|connection: &JoinHandle<()>| !connection.is_finished());
                 open.push_back(spawn_local(connection(control.clone(), stream, place)));
-                // A connection is looked after before the next one, however many come.
+                // The connection is looked after before the next one is accepted, however many
+                // come.
                 yield_now().await;
             }
             Err(error) => {
@@ -54,7 +56,7 @@ pub async fn serve(control: Rc<Control>, listener: TcpListener) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-        // There shall be a descriptor for who comes next: the oldest makes room.
+        // A descriptor is kept for the next client: the oldest connection makes room for it.
         while reserve.is_empty() && open.len() > 1 {
             if let Some(oldest) = open.pop_front() {
                 oldest.abort();
@@ -69,7 +71,8 @@ fn accept(
     reserve: &Reserve,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<TcpStream>> {
-    // The kernel looks for a descriptor before it looks for a connection.
+    // A descriptor is freed first, because the kernel looks for one before it looks for a
+    // connection.
     reserve.give();
     let accepted = listener.poll_accept(context).map_ok(|(stream, _)| stream);
     if !matches!(accepted, Poll::Ready(Ok(_))) {
@@ -78,8 +81,9 @@ fn accept(
     accepted
 }
 
-/// Open files that have no use but that their descriptors are free the moment they are closed,
-/// however many files everybody else has open. Each connection takes the place of one.
+/// A reserve of open files. Their only use is that their descriptors are free the moment they are
+/// closed, however many files the rest of the process has open. Each connection takes the place of
+/// one.
 #[derive(Debug)]
 struct Reserve(RefCell<Vec<File>>);
 
@@ -90,12 +94,12 @@ impl Reserve {
         reserve
     }
 
-    /// Frees a descriptor.
+    /// Closes a file of the reserve, which frees a descriptor.
     fn give(&self) {
         self.0.borrow_mut().pop();
     }
 
-    /// Takes a descriptor that is free.
+    /// Opens a file, which takes a descriptor that is free into the reserve.
     fn take(&self) {
         self.0.borrow_mut().extend(File::open("/dev/null"));
     }
@@ -105,7 +109,7 @@ impl Reserve {
     }
 }
 
-/// A connection's; it goes back to the reserve.
+/// The place of a connection, whose descriptor goes back to the reserve when this is dropped.
 struct Place(Rc<Reserve>);
 
 impl Drop for Place {
@@ -115,7 +119,8 @@ impl Drop for Place {
 }
 
 async fn connection(control: Rc<Control>, stream: TcpStream, place: Place) {
-    // Dropped after the stream, with nothing between, so that nobody else gets its descriptor.
+    // The place is dropped after the stream, with nothing between, so that nobody else gets the
+    // stream's descriptor.
     let _place = place;
     serve_one(&control, stream).await;
 }
@@ -127,7 +132,7 @@ async fn serve_one(control: &Control, stream: TcpStream) {
     });
     let connection =
         http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    // A connection ends well, or its client is gone or too slow: nobody waits for it.
+    // The connection ends well, or its client is gone or too slow: nobody waits for the result.
     let _ = tokio::time::timeout(TIME, connection).await;
 }
 

@@ -1,4 +1,4 @@
-//! What clients connect to.
+//! The sockets that clients connect to.
 
 use std::fs;
 use std::io;
@@ -9,28 +9,28 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Type};
 
-/// Connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// What clients connect to.
+/// The sockets that clients connect to.
 #[derive(Debug)]
 pub struct Listeners {
-    /// gRPC.
+    /// The port of gRPC.
     pub grpc: TcpListener,
-    /// gRPC for clients on this machine.
+    /// The Unix domain socket of gRPC, for clients on this machine; none where it is not wanted.
     pub unix: Option<UnixSocket>,
-    /// HTTP for operators.
+    /// The port of HTTP, for operators.
     pub http: TcpListener,
 }
 
-/// Binds a port; 0 is any free one. The error names the address. `::` is every address there is,
-/// those of IPv4 too.
+/// Binds a port; 0: any free one. The host `::` stands for every address of the machine, those of
+/// IPv4 too. The error names the address.
 pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let listen = |address: SocketAddr| {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         if address.ip() == Ipv6Addr::UNSPECIFIED {
-            // Whatever the machine's default is.
+            // The option is set because the machine's default may be another.
             socket.set_only_v6(false)?;
         }
         socket.set_nonblocking(true)?;
@@ -50,16 +50,16 @@ pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
         })
 }
 
-/// A socket in the file system that listens; the file goes when this is dropped.
+/// A socket in the file system that listens. The file is removed when this is dropped.
 #[derive(Debug)]
 pub struct UnixSocket {
     path: PathBuf,
-    /// Where connections come.
+    /// The listener to which connections come.
     pub listener: UnixListener,
 }
 
 impl UnixSocket {
-    /// Listens at this path. A socket file that nobody listens at is replaced; the error names the
+    /// Listens at this path. A socket file that nobody listens at is replaced. The error names the
     /// path.
     pub fn bind(path: &Path) -> io::Result<Self> {
         let is_socket = |data: fs::Metadata| data.file_type().is_socket();

@@ -1,4 +1,4 @@
-//! A running server: what the control plane holds.
+//! A running server, as the control plane holds it.
 
 use std::convert::Infallible;
 use std::io;
@@ -41,8 +41,8 @@ pub mod listeners;
 pub mod models;
 pub mod trim;
 
-/// The longest that is waited for the engines of all models in the end: a run that hangs does not
-/// keep a process.
+/// The longest time for which the threads, and then the engines of all models, are waited for in
+/// the end: a run that hangs does not keep the process.
 const LAST: Duration = Duration::from_secs(1);
 
 /// A server with its threads. Dropping it ends them at once.
@@ -55,17 +55,17 @@ pub struct Server {
     orders: Mutex<blocking::Receiver<Option<Order>>>,
     shards: Vec<Handle<Dispatch>>,
     life: watch::Sender<Life>,
-    /// Hears that every shard has ended: nothing is ever sent.
+    /// The receiver that is disconnected when every shard has ended; nothing is ever sent.
     ended: Mutex<blocking::Receiver<Infallible>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Ends the workers of models that are replaced or unloaded.
+    /// The reaper, which ends the workers of models that are replaced or unloaded.
     reaper: Reaper,
     grpc_address: SocketAddr,
     http_address: SocketAddr,
 }
 
 impl Server {
-    /// Binds both ports and starts the threads; there is no model yet, and it is not ready.
+    /// Binds both ports and starts the threads. The server has no model yet, and is not ready.
     pub fn start(config: ServerConfig) -> io::Result<Self> {
         let grpc = listeners::bind(&config.host, config.grpc_port)?;
         let http = listeners::bind(&config.host, config.http_port)?;
@@ -82,7 +82,7 @@ impl Server {
             metadata_limit: config.max_metadata_bytes,
             regions: Regions::new(config.shared_memory),
             log_settings: config.log_settings,
-            // Room for one message of any legal size, at least.
+            // One connection's share of the budget has room for one message of any legal size.
             message_limit: config.max_message_bytes.min(budget.share() - PREFIX),
             budget,
             busy_poll: config.busy_poll,
@@ -144,22 +144,22 @@ impl Server {
         Ok(())
     }
 
-    /// Where gRPC is served.
+    /// The address at which gRPC is served.
     pub fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
     }
 
-    /// Where operators are answered.
+    /// The address at which operators are answered.
     pub fn http_address(&self) -> SocketAddr {
         self.http_address
     }
 
-    /// Waits for the next order of a client; nothing where none will come any more.
+    /// Waits for the next order of a client about a model; none where no more will come.
     pub fn next_order(&self) -> Option<Order> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner).recv().ok().flatten()
     }
 
-    /// Every model of the start has been loaded or has failed: the server may be ready.
+    /// Notes that every model of the start has been loaded or has failed: the server may be ready.
     pub fn finish_loading(&self) {
         self.state.catalog.finish_loading();
     }
@@ -169,8 +169,8 @@ impl Server {
         self.state.catalog.read().is_ready()
     }
 
-    /// Begins the end, and returns at once: no new connections, GOAWAY on the open ones, idle
-    /// streams ended. What was accepted is still answered.
+    /// Begins the end, and returns at once. New connections are not taken, open ones get a GOAWAY,
+    /// and idle streams are ended. Requests that were accepted are still answered.
     pub fn drain(&self) {
         self.state.catalog.drain();
         if let Some(orders) = &self.state.orders {
@@ -185,19 +185,20 @@ impl Server {
         });
     }
 
-    /// Waits at most so long for a draining server to have answered everything; whether it has.
+    /// Waits at most so long for a draining server to have answered everything. Returns whether it
+    /// has.
     pub fn wait(&self, time: Duration) -> bool {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// Ends all threads now, but for those that hang in a run; the number of accepted requests that
-    /// were not answered.
+    /// Ends all threads now, but for those that hang in a run. Returns the number of accepted
+    /// requests that were not answered.
     pub fn stop(&self) -> usize {
         self.state.catalog.drain();
         let lost = self.shards.iter().map(Handle::pending).sum();
         self.life.send_replace(Life::Over);
-        // The control thread ends whatever hangs; a shard may be in a run.
+        // The control thread ends in any case, but a shard may be in a run that hangs.
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let patience = Instant::now() + LAST;
         for thread in threads.drain(..) {

@@ -23,16 +23,17 @@ use crate::scheduler::workers::{PATIENCE, PAUSES, Worker, WorkerPool, WorkerPool
 use crate::server::Server;
 use crate::shard::handle::{Install, Remove};
 
-/// The longest that is waited for the engines of a model that is replaced or unloaded.
+/// The longest time for which the shards, and then the engines, of a model that is replaced or
+/// unloaded are waited for.
 const ENDING: Duration = Duration::from_secs(10);
 
 impl Server {
-    /// Makes a model known, as loading, unless it serves already.
+    /// Makes a version of a model known, as loading, unless it serves already.
     pub fn declare(&self, name: &str, version: u64) {
         self.state.catalog.set_unless_ready(name, version, State::Loading);
     }
 
-    /// The versions of a model that serve, or should and cannot.
+    /// The versions of a model that serve, or should serve and cannot.
     pub fn versions(&self, name: &str) -> Vec<u64> {
         let snapshot = self.state.catalog.read();
         let versions = snapshot.versions(name).into_iter().flatten();
@@ -40,8 +41,8 @@ impl Server {
         wanted.map(|(version, _)| *version).collect()
     }
 
-    /// Serves a version of a model no more; what was accepted is still answered. Returns when its
-    /// memory is free, unless it is still asked.
+    /// Stops serving a version of a model. Requests that were accepted are still answered. Returns
+    /// when the version's memory is free, unless such requests still hold it.
     pub fn unload(&self, name: &str, version: u64) {
         self.state.catalog.set(name, version, State::Unloaded);
         let (done, all_done) = blocking::channel();
@@ -49,27 +50,28 @@ impl Server {
             shard.remove(Remove { name: name.to_owned(), version, done: done.clone() });
         }
         drop(done);
-        // A shard that does not turn hears of it later.
+        // A shard that does not turn hears of the removal later.
         let _ = all_done.recv_timeout(ENDING);
         self.state.metrics.forget(name, version);
         // Callers who unload one model want its memory for another.
         self.reaper.wait(ENDING);
     }
 
-    /// Tries a model where it may run, warms it up and checks its golden samples. What is not done at
-    /// this time is given up. Nobody is served by it before it is published.
+    /// Loads a model: tries it where it may run, warms it up and checks its golden samples. A load
+    /// that is not done at the time `until` is given up. The model serves nobody before it is
+    /// published.
     pub fn load(&self, described: Described, until: Instant) -> Result<Loaded, LoadError> {
         let Described { source, mut spec, samples } = described;
         spec.limits = self.limits;
         load(EngineFactory { source, spec, samples, gpu: self.gpu }, self.shards.len(), until)
     }
 
-    /// Serves a loaded model from now on, in the place of the same version, which ends when nobody is
-    /// answered by it any more.
+    /// Serves a loaded model from now on, in the place of an earlier one of the same version, which
+    /// ends when its last request is answered.
     pub fn publish(&self, loaded: Loaded) {
         let Loaded { model, factory, engines } = loaded;
         let (name, version) = (&model.spec.name, model.spec.version);
-        // One model's queue leaves the others room.
+        // One model's queue may hold half of the budget, and so leaves the others room.
         let bytes = self.state.budget.share();
         let estimate = Estimate::new(&model, engines.len());
         let queue_limits = QueueLimits::new(self.queue_rows, bytes, &model.spec.batching, estimate);
@@ -93,7 +95,8 @@ impl Server {
         self.state.metrics.show(name, version, shown);
         self.state.catalog.set(name, version, State::Ready(model.clone()));
         if let Some(workers) = workers {
-            // Nobody was there to hear of workers that were lost already.
+            // Workers that were lost before now could not be told of: the catalog did not know the
+            // model yet.
             workers.tell();
         }
     }
@@ -135,7 +138,8 @@ impl Server {
         WorkerPool::start(queue, workers, config)
     }
 
-    /// Has every shard serve a model, and waits until all that turn do and what it replaces has ended.
+    /// Has every shard serve a model. Waits until all shards that turn do, and until the model that
+    /// this one replaces has ended.
     fn install(&self, model: &Arc<Model>, queue_limits: &Arc<QueueLimits>, runs: Vec<Backend>) {
         let (done, all_done) = blocking::channel();
         for (shard, runs) in self.shards.iter().zip(runs) {
@@ -143,17 +147,18 @@ impl Server {
             shard.install(Install { model, runs, queue_limits, done });
         }
         drop(done);
-        // A shard that does not turn serves it later.
+        // A shard that does not turn serves the model later.
         let _ = all_done.recv_timeout(ENDING);
         self.reaper.wait(ENDING);
     }
 
-    /// Marks a declared model as unavailable, unless it serves already.
+    /// Marks a declared version of a model as unavailable, for this reason, unless it serves
+    /// already.
     pub fn fail(&self, name: &str, version: u64, reason: String) {
         self.state.catalog.set_unless_ready(name, version, State::Unavailable(reason));
     }
 
-    /// Drops what is known of a version that does not serve; nothing tells that it was tried.
+    /// Forgets a version that does not serve: nothing tells any more that it was tried.
     pub fn forget(&self, name: &str, version: u64) {
         self.state.catalog.forget(name, version);
     }

@@ -1,4 +1,4 @@
-//! Gives back to the system what a burst has left behind.
+//! The trim, which gives back to the system the memory that a burst has left behind.
 //!
 //! The allocator keeps what is freed, for each thread up to 64 MiB and more. That is right under a
 //! load, and not after it.
@@ -12,17 +12,18 @@ use tokio::time::sleep;
 
 use crate::server::acceptor::Control;
 
-/// Time between two looks.
+/// Time between two looks at the process's memory.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Longest time between two looks, while looks find nothing that is free.
 const LONGEST_PAUSE: Duration = Duration::from_secs(40);
-/// Bytes over the least that the process has ever held which are worth a look for what is free.
+/// Bytes over the least that the process has ever held from which a trim is worth its time; and
+/// bytes that a trim must free, or the next looks come later.
 const MUCH: usize = 12 << 20;
-/// Bytes of messages under way that are a load.
+/// Bytes of messages under way from which the server is under a load, and is not trimmed.
 const LOAD: usize = 4 << 20;
 
-/// Looks for the ends of bursts. What is still in use after one look may be free at the next: the
-/// least that the process has ever held is what it is held against.
+/// Looks for the ends of bursts, and trims. The memory is compared with the least that the process
+/// has ever held, because memory that is in use at one look may be free at the next.
 pub async fn watch(control: Rc<Control>) {
     let mut least = resident();
     let mut pause = PAUSE;
@@ -42,7 +43,7 @@ pub async fn watch(control: Rc<Control>) {
     }
 }
 
-/// What the process holds, in bytes (proc(5)); 0 where nobody says.
+/// Bytes of memory that the process holds (proc(5)); 0 where the system does not say.
 fn resident() -> usize {
     let pages = fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|pages| pages.split(' ').nth(1)?.parse::<usize>().ok());
@@ -52,7 +53,7 @@ fn resident() -> usize {
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code)]
 fn trim() {
-    // SAFETY: it touches nothing but memory that nobody has.
+    // SAFETY: `malloc_trim` touches only memory that is free.
     unsafe { libc::malloc_trim(0) };
 }
 

@@ -25,7 +25,7 @@ use tonic::Status;
 pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 pub const CLASSIFY: &str = "/sigmax.v1.ClassifierService/Classify";
 
-/// More than anything here takes, however busy the machine is.
+/// A time that is longer than anything here takes, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A network that the server runs in a worker, because a run takes a while.
@@ -55,7 +55,7 @@ pub fn start(change: impl FnOnce(&mut ServerConfig)) -> Server {
     Server::start(config).expect("it starts")
 }
 
-/// Loads the network as "fake".
+/// Loads and publishes the network as "fake".
 pub fn load(
     server: &Server,
     fake: &Fake,
@@ -81,7 +81,7 @@ pub fn load(
     Ok(report)
 }
 
-/// One connection.
+/// A client with one connection.
 #[derive(Clone)]
 pub struct Client(SendRequest<Full<Bytes>>);
 
@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    /// Begins a call; the deadline is the server's to keep.
+    /// Begins a call. The deadline is kept by the server, not by this client.
     pub async fn send(
         &self,
         path: &str,
@@ -124,7 +124,7 @@ impl Client {
         self.0.clone().send_request(request).await.expect("an answer")
     }
 
-    /// A call with at most one reply.
+    /// Makes a call with at most one reply; the error is a status other than OK.
     pub async fn call<R: Message + Default>(
         &self,
         path: &str,
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// The one row that the server answers for this one.
+    /// The one row that the server answers to this row.
     pub async fn infer(
         &self,
         row: [f32; 2],
@@ -171,7 +171,7 @@ impl Client {
         Ok(self.call(CLASSIFY, request, None).await?.expect("a reply"))
     }
 
-    /// Calls in the background; the answer comes with `await`.
+    /// Begins a call of `infer` in a task; the answer comes with `await`.
     pub fn start(
         &self,
         row: [f32; 2],
@@ -197,7 +197,7 @@ pub async fn until_queued(server: &Server, rows: usize) {
     until_metrics(server, &queued(rows)).await;
 }
 
-/// The metric that says that so many rows wait.
+/// The line of the metrics that says that so many rows wait.
 pub fn queued(rows: usize) -> String {
     format!("sigmax_queued_rows{{model=\"fake\",version=\"1\"}} {rows}")
 }
@@ -210,8 +210,8 @@ pub async fn until_metrics(server: &Server, line: &str) {
     }
 }
 
-/// Whether the server's metrics have this line; all of them where they have not. Read on a thread of
-/// its own: the client's tasks go on.
+/// Checks that the server's metrics have this line; the error is all of the metrics. They are read
+/// on another thread, so that the client's tasks go on.
 pub async fn have_metrics(server: &Server, line: &str) -> Result<(), String> {
     let address = server.http_address();
     let metrics = tokio::task::spawn_blocking(move || get(address, "/metrics"));
@@ -221,7 +221,8 @@ pub async fn have_metrics(server: &Server, line: &str) -> Result<(), String> {
 
 pub fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = std::net::TcpStream::connect(address).expect("it listens");
-    // In one piece: the kernel keeps small ones back until the first has been acknowledged.
+    // The request is written in one piece, because the kernel keeps small ones back until the first
+    // has been acknowledged.
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut text = String::new();
@@ -229,7 +230,7 @@ pub fn get(address: SocketAddr, path: &str) -> String {
     text
 }
 
-/// Waits until so many runs are held, on a thread of its own: the client's tasks go on.
+/// Waits until so many runs are held, on another thread, so that the client's tasks go on.
 pub async fn until_held(fake: &Fake, runs: usize) {
     let fake = fake.clone();
     let waiting = tokio::task::spawn_blocking(move || fake.wait_until_held(runs));
