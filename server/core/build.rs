@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Every message by its full name.
+/// The protocol's messages by their full names.
 type Messages<'a> = BTreeMap<String, &'a DescriptorProto>;
 
 /// The code that src/grpc/wire.rs includes: a `Shape` of every message, and which of them a call

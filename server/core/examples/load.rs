@@ -1,4 +1,5 @@
-//! Load that does not wait for the server: requests begin when they are due, answered or not.
+//! A driver of load. In an open loop, requests begin when they are due, whether earlier ones are
+//! answered or not; in a closed loop, each follows an answer.
 //!
 //!     taskset --cpu-list 1 load PLAN.json
 //!
@@ -355,7 +356,7 @@ fn free<'a>(
     None
 }
 
-/// Sends the next request when the last one is answered.
+/// Sends the next request when the last one is answered, until `end`.
 async fn closed_loop(load: Rc<Load>, client: SendRequest<Bytes>, end: Instant) {
     let Ok(mut client) = client.ready().await else { return };
     loop {

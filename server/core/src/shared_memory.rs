@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
-/// Where POSIX shared memory objects are files (shm_overview(7)).
+/// The folder in which POSIX shared memory objects are files (shm_overview(7)).
 const FOLDER: &str = "/dev/shm";
 
 /// The most regions that may be registered at once, by all clients together: each keeps a
@@ -108,7 +108,7 @@ impl Regions {
         }
     }
 
-    /// A part of a region, in bytes of the region.
+    /// A part of a region; `offset` and `size` are in bytes of the region.
     pub fn slice(&self, name: &str, offset: u64, size: u64) -> Result<Slice> {
         let name = name.to_owned();
         let Some(region) = self.lock()?.get(&name).cloned() else {

@@ -18,7 +18,7 @@ pub struct ServerState {
     pub metrics: Metrics,
     /// The longest time that a client may take to begin to speak HTTP/2.
     pub handshake_time: Duration,
-    /// The most metadata of a call, in bytes as HTTP/2 counts them.
+    /// The most bytes of a call's metadata, as HTTP/2 counts them.
     pub metadata_limit: usize,
     /// The longest message, in bytes.
     pub message_limit: usize,

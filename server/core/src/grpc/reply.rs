@@ -31,7 +31,7 @@ pub enum ReplyBody {
     Tonic {
         /// The messages and trailers.
         body: tonic::body::Body,
-        /// What the call holds until it ends.
+        /// The room that the call holds until it ends.
         load: Arc<Load>,
     },
 }

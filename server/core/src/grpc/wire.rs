@@ -28,7 +28,7 @@ const DEPTH: usize = 100;
 pub struct Shape {
     /// Bytes that the message takes, without what its fields take elsewhere.
     bytes: usize,
-    /// The kinds of its fields, by their numbers.
+    /// The kinds of the message's fields, by the fields' numbers.
     fields: &'static [Kind],
 }
 

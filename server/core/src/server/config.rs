@@ -34,7 +34,7 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// The longest time that a client may take to begin to speak HTTP/2.
     pub handshake_time: Duration,
-    /// The most metadata of a call, in bytes as HTTP/2 counts them.
+    /// The most bytes of a call's metadata, as HTTP/2 counts them.
     pub max_metadata_bytes: usize,
     /// The most bytes that all messages and answers may hold together. No message may be longer
     /// than half of it.
@@ -52,9 +52,9 @@ pub struct ServerConfig {
     pub load_time: Duration,
     /// The options of models on GPUs.
     pub gpu: GpuOptions,
-    /// The name in ServerMetadata.
+    /// The server's name in ServerMetadata.
     pub server_name: String,
-    /// The version in ServerMetadata.
+    /// The server's version in ServerMetadata.
     pub server_version: String,
     /// Whether the server is ready only when every model is; otherwise it is when any is.
     pub strict_readiness: bool,

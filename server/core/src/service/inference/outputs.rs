@@ -26,7 +26,7 @@ pub struct Wanted {
 pub enum Delivery {
     /// The tensor as it is.
     Raw,
-    /// So many of each row's highest values, with their classes.
+    /// The highest values of each row, with their classes: at most so many.
     Classes(usize),
     /// The tensor, written into shared memory.
     Shared(Box<Slice>),
