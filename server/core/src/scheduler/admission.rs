@@ -14,7 +14,8 @@ const CATCHING_UP: u32 = 4;
 /// Options that a request states about how it is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestOptions {
-    /// The time since which the request has waited for the server to begin it; none: it did not wait.
+    /// The time since which the request has waited for the server to begin it; none: it did not
+    /// wait.
     pub ready: Option<Instant>,
     /// The time at which the answer is of no more use; none: never.
     pub deadline: Option<Instant>,
@@ -22,7 +23,8 @@ pub struct RequestOptions {
     pub patience: Option<Duration>,
     /// The request's priority: 1 is the highest; 0: the model's default.
     pub priority: u64,
-    /// Whether all outputs go into the answer as they are, so that the limit of an answer is theirs.
+    /// Whether all outputs go into the answer as they are, so that the limit of an answer is
+    /// theirs.
     pub all_outputs: bool,
 }
 
@@ -38,8 +40,8 @@ pub struct Admission<'a> {
 }
 
 impl Admission<'_> {
-    /// Takes room in the queue for a request. A request that finds no room, or that cannot be answered
-    /// by its deadline, is refused.
+    /// Takes room in the queue for a request. A request that finds no room, or that cannot be
+    /// answered by its deadline, is refused.
     pub fn admit(&self, size: Size, now: Instant, options: RequestOptions) -> Result<()> {
         if let Some(deadline) = options.deadline {
             let left = deadline.saturating_duration_since(now);
@@ -67,7 +69,8 @@ impl Admission<'_> {
         }
     }
 
-    /// The error of a full queue; the caller is to try again after the time that the waiting rows take.
+    /// The error of a full queue; the caller is to try again after the time that the waiting rows
+    /// take.
     fn queue_full(&self, full: Full) -> Error {
         let wait = self.limits.estimate.queue(self.limits.rows());
         let retry_after = wait.max(Duration::from_millis(1));

@@ -1,4 +1,5 @@
-//! A batch's run: its rows are gathered, the engine runs them, and the outputs are split by request.
+//! A batch's run: its rows are gathered, the engine runs them, and the outputs are split by
+//! request.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use crate::scheduler::limits::QueueLimits;
 use crate::scheduler::request::{Data, Input, Prediction, Request};
 use crate::tensor::{Rows, Tensor, TensorView};
 
-/// The buffers in which the batches of one engine are gathered, and the metrics that count its runs.
+/// The buffers in which the batches of one engine are gathered, and the metrics that count its
+/// runs.
 #[derive(Debug)]
 pub struct Runner {
     model: Arc<Model>,
@@ -45,8 +47,8 @@ enum Failure {
 }
 
 impl Failure {
-    /// An error where the engine should be used no more, with the reason. A panic is one, since what
-    /// the engine holds after it is not known.
+    /// An error where the engine should be used no more, with the reason. A panic is one, since
+    /// what the engine holds after it is not known.
     fn of_engine(&self) -> Result<(), String> {
         match self {
             Self::Panic(text) | Self::Engine(EngineError::Device(text)) => Err(text.clone()),
@@ -88,9 +90,9 @@ impl Runner {
         Self { model, metrics, queue_limits, buffers }
     }
 
-    /// Runs these requests as one batch and answers each. When a batch of several fails, each is run
-    /// again alone, so that only the culprit gets an error. Where the device has failed, all requests
-    /// get the error at once. An error says why the engine should be used no more.
+    /// Runs these requests as one batch and answers each. When a batch of several fails, each is
+    /// run again alone, so that only the culprit gets an error. Where the device has failed, all
+    /// requests get the error at once. An error says why the engine should be used no more.
     pub fn run(&mut self, engine: &mut dyn Engine, batch: &mut Vec<Request>) -> Result<(), String> {
         let rows = batch.iter().map(|request| request.size.rows).sum();
         let started = Instant::now();
@@ -119,8 +121,9 @@ impl Runner {
         verdict
     }
 
-    /// The bounds of a run of these requests. The run is ended at the last of their deadlines, for no
-    /// caller waits after that; a request without a deadline leaves only the time limit of a run.
+    /// The bounds of a run of these requests. The run is ended at the last of their deadlines, for
+    /// no caller waits after that; a request without a deadline leaves only the time limit of a
+    /// run.
     fn bounds(&self, batch: &[Request]) -> Bounds {
         let limits = &self.model.spec.limits;
         let mut deadlines = batch.iter().map(|request| request.deadline);
@@ -133,8 +136,8 @@ impl Runner {
         }
     }
 
-    /// The engine's outputs for all rows of the batch, and the time at which its run began. A panic of
-    /// the engine is a failure like any other.
+    /// The engine's outputs for all rows of the batch, and the time at which its run began. A panic
+    /// of the engine is a failure like any other.
     fn outputs(
         &mut self,
         engine: &mut dyn Engine,

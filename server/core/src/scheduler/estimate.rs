@@ -55,8 +55,8 @@ impl Estimate {
         self.batches(rows as f64 / self.batch_rows as f64)
     }
 
-    /// The time that a request waits for its answer behind `rows`: for these rows, for the batch that
-    /// runs when it comes, and for its own batch. Zero where no rows wait.
+    /// The time that a request waits for its answer behind `rows`: for these rows, for the batch
+    /// that runs when it comes, and for its own batch. Zero where no rows wait.
     pub fn behind(&self, rows: usize) -> Duration {
         match rows {
             0 => Duration::ZERO,
@@ -82,8 +82,8 @@ impl Estimate {
         }
     }
 
-    /// The microseconds of a run of `rows` at warm-up: interpolated between the timed sizes around it,
-    /// and in proportion to the largest timed size beyond that.
+    /// The microseconds of a run of `rows` at warm-up: interpolated between the timed sizes around
+    /// it, and in proportion to the largest timed size beyond that.
     fn microseconds(&self, rows: usize) -> f64 {
         let above = self.timings.partition_point(|(size, _)| *size < rows);
         match (above.checked_sub(1).map(|below| self.timings[below]), self.timings.get(above)) {

@@ -55,8 +55,8 @@ async fn run_batches(inline: Rc<InlineQueue>, mut engine: Box<dyn Engine>, mut r
                 if batch.is_empty() {
                     break until;
                 }
-                // An error would end an engine's use. The CPU is never lost, though, and a panic has
-                // left its engine as it was.
+                // An error would end an engine's use. The CPU is never lost, though, and a panic
+                // has left its engine as it was.
                 let _ = runner.run(&mut *engine, &mut batch);
                 if begun.elapsed() > TURN {
                     break None;

@@ -1,5 +1,5 @@
-//! The scheduler takes a checked request to its answer: which requests wait, for how long, and which
-//! thread runs them.
+//! The scheduler takes a checked request to its answer: which requests wait, for how long, and
+//! which thread runs them.
 
 pub mod admission;
 pub mod batch;

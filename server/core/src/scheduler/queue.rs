@@ -25,7 +25,8 @@ pub struct Queue {
 #[derive(Debug)]
 struct Priority {
     requests: VecDeque<Request>,
-    /// Requests that have waited for too long, and are run when nothing else of this priority waits.
+    /// Requests that have waited for too long, and are run when nothing else of this priority
+    /// waits.
     late: VecDeque<Request>,
     late_is_delayed: bool,
 }
@@ -59,9 +60,9 @@ impl Queue {
         self.rows == 0
     }
 
-    /// Moves the next batch into `batch`, which is empty. Requests whose callers wait no more, or that
-    /// could not be answered in time, are answered here and not run. The returned time is when the
-    /// requests that are held back for others are to be run; none where none are held back.
+    /// Moves the next batch into `batch`, which is empty. Requests whose callers wait no more, or
+    /// that could not be answered in time, are answered here and not run. The returned time is when
+    /// the requests that are held back for others are to be run; none where none are held back.
     pub fn next_batch(&mut self, batch: &mut Vec<Request>, now: Instant) -> Option<Instant> {
         if let Some(until) = self.waits_until(now) {
             return Some(until);

@@ -80,7 +80,8 @@ impl ServedModel {
         Self { model, metrics, queue_limits, executor }
     }
 
-    /// Queues a request, and waits for its answer until its batch has run or its deadline has passed.
+    /// Queues a request, and waits for its answer until its batch has run or its deadline has
+    /// passed.
     pub async fn run(&self, request: ValidRequest, options: RequestOptions) -> Result<Prediction> {
         let queued = Instant::now();
         let ValidRequest { inputs, rows } = request;
@@ -119,7 +120,8 @@ impl ServedModel {
     }
 }
 
-/// A request that waits for its answer. A drop means that its client has given it up, and is counted.
+/// A request that waits for its answer. A drop means that its client has given it up, and is
+/// counted.
 struct Waiting<'a>(&'a ModelMetrics);
 
 impl Drop for Waiting<'_> {

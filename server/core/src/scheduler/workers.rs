@@ -3,8 +3,8 @@
 //!
 //! A worker whose device has failed, or whose engine has panicked, makes itself another engine, at
 //! once and then after growing pauses. The other workers take the requests that come meanwhile. The
-//! first try is still part of the service: requests wait for it. After that the worker counts as out,
-//! and where it was the last, callers are told that the model is not ready.
+//! first try is still part of the service: requests wait for it. After that the worker counts as
+//! out, and where it was the last, callers are told that the model is not ready.
 
 use std::fmt;
 use std::mem;
@@ -28,13 +28,13 @@ use crate::scheduler::request::Request;
 /// Pauses before each further try to make another engine, after the first; then a worker gives up.
 pub const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
-/// Time for which a worker is idle before it checks that its engine still works: a lost GPU shows in
-/// the server's health before a request meets it.
+/// Time for which a worker is idle before it checks that its engine still works: a lost GPU shows
+/// in the server's health before a request meets it.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The workers of one model, and the queue they all take from: an idle worker takes the next batch.
-/// A drop has the reaper end the threads, each after the batch it runs; the dropping thread does not
-/// wait for that.
+/// A drop has the reaper end the threads, each after the batch it runs; the dropping thread does
+/// not wait for that.
 #[derive(Debug)]
 pub struct WorkerPool {
     pool: Arc<Pool>,
@@ -85,8 +85,8 @@ struct Pool {
     state: Mutex<State>,
     /// The signal that wakes an idle worker.
     changed: Condvar,
-    /// The signal that wakes the workers that are out. It is not `changed`, for a worker that is out
-    /// would take the wake-up of an idle one, and leave a request unserved.
+    /// The signal that wakes the workers that are out. It is not `changed`, for a worker that is
+    /// out would take the wake-up of an idle one, and leave a request unserved.
     closing: Condvar,
     config: WorkerPoolConfig,
 }
@@ -149,8 +149,8 @@ impl Pool {
 
     /// Runs batches until the pool is closed, or until the engine is lost.
     ///
-    /// A batch is formed when the worker is free, not before: requests that arrive during a run join
-    /// the next batch.
+    /// A batch is formed when the worker is free, not before: requests that arrive during a run
+    /// join the next batch.
     fn serve(&self, engine: &mut dyn Engine, runner: &mut Runner) -> Result<(), String> {
         let mut batch = Vec::new();
         let mut state = self.lock();
@@ -220,8 +220,8 @@ impl Pool {
         None
     }
 
-    /// Changes how many workers serve. Where none is left, what waits is refused; where the last has
-    /// gone or the first is back, `tell` is called.
+    /// Changes how many workers serve. Where none is left, what waits is refused; where the last
+    /// has gone or the first is back, `tell` is called.
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         let was_lost = state.lost.is_some();
