@@ -23,7 +23,7 @@ impl Reaper {
         Ok(Self(sender))
     }
 
-    /// Has the thread drop `it`, after what it was given before.
+    /// Makes the thread drop `it`, after what it was given before.
     pub fn end(&self, it: impl Send + 'static) {
         // Where the thread is gone, the value comes back and is dropped by the caller.
         let _ = self.0.send(Box::new(it));

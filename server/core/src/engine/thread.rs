@@ -63,7 +63,7 @@ impl EngineThread {
         Ok(Self { work: Some(sender), thread: Some(thread) })
     }
 
-    /// Has the thread do this work next. The returned channel gives the result; it closes without
+    /// Makes the thread do this work next. The returned channel gives the result; it closes without
     /// one where the work panicked or the thread has ended.
     pub fn run<T: Send + 'static>(
         &self,

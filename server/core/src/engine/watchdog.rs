@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// Work that another thread can end.
 pub trait Stop: Send + Sync {
-    /// Has the work end soon.
+    /// Makes the work end soon.
     fn stop(&self);
 
     /// Lets the work be begun again.
@@ -59,7 +59,7 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// One kind of work that is looked after, which is done by one thread at a time.
+/// A kind of work that is looked after, and that one thread at a time does.
 pub struct Watch {
     /// The time at which the work is to be ended, or one of the states above.
     until: AtomicU64,

@@ -58,7 +58,7 @@ pub struct Snapshot {
     strict: bool,
 }
 
-/// The shared snapshot. Its watchers hear of every change.
+/// The shared snapshot. Its watchers are told of every change.
 #[derive(Debug)]
 pub struct Catalog(watch::Sender<Snapshot>);
 
@@ -75,7 +75,7 @@ impl Catalog {
         self.0.borrow()
     }
 
-    /// A receiver that hears of every change.
+    /// A receiver that is told of every change.
     pub fn watch(&self) -> watch::Receiver<Snapshot> {
         self.0.subscribe()
     }

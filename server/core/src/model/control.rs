@@ -71,7 +71,7 @@ impl ModelControl {
     }
 
     /// Gives an order, and waits for its outcome. The end of the server does not wait for it: the
-    /// order is then answered with [`Error::Draining`].
+    /// order is then answered with `Error::Draining`.
     pub async fn give(&self, model: String, action: Action) -> Result<Vec<String>> {
         let (outcome, result) = oneshot::channel();
         let _ = self.inbox.send(Some(Order { model, action, outcome }));

@@ -61,7 +61,7 @@ impl Binding {
             let name = CString::new(place.name).map_err(|error| fault(&error))?;
             let value = tensor(info, place)?;
             binding.values.push(value);
-            // SAFETY: all three are alive; the binding takes a share of the value.
+            // SAFETY: binding, name and value are alive; the binding takes a share of the value.
             unsafe { check(bind(pointer.as_ptr(), name.as_ptr(), value.as_ptr()))? };
         }
         Ok(binding)
@@ -78,7 +78,7 @@ impl Binding {
     ) -> Result<(), EngineError> {
         let session = session.ptr().cast_mut();
         let (run, binding) = (options.run.ptr(), self.pointer.as_ptr());
-        // SAFETY: all three are alive, and nobody else runs the session now.
+        // SAFETY: session, options and binding are alive, and no other thread runs the session now.
         options.bounded(bounds, || unsafe {
             check((ort::api().RunWithBinding)(session, run, binding))
         })
@@ -88,7 +88,7 @@ impl Binding {
 impl Drop for Binding {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        // SAFETY: they are ours, and nobody has them any more.
+        // SAFETY: the binding and its values are ours, and are used no more.
         unsafe {
             (ort::api().ReleaseIoBinding)(self.pointer.as_ptr());
             self.values.iter().for_each(|value| (ort::api().ReleaseValue)(value.as_ptr()));
@@ -123,8 +123,8 @@ pub(super) fn assignment(session: &Session) -> Result<Vec<(String, String)>, Eng
     let api = ort::api();
     let (mut graphs, mut count) = (ptr::null(), 0);
     let mut assigned = Vec::new();
-    // SAFETY: everything the library gives is its session's, and stays as long; the counts are its
-    // own.
+    // SAFETY: everything that the library gives is the session's and lives as long; the counts are
+    // the library's own.
     unsafe {
         check((api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &mut graphs, &mut count))?;
         for &graph in parts(graphs, count) {

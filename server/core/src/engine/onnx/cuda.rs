@@ -192,7 +192,7 @@ impl Drop for Worker {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         let functions = &self.runtime.functions;
-        // SAFETY: both are ours, or null, which is refused; nobody has them any more.
+        // SAFETY: event and stream are ours, or null, which is refused; they are used no more.
         unsafe {
             (functions.event_destroy)(self.event);
             (functions.stream_destroy)(self.stream);
@@ -289,7 +289,7 @@ struct CudaPair {
     bytes: usize,
 }
 
-// SAFETY: both parts are its own, and used by one thread at a time.
+// SAFETY: both parts are the pair's own, and one thread at a time uses them.
 #[allow(unsafe_code)]
 unsafe impl Send for CudaPair {}
 
@@ -332,7 +332,8 @@ impl Drop for CudaPair {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         let functions = &self.worker.runtime.functions;
-        // SAFETY: both are ours or were never had; to free memory waits for what uses it.
+        // SAFETY: both parts are ours or were never had; to free memory waits for the work that
+        // uses it.
         unsafe {
             (functions.free)(self.device);
             (functions.free_host)(self.host);

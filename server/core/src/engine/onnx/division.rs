@@ -26,7 +26,7 @@ mod x86 {
 
     pub fn mend() {
         MENDED.call_once(|| {
-            // SAFETY: all zero is a valid value of it.
+            // SAFETY: all zeros are a valid sigaction.
             #[allow(unsafe_code)]
             let mut action: libc::sigaction = unsafe { mem::zeroed() };
             action.sa_sigaction = trapped as extern "C" fn(_, _, _) as usize;
@@ -65,7 +65,8 @@ mod x86 {
             }
         };
         if !stepped {
-            // SAFETY: the instruction is executed again, and nobody handles its signal any more.
+            // SAFETY: signal may be called by a handler. The instruction is then executed again,
+            // and its signal ends the process.
             unsafe { libc::signal(libc::SIGFPE, libc::SIG_DFL) };
         }
     }

@@ -138,7 +138,7 @@ pub(super) fn register(environment: &Environment) -> Result<(), EngineError> {
     // throw, too.
     let allocate: unsafe extern "system" fn(*mut sys::OrtAllocator, usize) -> *mut c_void =
         unsafe { mem::transmute(allocate as unsafe extern "C-unwind" fn(_, _) -> _) };
-    // SAFETY: as above.
+    // SAFETY: the same holds for this function.
     let reserve: unsafe extern "system" fn(*const sys::OrtAllocator, usize) -> *mut c_void =
         unsafe { mem::transmute(reserve as unsafe extern "C-unwind" fn(_, _) -> _) };
     // SAFETY: there are no fields that could be wrong.
@@ -151,7 +151,7 @@ pub(super) fn register(environment: &Environment) -> Result<(), EngineError> {
     };
     // The allocator is leaked, for it must live as long as the environment, which is the process.
     let allocator = Box::leak(Box::new(Heap { allocator, info }));
-    // SAFETY: both are alive from now on.
+    // SAFETY: environment and allocator are alive from now on.
     unsafe {
         let environment = environment.ptr().cast_mut();
         let status = (ort::api().RegisterAllocator)(environment, &mut allocator.allocator);
@@ -191,7 +191,7 @@ extern "C-unwind" fn give(size: usize) -> *mut c_void {
     match block(size) {
         Some(block) => block,
         None => match throw() {
-            // SAFETY: it takes nothing, and its exception is the library's to catch.
+            // SAFETY: the function takes nothing, and its exception is the library's to catch.
             #[allow(unsafe_code)]
             Some(throw) => unsafe { throw() },
             None => ptr::null_mut(),
@@ -217,7 +217,7 @@ fn block(size: usize) -> Option<*mut c_void> {
 
 #[allow(unsafe_code)]
 fn new(size: usize) -> Option<Head> {
-    // SAFETY: its size is not zero.
+    // SAFETY: the layout's size is not zero.
     let start = unsafe { alloc(layout(size)?) };
     (!start.is_null()).then_some(Head { start, size })
 }
@@ -240,7 +240,7 @@ unsafe extern "system" fn free(_: *mut sys::OrtAllocator, block: *mut c_void) {
     if block.is_null() {
         return;
     }
-    // SAFETY: it is a block of ours, and its head is before it.
+    // SAFETY: the block is one of ours, and its head lies before it.
     let head = unsafe { block.cast::<u8>().sub(HEAD).cast::<Head>().read() };
     USED.set(USED.get().saturating_sub_unsigned(head.size));
     // A thread that is ending keeps no block any more.
@@ -252,7 +252,7 @@ unsafe extern "system" fn free(_: *mut sys::OrtAllocator, block: *mut c_void) {
 
 #[allow(unsafe_code)]
 fn free_now(head: Head) {
-    // SAFETY: it has been allocated by this layout, and nobody uses it any more.
+    // SAFETY: the block has been allocated with this layout, and is used no more.
     unsafe { dealloc(head.start, head.layout()) };
 }
 
@@ -268,7 +268,7 @@ fn throw() -> Option<Throw> {
 
 #[allow(unsafe_code)]
 fn find_throw() -> Option<Throw> {
-    // SAFETY: it has been loaded already, with ONNX Runtime, which stays.
+    // SAFETY: the library has been loaded already, with ONNX Runtime, which stays loaded.
     let library =
         unsafe { Library::open(Some("libstdc++.so.6"), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD).ok()? };
     // SAFETY: `void std::__throw_bad_alloc()` is part of the library's stable interface.

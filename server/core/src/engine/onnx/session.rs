@@ -85,7 +85,7 @@ impl File {
 }
 
 impl Place {
-    /// Has a session run at this place, or fail where it cannot: it never runs elsewhere.
+    /// Makes a session run at this place, or fail where it cannot: it never runs elsewhere.
     #[allow(unsafe_code)]
     fn apply(self, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
         let Device::Cuda(number) = self.device else { return Ok(builder) };

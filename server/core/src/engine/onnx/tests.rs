@@ -472,7 +472,7 @@ fn an_engine_runs_in_cudas_memory_and_gives_it_back() {
     let inputs = [floats(&[2, 10], &numbers(2, 20))];
     assert_eq!(run(&mut engine, &inputs), run(&mut *plain, &inputs));
     assert_eq!(cuda.call("fake_slow", 0), busy + 1, "it slept while the GPU was busy");
-    // One pair for the input and one for each output, a stream and an event.
+    // The engine holds a pair for the input and one for each output, a stream and an event.
     assert_eq!(cuda.call("fake_alive", 0), 3 * 2 + 2);
     drop(engine);
     assert_eq!(cuda.call("fake_alive", 0), 0);
