@@ -1,6 +1,7 @@
-//! Files of others: only regular ones are read, and no more of them than is allowed.
+//! Files that others have written: only regular files are read, and no more of them than is
+//! allowed.
 //!
-//! A named pipe would be waited for, for ever, and a device has no end.
+//! A reader would wait for a named pipe for ever, and a device has no end.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -11,14 +12,14 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Regular {
     file: File,
-    /// What was known of the file when it was opened.
+    /// The metadata of the file at the time when it was opened.
     metadata: Metadata,
 }
 
 impl Regular {
-    /// Opens it. The error does not name it.
+    /// Opens a regular file. The error does not name the file.
     pub fn open(path: &Path) -> Result<Self, String> {
-        // A named pipe keeps who opens it waiting for a writer, but for O_NONBLOCK.
+        // Without O_NONBLOCK, the opening of a named pipe waits for a writer.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
         let file = opened.map_err(|error| words(&error))?;
@@ -29,17 +30,17 @@ impl Regular {
         }
     }
 
-    /// How many bytes it had when it was opened.
+    /// The bytes of the file at the time when it was opened.
     pub fn size(&self) -> u64 {
         self.metadata.len()
     }
 
-    /// Fills the buffer from this place on.
+    /// Fills the buffer with the file's bytes from `offset` on.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), String> {
         self.file.read_exact_at(buffer, offset).map_err(|error| words(&error))
     }
 
-    /// An error where it has been written to since it was opened.
+    /// Checks that the file has not been written to since it was opened.
     pub fn check_unchanged(&self) -> Result<(), String> {
         let now = self.file.metadata().map_err(|error| words(&error))?;
         let state = |metadata: &Metadata| (metadata.len(), metadata.modified().ok());
@@ -50,7 +51,7 @@ impl Regular {
     }
 }
 
-/// A whole file of at most so many bytes. The error does not name it.
+/// The content of a whole file of at most `most_bytes`. The error does not name the file.
 pub fn read(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
     let mut regular = Regular::open(path)?;
     let size = regular.size();
@@ -61,7 +62,7 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
     bytes
         .try_reserve_exact(size as usize)
         .map_err(|_| format!("there is no memory for its {size} bytes"))?;
-    // What says that it is empty may still have a content, as the files of /proc do.
+    // A file whose size is 0 may still have a content, as the files of /proc do.
     let most = most_bytes.saturating_add(1);
     let came = Read::by_ref(&mut regular.file).take(most).read_to_end(&mut bytes);
     if came.map_err(|error| words(&error))? as u64 == most {
@@ -71,7 +72,7 @@ pub fn read(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// What there is instead of a file.
+/// The kind of the thing that there is instead of a file.
 fn kind(metadata: &Metadata) -> &'static str {
     let kind = metadata.file_type();
     if kind.is_dir() {
@@ -85,7 +86,7 @@ fn kind(metadata: &Metadata) -> &'static str {
     }
 }
 
-/// What the system says, without its number for that.
+/// The system's words for an error, without the error's number.
 pub fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()

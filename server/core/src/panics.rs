@@ -1,4 +1,4 @@
-//! What a panic says of itself.
+//! The words of a panic.
 
 /// The words of a panic, for the log.
 pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,5 +1,5 @@
-//! The data plane as a Python module. What it offers is written down in
-//! `python/sigmax_server/_native.pyi`; here are conversions and nothing else.
+//! The data plane as a Python module. `python/sigmax_server/_native.pyi` documents the functions
+//! and classes that it offers; this crate holds conversions and nothing else.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
@@ -26,13 +26,13 @@ pyo3::create_exception!(
     "The data plane refused or failed; the message is for people."
 );
 
-/// Any error of the core, with its message.
+/// The Python exception for an error of the core, with the same message.
 fn native_error(error: impl ToString) -> PyErr {
     NativeError::new_err(error.to_string())
 }
 
-/// Works without the interpreter. A panic is an error like any other: what is in one model's files
-/// costs that model alone.
+/// Does work without holding the interpreter. A panic becomes an error like any other, so that a
+/// bad model file costs that model alone.
 fn detached<T: Send, E: ToString + Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, E> + Send,
@@ -43,7 +43,7 @@ fn detached<T: Send, E: ToString + Send>(
     }
 }
 
-/// Lets messages through as the core's log levels say, which clients may change.
+/// A filter that lets messages through as the core's log levels say, which clients may change.
 struct Wanted;
 
 impl<S> Filter<S> for Wanted {
@@ -70,7 +70,8 @@ impl<S> Filter<S> for Wanted {
     }
 }
 
-/// A message is written by one call, and is one line, whatever clients and files put into it.
+/// A writer of log messages. Each call writes one message as one line, whatever clients and files
+/// put into it.
 struct Log;
 
 impl io::Write for Log {
@@ -84,10 +85,10 @@ impl io::Write for Log {
     }
 }
 
-/// How long the end of the interpreter waits for who reads what was printed.
+/// Time that the end of the interpreter waits until the printed lines have been read.
 const LAST: Duration = Duration::from_secs(2);
 
-/// The default one would wait for who reads standard error.
+/// Logs a panic. The default panic hook would wait for the reader of standard error.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!("{panic}");
     let trace = Backtrace::capture();
@@ -117,7 +118,7 @@ fn finish_output(py: Python<'_>, seconds: f64) -> PyResult<bool> {
     })
 }
 
-/// Python's seconds.
+/// The duration of Python's seconds; an error where they are no time to wait.
 fn wait_time(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| {
         PyValueError::new_err(format!("seconds: expected a time to wait, got {seconds}"))
@@ -166,7 +167,7 @@ mod _native {
         };
         Levels::from(level.as_ref().unwrap_or(&LevelFilter::WARN).into_level()).apply();
         let layer = tracing_subscriber::fmt::layer().with_writer(|| Log).with_ansi(false);
-        // Where the process has a subscriber already, that one stays.
+        // A subscriber that the process has already is kept.
         let _ = tracing_subscriber::registry().with(layer.with_filter(Wanted)).try_init();
         std::panic::set_hook(Box::new(log_panic));
         if level.is_err() {

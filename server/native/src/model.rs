@@ -1,4 +1,4 @@
-//! Opening model files, and what is known of them.
+//! Model files that have been opened, and the reports of their warm-ups.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,26 +19,26 @@ use sigmax_core::model::{self, TensorSpec};
 use crate::server::duration;
 use crate::{detached, native_error};
 
-/// Open ONNX Runtime's shared library at this absolute path, once a process; returns its version.
+/// Opens ONNX Runtime's shared library at this absolute path, once a process. Returns its version.
 #[pyfunction]
 pub(crate) fn load_runtime(py: Python<'_>, library: PathBuf) -> PyResult<String> {
     py.detach(|| runtime::load_runtime(&library)).map_err(native_error)
 }
 
-/// The providers that the library has been built with, the one it would rather have first.
+/// The execution providers that the library has been built with, the one that it prefers first.
 #[pyfunction]
 pub(crate) fn providers(py: Python<'_>) -> PyResult<Vec<String>> {
     py.detach(runtime::providers).map_err(native_error)
 }
 
-/// Run a small network on a device; an error has ONNX Runtime's own words.
+/// Runs a small network on a device. An error has the words of ONNX Runtime, or of CUDA.
 #[pyfunction]
 pub(crate) fn try_device(py: Python<'_>, device: &str) -> PyResult<()> {
     let device = device.parse::<Device>().map_err(native_error)?;
     py.detach(|| trial::try_device(device)).map_err(native_error)
 }
 
-/// Read a file; an error says why, and does not name it.
+/// Reads a file. An error gives the reason, and does not name the file.
 #[pyfunction]
 pub(crate) fn read_file<'py>(
     py: Python<'py>,
@@ -49,7 +49,7 @@ pub(crate) fn read_file<'py>(
     Ok(PyBytes::new(py, &bytes))
 }
 
-/// Open an ONNX file; an error names the file and the reason.
+/// Opens an ONNX file. An error names the file and the reason.
 #[pyfunction]
 pub(crate) fn open_model(
     py: Python<'_>,
@@ -62,7 +62,7 @@ pub(crate) fn open_model(
     Ok(opened(path.to_string_lossy().into(), file, until))
 }
 
-/// Open the content of an ONNX file that lies nowhere, and so has all its weights inside.
+/// Opens the content of an ONNX file that is on no disk, and so must have all its weights inside.
 #[pyfunction]
 pub(crate) fn open_content(
     py: Python<'_>,
@@ -90,7 +90,7 @@ fn opened(path: String, file: OnnxFile, until: Instant) -> OpenedModel {
     }
 }
 
-/// One input or output, as the graph declares it.
+/// An input or output, as the graph declares it.
 #[pyclass(frozen, get_all)]
 #[derive(Clone, Debug)]
 pub(crate) struct TensorInfo {
@@ -110,7 +110,7 @@ fn infos(specs: &[TensorSpec]) -> Vec<TensorInfo> {
     specs.iter().map(info).collect()
 }
 
-/// A model file that has been opened once; `Server.load` serves this very session.
+/// A model file that has been opened once. `Server.load` serves the content that was read then.
 #[pyclass(frozen)]
 #[derive(Debug)]
 pub(crate) struct OpenedModel {
@@ -122,14 +122,14 @@ pub(crate) struct OpenedModel {
     outputs: Vec<TensorInfo>,
     #[pyo3(get)]
     metadata: BTreeMap<String, String>,
-    /// Until it is loaded.
+    /// The file; none once it has been loaded.
     file: Mutex<Option<OnnxFile>>,
-    /// When it is to be loaded.
+    /// The time by which the model is to be loaded.
     pub(crate) until: Instant,
 }
 
 impl OpenedModel {
-    /// The file, once.
+    /// Takes the file; an error where it has been taken before.
     pub(crate) fn take(&self) -> PyResult<OnnxFile> {
         self.file
             .lock()
@@ -139,7 +139,7 @@ impl OpenedModel {
     }
 }
 
-/// What warming a model up has shown.
+/// The report of a model's warm-up.
 #[pyclass(frozen, get_all)]
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
@@ -153,7 +153,7 @@ pub(crate) struct Report {
     graphs: String,
 }
 
-/// How fast a model is somewhere.
+/// The speed of a model on one set of devices.
 #[pyclass(frozen, get_all)]
 #[derive(Clone, Debug)]
 pub(crate) struct Timed {

@@ -1,4 +1,4 @@
-//! Orders of clients, as Python carries them out.
+//! Orders of clients, which Python carries out.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use sigmax_core::model::control::{Action, Order};
 
 use crate::native_error;
 
-/// What a client wants done with a model. Exactly one of its methods is called, once.
+/// A client's order about a model. Exactly one of `done`, `not_found` and `failed` is called, once.
 #[pyclass(frozen, name = "Order")]
 #[derive(Debug)]
 pub(crate) struct PyOrder {
@@ -20,7 +20,7 @@ pub(crate) struct PyOrder {
     #[pyo3(get)]
     config: Option<String>,
     files: BTreeMap<String, bytes::Bytes>,
-    /// Until it is carried out.
+    /// The core's order; none once it has been carried out.
     order: Mutex<Option<Order>>,
 }
 

@@ -1,4 +1,4 @@
-//! The server's handle.
+//! The handle of a running server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use crate::model::{OpenedModel, Report};
 use crate::order::PyOrder;
 use crate::wait_time;
 
-/// A running server: ports bound, threads started, no model yet and not ready.
+/// A running server. A new one has its ports bound and its threads started, no model yet, and is
+/// not ready.
 #[pyclass(frozen)]
 #[derive(Debug)]
 pub(crate) struct Server(server::Server);
@@ -101,7 +102,7 @@ impl Server {
     }
 }
 
-/// A configuration, attribute by attribute.
+/// The core's configuration from the attributes of Python's.
 fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig> {
     let text = |name| attribute::<String>(config, name);
     let number = |name| attribute::<usize>(config, name);
@@ -162,7 +163,7 @@ struct Spec {
     config: String,
 }
 
-/// The attributes of engines on one device.
+/// The attributes of a placement: the engines on one device.
 #[derive(FromPyObject)]
 struct Placed {
     device: String,
@@ -177,7 +178,7 @@ impl TryFrom<Placed> for Placement {
     }
 }
 
-/// The attributes of how requests are put batching.
+/// The attributes of the rules by which requests form batches.
 #[derive(FromPyObject)]
 struct Batching {
     max_delay: f64,
@@ -186,7 +187,7 @@ struct Batching {
     default_priority: usize,
 }
 
-/// The attributes of how requests of one priority wait.
+/// The attributes of the policy by which requests of one priority wait.
 #[derive(FromPyObject)]
 struct QueuePolicy {
     default_timeout: Option<f64>,
@@ -230,7 +231,7 @@ pub(crate) fn duration(name: &str, seconds: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| format!("{name}: {error}"))
 }
 
-/// What is said of an input or output beyond its graph.
+/// The attributes of an input's or output's description beyond its graph.
 #[derive(FromPyObject)]
 struct Described {
     name: String,

@@ -1,4 +1,4 @@
-//! A network that is not one: for tests, and for measuring the server alone.
+//! A fake network, for tests and for measuring the server alone.
 
 use std::mem::size_of;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,14 @@ use crate::model::TensorSpec;
 use crate::model::device::{Device, GpuOptions};
 use crate::tensor::{DType, Tensor, TensorView};
 
-/// Answers FP32 rows, input `x` [-1, columns], with themselves, output `y` [-1, columns].
+/// A network that answers FP32 rows, input `x` [-1, columns], with themselves, output `y`
+/// [-1, columns].
 ///
 /// A row that begins with one of the constants below fails the whole batch, as in a real network.
 /// Clones share everything that happens: a test keeps one and gives the other to the server.
 ///
-/// A run takes no time, or as long as its gate is closed. What it is said to cost passes on the clock
-/// of its engine, so that what is learnt of it does not depend on the machine.
+/// A run takes no time, or as long as its gate is closed. The cost that a run is given passes on
+/// the clock of its engine, so that the warm-up's timings do not depend on the machine.
 #[derive(Clone, Debug)]
 pub struct Fake {
     inputs: Vec<TensorSpec>,
@@ -31,13 +32,13 @@ pub struct Fake {
     controls: Arc<Controls>,
 }
 
-/// What a test sees and steers from outside.
+/// The state that a test sees and steers from outside.
 #[derive(Debug, Default)]
 struct Controls {
     gate: Mutex<Gate>,
     turned: Condvar,
     sizes: Mutex<Vec<usize>>,
-    /// The devices of the engines made, in their order.
+    /// The devices of the engines made, in the order in which they were made.
     made: Mutex<Vec<Device>>,
     /// Devices on which no engine can be made.
     broken: Mutex<Vec<Device>>,
@@ -49,7 +50,7 @@ struct Gate {
     held: usize,
 }
 
-/// What a run costs at least.
+/// The least cost of a run.
 const LEAST: Duration = Duration::from_micros(1);
 
 impl Fake {
@@ -62,7 +63,7 @@ impl Fake {
     /// A row that begins with this makes the engine's device fail.
     pub const DEVICE_LOST: f32 = -1004.0;
 
-    /// A network over rows of so many elements.
+    /// A network over rows of `columns` elements.
     pub fn new(columns: usize) -> Self {
         let spec = |name| TensorSpec::new(name, DType::Fp32, &[-1, columns as i64]);
         Self {
@@ -78,13 +79,13 @@ impl Fake {
         }
     }
 
-    /// Makes a run cost so much time, plus so much for each row.
+    /// Makes a run cost the time `run`, and the time `row` more for each row.
     pub fn with_cost(mut self, run: Duration, row: Duration) -> Self {
         (self.run_cost, self.row_cost) = (run, row);
         self
     }
 
-    /// Makes each row of a run on a GPU cost so much instead.
+    /// Makes each row of a run on a GPU cost the time `row` instead.
     pub fn with_gpu_cost(mut self, row: Duration) -> Self {
         self.gpu_row_cost = row;
         self
@@ -101,30 +102,30 @@ impl Fake {
         lock(&self.controls.gate).closed = true;
     }
 
-    /// Lets the runs that are held go on, and later ones pass.
+    /// Lets the held runs go on, and later runs pass.
     pub fn open(&self) {
         lock(&self.controls.gate).closed = false;
         self.controls.turned.notify_all();
     }
 
-    /// Blocks until so many runs are held.
+    /// Blocks until at least `runs` runs are held.
     pub fn wait_until_held(&self, runs: usize) {
         let gate = lock(&self.controls.gate);
         let gate = self.controls.turned.wait_while(gate, |gate| gate.held < runs);
         drop(gate.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Lets no engine be made or kept on these devices, until it is called again.
+    /// Lets no engine be made, or pass a check, on these devices, until the next call.
     pub fn break_devices(&self, devices: &[Device]) {
         *lock(&self.controls.broken) = devices.to_vec();
     }
 
-    /// The devices of all engines made since the last call, in their order.
+    /// The devices of all engines made since the last call, in the order in which they were made.
     pub fn take_made(&self) -> Vec<Device> {
         std::mem::take(&mut *lock(&self.controls.made))
     }
 
-    /// The rows of every run begun since the last call, in order of their beginning.
+    /// The rows of every run begun since the last call, in the order in which the runs began.
     pub fn take_sizes(&self) -> Vec<usize> {
         std::mem::take(&mut *lock(&self.controls.sizes))
     }

@@ -1,5 +1,5 @@
-//! A thread that an engine is made on, run on and ended on: what a GPU has captured of a network
-//! can be replayed by the thread alone that captured it.
+//! A thread on which an engine is made, run and ended: a CUDA graph can be replayed only by the
+//! thread that captured it.
 
 use std::fmt;
 use std::io;
@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 
-/// How long is waited for what was ended: the library looks around between two operators only.
+/// Time allowed for work to return after it was ended: ONNX Runtime looks whether it is to end
+/// between two operators only.
 const OVERTIME: Duration = Duration::from_secs(10);
-/// Why a thread has not done its work.
+/// The reason why a thread has not done its work.
 #[derive(Debug)]
 pub enum Unfinished {
     /// The thread cannot be started.
     NotStarted(io::Error),
     /// The work took too long, and was ended.
     Late,
-    /// The work took too long, and cannot even be ended.
+    /// The work took too long and does not end, so its thread is given up.
     Lost,
-    /// The thread has ended.
+    /// The thread has ended, or its work panicked.
     Ended,
 }
 
@@ -36,22 +37,22 @@ impl fmt::Display for Unfinished {
     }
 }
 
-/// Where the thread keeps its engine, once it has one.
+/// The place of a thread's engine; none until it has one.
 pub type Slot = Option<Box<dyn Engine>>;
 
 type Work = Box<dyn FnOnce(&mut Slot) + Send>;
 
-/// The thread, which does what it is given in its order. It ends, and its engine with it, when this
-/// is dropped, which waits for it.
+/// The handle of a thread that does the work it is given, in the order in which it came. A drop
+/// ends the thread and its engine, and waits for that.
 #[derive(Debug)]
 pub struct EngineThread {
-    /// The inbox, until the thread is to end.
+    /// The thread's inbox; none once the thread is to end.
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl EngineThread {
-    /// A thread without an engine.
+    /// Starts a thread without an engine.
     pub fn start(name: String) -> Result<Self, Unfinished> {
         let (sender, inbox) = mpsc::channel::<Work>();
         let thread = thread::Builder::new().name(name).spawn(move || {
@@ -62,7 +63,8 @@ impl EngineThread {
         Ok(Self { work: Some(sender), thread: Some(thread) })
     }
 
-    /// Has it do this next. What comes of it can be received; nothing where it panicked.
+    /// Makes the thread do this work next. The returned channel gives the result; it closes without
+    /// one where the work panicked or the thread has ended.
     pub fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Slot) -> T + Send + 'static,
@@ -77,13 +79,14 @@ impl EngineThread {
 }
 
 impl EngineThread {
-    /// Waits for it no more: it may hang for ever in what it does.
+    /// Gives the thread up without waiting for its end: it may hang for ever in its work.
     pub fn abandon(mut self) {
         drop(self.thread.take());
     }
 }
 
-/// What comes of work that ends at this time at the latest, or hangs.
+/// The result of work that ends at `until` at the latest, unless it hangs; an error where none
+/// comes within `OVERTIME` after that.
 pub fn outcome<T>(result: &mpsc::Receiver<T>, until: Instant) -> Result<T, Unfinished> {
     let patience = until.saturating_duration_since(Instant::now()) + OVERTIME;
     result.recv_timeout(patience).map_err(|error| match error {
@@ -92,7 +95,8 @@ pub fn outcome<T>(result: &mpsc::Receiver<T>, until: Instant) -> Result<T, Unfin
     })
 }
 
-/// Does work that ends at this time at the latest, or hangs, on a thread that is given up then.
+/// Does work that ends at `until` at the latest, unless it hangs, on a thread of its own. A thread
+/// that hangs is given up.
 pub fn apart<T: Send + 'static>(
     until: Instant,
     work: impl FnOnce() -> T + Send + 'static,

@@ -1,7 +1,9 @@
-//! Ends what takes too long: one thread looks after every run and every load of the process.
+//! The watchdog ends work that takes too long: one thread looks after every run and every load of
+//! the process.
 //!
-//! To look after a run costs it two atomic writes. The thread sleeps until the first run of all that
-//! are under way is to be ended, and is woken only for one that is to be ended before that.
+//! A run that is looked after makes two atomic writes for it. The thread sleeps until the first run
+//! of all that are under way is to be ended, and is woken only for one that is to be ended before
+//! that.
 
 use std::fmt;
 use std::io;
@@ -12,10 +14,10 @@ use std::time::{Duration, Instant};
 
 /// Work that another thread can end.
 pub trait Stop: Send + Sync {
-    /// Has it end soon.
+    /// Makes the work end soon.
     fn stop(&self);
 
-    /// Lets it be begun again.
+    /// Lets the work be begun again.
     fn reset(&self);
 }
 
@@ -25,30 +27,30 @@ const IDLE: u64 = u64::MAX;
 const STOPPING: u64 = u64::MAX - 1;
 /// State: the watchdog has ended the work.
 const STOPPED: u64 = u64::MAX - 2;
-/// Values below this are times.
+/// The least value that is no time: states are at or above it, times are below it.
 const TIMES: u64 = u64::MAX - 3;
-/// Nothing is ended after less than this: the thread need not be woken more often.
+/// The least time after which work is ended, so that the thread need not be woken more often.
 const GRAIN: Duration = Duration::from_millis(10);
-/// What is as good as for ever.
+/// A time that is as good as for ever.
 const LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Times are nanoseconds since this.
+/// The origin of all times here, which are nanoseconds since then.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// All there are; some may be gone.
+/// All watches of the process; some may be gone.
 static WATCHES: Mutex<Vec<Weak<Watch>>> = Mutex::new(Vec::new());
-/// When the thread wakes by itself.
+/// The time at which the thread wakes by itself; `IDLE`: it sleeps until it is woken.
 static WAKES: AtomicU64 = AtomicU64::new(IDLE);
 static THREAD: OnceLock<Thread> = OnceLock::new();
 
-/// This long from now.
+/// The time that is `time` from now; a century from now where a clock cannot show it.
 pub fn from_now(time: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(time).unwrap_or(now + LONG)
 }
 
-/// Starts the thread, if there is none yet.
+/// Starts the watchdog's thread, if there is none yet.
 pub fn start() -> io::Result<()> {
-    // Held, so that no other is started meanwhile.
+    // The lock is held, so that no second thread is started meanwhile.
     let _watches = watches();
     if THREAD.get().is_none() {
         let started = thread::Builder::new().name("watchdog".into()).spawn(look)?;
@@ -57,9 +59,9 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// One kind of work that is looked after, which is done by one thread at a time.
+/// A kind of work that is looked after, and that one thread at a time does.
 pub struct Watch {
-    /// When it is to be ended, or one of the states above.
+    /// The time at which the work is to be ended, or one of the states above.
     until: AtomicU64,
     work: Box<dyn Stop>,
 }
@@ -71,7 +73,7 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// Has this work looked after whenever it is done.
+    /// A watch that looks after this work whenever [`Watch::run`] does it.
     pub fn new(work: impl Stop + 'static) -> Arc<Self> {
         let watch = Arc::new(Self { until: AtomicU64::new(IDLE), work: Box::new(work) });
         let mut watches = watches();
@@ -82,12 +84,13 @@ impl Watch {
         watch
     }
 
-    /// Does the work, which is ended at this time where it still goes on; whether it has been.
+    /// Does the work, which is ended at `until` where it still goes on. The second result says
+    /// whether it has been ended.
     pub fn run<T>(&self, until: Instant, work: impl FnOnce() -> T) -> (T, bool) {
         let until = nanoseconds(until.max(Instant::now() + GRAIN));
         self.until.store(until, SeqCst);
-        // Either the thread sees the time in its last look before it sleeps, or this sees when it
-        // wakes.
+        // Either the watchdog's thread sees this time in its last look before it sleeps, or this
+        // thread sees when the watchdog wakes.
         if until < WAKES.load(SeqCst)
             && let Some(thread) = THREAD.get()
         {
@@ -98,7 +101,8 @@ impl Watch {
         (came, ending.finish())
     }
 
-    /// Ends the work, if it is to end by now; otherwise when it is to.
+    /// Ends the work, if it is to end by now. Returns the time at which it is to end; `IDLE` where
+    /// it is not.
     fn look(&self, now: u64) -> u64 {
         let until = self.until.load(SeqCst);
         if until > now || self.until.compare_exchange(until, STOPPING, SeqCst, SeqCst).is_err() {
@@ -110,14 +114,14 @@ impl Watch {
     }
 }
 
-/// The end of a piece of work, by a panic too.
+/// A guard for the end of a piece of work, which may be a panic.
 struct Ending<'a> {
     watch: &'a Watch,
     until: u64,
 }
 
 impl Ending<'_> {
-    /// Nobody will stop it any more; whether somebody has.
+    /// Takes the work out of the watchdog's hands. Returns whether the watchdog has ended it.
     fn finish(&self) -> bool {
         let watch = self.watch;
         while let Err(state) = watch.until.compare_exchange(self.until, IDLE, SeqCst, SeqCst) {
@@ -141,7 +145,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// The thread's life.
+/// The loop of the watchdog's thread.
 fn look() {
     loop {
         let next = first(nanoseconds(Instant::now()));
@@ -159,7 +163,8 @@ fn look() {
     }
 }
 
-/// Ends what is to end by now, and says when the next is to.
+/// Ends all work that is to end by now. Returns the time at which the next is to end; `IDLE` where
+/// none is.
 fn first(now: u64) -> u64 {
     let watches = watches();
     let looks = watches.iter().filter_map(Weak::upgrade).map(|watch| watch.look(now));
@@ -181,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until it is stopped.
+    /// Work that goes on until it is stopped.
     #[derive(Clone, Default)]
     struct Wait(Arc<AtomicBool>);
 
@@ -221,7 +226,7 @@ mod tests {
         let (slow, quick) = (Wait::default(), Wait::default());
         let (of_slow, of_quick) = (Watch::new(slow.clone()), Watch::new(quick.clone()));
         let ended = of_slow.run(from_now(Duration::from_secs(3600)), || {
-            // The thread sleeps for an hour by now, or soon.
+            // The watchdog's thread sleeps for an hour by now, or soon.
             of_quick.run(from_now(Duration::ZERO), || quick.until_stopped()).1
         });
         assert_eq!(ended, (true, false));

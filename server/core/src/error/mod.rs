@@ -1,4 +1,4 @@
-//! Everything that can go wrong with a request, and what the wire says of it.
+//! The errors of requests, and their words on the wire.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ mod sigmax;
 mod status;
 mod triton;
 
-/// Whose words a status uses: both services fail for the same reasons, but clients of the Open
+/// The dialect of a status: both services fail for the same reasons, but clients of the Open
 /// Inference Protocol look for Triton's texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// `sigmax.v1.ClassifierService`.
+    /// The dialect of `sigmax.v1.ClassifierService`.
     Sigmax,
-    /// `inference.GRPCInferenceService`.
+    /// The dialect of `inference.GRPCInferenceService`.
     Inference,
 }
 
@@ -25,7 +25,8 @@ impl Dialect {
     }
 }
 
-/// Why a request is not answered. Names a field, what was expected and what came.
+/// The reason why a request is not answered. Its text names a field, what was expected and what
+/// came.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Error {
     /// No model has this name.
@@ -50,7 +51,7 @@ pub enum Error {
     WrongDtype { model: String, input: String, expected: &'static str, found: String },
     /// The shape does not fit the model's.
     WrongShape { model: String, input: String, expected: Vec<i64>, found: Vec<i64>, batched: bool },
-    /// More rows than the model takes at once, or none.
+    /// The rows are more than the model takes at once, or none.
     WrongRows { model: String, input: String, max: usize, found: usize },
     /// Two inputs differ in their number of rows.
     RowsDiffer { model: String, input: String, expected: usize, found: usize },
@@ -68,9 +69,9 @@ pub enum Error {
     WrongStrings { model: String, input: String, expected: usize, fault: strings::Fault },
     /// An element is not of its type.
     BadElement { model: String, input: String, detail: String },
-    /// Any other field is off.
+    /// Another field of the request is wrong.
     BadField { field: &'static str, detail: String },
-    /// What the model is does not allow this call.
+    /// The kind of the model does not allow this call.
     NotApplicable { model: String, detail: String },
     /// The model gave no finite probability for a row.
     NotFinite { model: String, row: usize, input: String },
@@ -88,21 +89,22 @@ pub enum Error {
     RunTooLong { model: String, limit: Duration },
     /// The run was to allocate too much, and was ended.
     RunTooLarge { model: String, limit: usize },
-    /// The deadline would pass before the work is done, which is so far expected to take so long.
+    /// The deadline would pass before the answer, which is expected to take the time `expected`,
+    /// while `left` is left.
     TooLate { expected: Duration, left: Duration },
     /// The server takes no more work.
     Draining,
-    /// A message over the limit.
+    /// The message has more bytes than a message may have.
     MessageTooLarge { found: usize, limit: usize },
-    /// More metadata than the limit.
+    /// The metadata has more bytes than metadata may have.
     MetadataTooLarge { found: usize, limit: usize },
-    /// A message with more embedded messages than any model takes.
+    /// The message has more embedded messages than any model takes.
     TooManyParts { found: usize, limit: usize },
-    /// A message that would hold more than its connection may, once decoded.
+    /// The message would hold more bytes once decoded than its connection may.
     DecodedTooLarge { found: usize, limit: usize },
-    /// Too many streams on one connection.
+    /// The connection has too many streams.
     TooManyStreams { limit: usize },
-    /// Too many bytes of messages under way.
+    /// The messages under way hold too many bytes.
     NoMemory { limit: usize },
     /// Shared memory is not allowed.
     SharedMemoryDisabled,
@@ -110,27 +112,27 @@ pub enum Error {
     NoSharedMemory { key: String },
     /// A region of this name is registered already.
     RegionExists { region: String },
-    /// A region that is not within its object, or of no bytes.
+    /// A region is not within its object, or has no bytes.
     BadRegion { region: String },
-    /// There is no such region; told to those who ask for its status.
+    /// There is no such region; this is told to a client that asks for its status.
     UnknownSystemRegion { region: String },
     /// There is no such region on a GPU.
     UnknownCudaRegion { region: String },
     /// There is no such region.
     UnknownRegion { region: String },
-    /// A part of a region that begins after its end.
+    /// A part of a region begins after the region's end.
     RegionOffset { region: String },
-    /// A part that is not within its region, or no longer within its object.
+    /// A part of a region is not within the region, or no longer within its object.
     RegionRange { region: String },
-    /// Inputs in shared memory that are longer than a message may be.
+    /// Inputs in shared memory have more bytes than a message may have.
     SharedTooLarge { found: usize, limit: usize },
-    /// More regions than may be registered at once.
+    /// The regions are more than may be registered at once.
     TooManyRegions { limit: usize },
-    /// An output does not fit where it was asked to go.
+    /// An output does not fit into the part of a region that was asked for it.
     RegionTooSmall { output: String, found: usize, expected: usize },
-    /// This build knows no GPU.
+    /// Shared memory on a GPU is not supported by this build.
     NoGpu { region: String },
-    /// An answer longer than clients can read.
+    /// The answer has more bytes than clients can read.
     ReplyTooLarge { found: usize, limit: usize },
     /// Models are not loaded by request.
     ControlDisabled,
@@ -140,45 +142,47 @@ pub enum Error {
     LoadFailed { model: String, reason: String },
     /// Every version of the model has been unloaded.
     NoVersions { model: String },
-    /// A message in a form that this server does not read.
+    /// The message has a form that this server does not read.
     Unimplemented { detail: String },
     /// The request is no well-formed gRPC call.
     Malformed { detail: String },
-    /// A fault of ours; the log has the details.
+    /// The server has a fault; the log has the details.
     Internal,
-    /// An error of the request with this id; Triton's texts name it. Empty: the request has none.
+    /// The error is of the request with this id, which Triton's texts name. Empty: the request has
+    /// no id.
     OfRequest { id: String, error: Box<Self> },
 }
 
-/// A queue that has no room: how much of what waits, of at most how much.
+/// The limit by which a queue has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
-    /// What is counted: rows, bytes or requests.
+    /// The unit that is counted: rows, bytes or requests.
     pub unit: &'static str,
-    /// How much waits.
+    /// The rows, bytes or requests that wait.
     pub found: usize,
-    /// The most that may wait.
+    /// The most rows, bytes or requests that may wait.
     pub limit: usize,
 }
 
-/// Work that was given away and did not come back: it panicked, or all ends.
+/// The error of a task that did not come back: it panicked, or the server ends.
 impl From<tokio::task::JoinError> for Error {
     fn from(_: tokio::task::JoinError) -> Self {
         Self::Internal
     }
 }
 
-/// The result of anything that may fail for a reason the caller is told.
+/// The result of work that may fail for a reason that the client is told.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The same error, of the request with this id.
+    /// The same error as one of the request with this id.
     pub fn of_request(self, id: String) -> Self {
         Self::OfRequest { id, error: self.into() }
     }
 
-    /// An answer that would come too late; the times are rounded down to two digits. In an overload
-    /// many refusals are alike then, and HTTP/2 sends what it has sent before as a number.
+    /// The error of an answer that would come too late. The times are rounded down to two digits:
+    /// many refusals of an overload are alike then, and HTTP/2 sends a header that it has sent
+    /// before as a number.
     pub fn too_late(expected: Duration, left: Duration) -> Self {
         Self::TooLate { expected: two_digits(expected), left: two_digits(left) }
     }
@@ -191,7 +195,7 @@ impl Error {
         }
     }
 
-    /// The text for people.
+    /// The error's text for people.
     pub fn message(&self, dialect: Dialect) -> String {
         match dialect {
             Dialect::Sigmax => self.itself().sigmax_message(),

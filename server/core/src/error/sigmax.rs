@@ -1,10 +1,10 @@
-//! The words of errors.
+//! The words of errors in our own dialect.
 
 use crate::error::{Error, Full};
 use crate::tensor::strings;
 
 impl Error {
-    /// What went wrong, in our own words.
+    /// The error's text in our own words.
     pub(super) fn sigmax_message(&self) -> String {
         match self {
             Self::UnknownModel { model } => format!("no model is named '{model}'"),
@@ -126,7 +126,8 @@ impl Error {
             Self::NoMemory { limit } => format!(
                 "expected requests and answers under way to hold at most {limit} bytes together, and those of one connection half of it; try again later"
             ),
-            // These are of the Open Inference Protocol alone, and so in Triton's words.
+            // The errors below are of the Open Inference Protocol alone, and so have Triton's
+            // words.
             Self::ControlDisabled => {
                 "explicit model load / unload is not allowed if polling is enabled".into()
             }
@@ -182,7 +183,7 @@ impl Error {
     }
 }
 
-/// `'a', 'b'`, or `nothing`.
+/// The names in quotes, such as `'a', 'b'`; `nothing` where there are none.
 fn quoted(names: &[String]) -> String {
     if names.is_empty() {
         return "nothing".into();

@@ -1,4 +1,4 @@
-//! Errors as gRPC's statuses.
+//! The gRPC statuses of errors.
 
 use std::time::Duration;
 
@@ -7,14 +7,16 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::error::{Dialect, Error};
 
-/// When to try again what found no room among messages under way: they come and go by the moment.
+/// Time after which a client is to try again whose message found no room among those under way:
+/// they come and go quickly.
 const MEMORY_RETRY: Duration = Duration::from_millis(100);
 
-/// Clients take headers of 8 KiB by default, and a text is in them up to four times:
-/// percent-encoded, and in the details, as message, field and description, as base64.
+/// The most bytes of a status's text. Clients take headers of 8 KiB by default, and a text is in
+/// them up to four times: once percent-encoded, and in the details as message, field and
+/// description, all as base64.
 const MOST_TEXT: usize = 900;
 
-/// A text that fits into headers, by its beginning.
+/// The text, cut so that it fits into headers.
 fn shortened(mut text: String) -> String {
     if text.len() > MOST_TEXT {
         text.truncate(text.floor_char_boundary(MOST_TEXT));
@@ -108,7 +110,7 @@ impl Error {
         }
     }
 
-    /// The status code. The two services differ where Triton's clients expect it.
+    /// The error's status code. The two services differ where Triton's clients expect it.
     pub fn code(&self, dialect: Dialect) -> Code {
         match (self.itself(), dialect) {
             (Self::QueueFull { .. }, Dialect::Inference) => Code::Unavailable,
@@ -116,12 +118,12 @@ impl Error {
         }
     }
 
-    /// The reason for programs, the same in every language and release.
+    /// The error's reason for programs, which is the same in every language and release.
     pub fn reason(&self) -> &'static str {
         self.entry().1
     }
 
-    /// The request's field at fault, where it is one.
+    /// The field of the request that is at fault; none where no field is.
     fn field(&self) -> Option<String> {
         match self.itself() {
             Self::MissingInputs { .. } => Some("inputs".into()),

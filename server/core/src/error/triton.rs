@@ -1,11 +1,11 @@
-//! The words of errors where Triton's clients and tests look for Triton's own.
+//! The words of errors for which Triton's clients and tests look for Triton's own.
 
 use std::fmt::Write;
 
 use crate::error::Error;
 use crate::tensor::{DType, strings};
 
-/// What Triton adds where a shape is wrong.
+/// The note that Triton adds where a shape is wrong.
 const BATCH_NOTE: &str = "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each input shape. If you want to specify the full shape including the batch dim in your input dims config, try setting max_batch_size to zero. See the model configuration docs for more info on max_batch_size.";
 
 impl Error {
@@ -26,7 +26,8 @@ impl Error {
         )
     }
 
-    /// Triton's own words, where its clients and tests look for them.
+    /// The error's text in Triton's own words; none where its clients and tests do not look for
+    /// them.
     pub(super) fn triton_message(&self) -> Option<String> {
         Some(match self {
             Self::UnknownModel { model } => {
@@ -135,7 +136,8 @@ impl Error {
             },
             Self::BadField { detail, .. } => detail.clone(),
             Self::QueueTimeout => "Request timeout expired".into(),
-            // What gRPC's own libraries say, so that it is the same whoever notices first.
+            // The text of gRPC's own libraries is used, so that it is the same whether the client
+            // or the server notices first.
             Self::DeadlineExceeded => "Deadline Exceeded".into(),
             Self::TooLate { .. } => format!("Deadline Exceeded: {}", self.sigmax_message()),
             Self::QueueFull { .. } => "Exceeds maximum queue size".into(),
@@ -147,12 +149,12 @@ impl Error {
     }
 }
 
-/// `'a','b'`, as Triton lists names.
+/// The names as Triton lists them, such as `'a','b'`.
 fn listed(names: &[String]) -> String {
     names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(",")
 }
 
-/// `[-1,10]`, as Triton writes shapes.
+/// The sizes as Triton writes shapes, such as `[-1,10]`.
 fn dims(dims: &[i64]) -> String {
     let mut text = String::from("[");
     for (i, dim) in dims.iter().enumerate() {

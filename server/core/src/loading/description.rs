@@ -1,4 +1,4 @@
-//! What is said of a model beyond its graph, put together with what the graph says.
+//! The description of a model beyond its graph, and how the two are put together.
 
 use std::path::PathBuf;
 
@@ -8,31 +8,31 @@ use crate::loading::error::LoadError;
 use crate::loading::golden::Sample;
 use crate::model::{ModelSpec, TensorSpec};
 
-/// What is said of an input or output beyond its graph.
+/// The description of an input or output beyond its graph.
 #[derive(Clone, Debug)]
 pub struct DescribedTensor {
     /// The name in the graph.
     pub name: String,
-    /// The sizes, the batch axis included where there is one; -1: any.
+    /// The sizes of the axes, the batch axis included where there is one; -1: any size.
     pub dims: Vec<i64>,
-    /// What it means, for people.
+    /// The meaning of the tensor, for people.
     pub meaning: String,
-    /// The names of its classes.
+    /// The names of the classes, by index.
     pub labels: Vec<String>,
-    /// A request may leave it out.
+    /// Whether a request may leave the input out.
     pub optional: bool,
 }
 
-/// What is said of a model beyond its graph.
+/// The description of a model beyond its graph.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// All but its inputs and outputs.
+    /// The specification without its inputs and outputs.
     pub spec: ModelSpec,
-    /// All of the graph's inputs, but for optional ones that are not served.
+    /// The descriptions of the graph's inputs; optional inputs that are not served are left out.
     pub inputs: Vec<DescribedTensor>,
-    /// All of the graph's outputs.
+    /// The descriptions of all of the graph's outputs.
     pub outputs: Vec<DescribedTensor>,
-    /// The folders of its golden samples.
+    /// The folders of the golden samples, one each.
     pub golden: Vec<PathBuf>,
 }
 
@@ -41,14 +41,15 @@ pub struct Description {
 pub struct Described {
     /// The network.
     pub source: Box<dyn Source>,
-    /// How it is served.
+    /// The specification of how the network is served.
     pub spec: ModelSpec,
-    /// What it must answer.
+    /// The golden samples that the network must answer.
     pub samples: Vec<Sample>,
 }
 
 impl Description {
-    /// Puts it together with what the file says, in the graph's order; reads the golden samples.
+    /// Puts the description together with the file's graph, in the graph's order, and reads the
+    /// golden samples.
     pub fn complete(self, mut file: OnnxFile) -> Result<Described, LoadError> {
         let Self { spec, inputs, outputs, golden } = self;
         file.keep_optional(|name| inputs.iter().any(|input| input.name == name));
@@ -65,7 +66,8 @@ impl Description {
     }
 }
 
-/// The tensors with the types that the graph has.
+/// The described tensors with the types of the graph. Names that differ from the graph's, or stand
+/// in another order, are an error.
 fn completed(
     described: Vec<DescribedTensor>,
     graph: &[TensorSpec],

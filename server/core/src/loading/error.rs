@@ -1,4 +1,4 @@
-//! Why a model cannot be served.
+//! The reasons why a model cannot be served.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,17 +7,17 @@ use crate::engine::EngineError;
 use crate::engine::thread::Unfinished;
 use crate::model::device::Device;
 
-/// Why a model cannot be served. Its text is for the people who run the server.
+/// The reason why a model cannot be served. The text is for the people who run the server.
 #[derive(Debug)]
 pub enum LoadError {
     /// The description is not of all the graph's inputs, or outputs.
     NotDescribed {
-        /// The names that the graph has.
+        /// The names of the graph's inputs, or outputs.
         expected: Vec<String>,
     },
-    /// A thread that makes its engines cannot be started, takes too long, or has ended.
+    /// A thread that makes the model's engines cannot be started, takes too long, or has ended.
     Unfinished(Unfinished),
-    /// An engine cannot be made, or a run of it failed.
+    /// An engine cannot be made, or one of its runs failed.
     Engine(EngineError),
     /// The code that makes an engine panicked, with these words.
     Panic(String),
@@ -25,46 +25,48 @@ pub enum LoadError {
     RowsTakeTooLong,
     /// The types of the outputs are not those that the graph declares.
     OtherOutputs {
-        /// What the graph declares.
+        /// The types that the graph declares.
         declared: Vec<&'static str>,
-        /// What a run gave.
+        /// The types that a run gave.
         found: Vec<&'static str>,
     },
     /// A row is answered otherwise in a batch than alone.
     RowDiffers {
-        /// The row's place in the batch.
+        /// The row's place in the batch, from 0.
         row: usize,
         /// The rows of the batch.
         rows: usize,
-        /// How far it may differ.
+        /// The most by which the answers may differ.
         tolerance: f64,
     },
     /// A file of a golden sample cannot be read.
     SampleFile {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason why the file cannot be read.
         reason: String,
     },
     /// A golden sample is not answered as it must be.
     Sample {
         /// The sample's number, from 0.
         number: usize,
-        /// The rows of the batch that it was repeated to, if it was.
+        /// The rows of the batch in which the sample's rows were repeated; none: the sample as it
+        /// is.
         rows: Option<usize>,
-        /// What came instead.
+        /// The difference between the expected answer and the one that came.
         reason: String,
     },
     /// A GPU runs none of the rows that the CPU runs.
     Unfit {
         /// The GPU.
         device: Device,
-        /// What it says.
+        /// The error of the last rows that the GPU was given.
         refusal: String,
     },
     /// There is no place where the model may run.
     NoPlacement,
-    /// No place where the model may run works.
+    /// The model can be loaded on none of the sets of devices where it may run; each with its
+    /// reason.
     Nowhere(Vec<(String, LoadError)>),
 }
 

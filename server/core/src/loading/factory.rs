@@ -1,4 +1,4 @@
-//! Makes a model's engines: each has given the right answers before it serves.
+//! The factory of a model's engines: each has given the right answers before it serves.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -12,24 +12,25 @@ use crate::model::device::{Device, GpuOptions};
 use crate::model::{ModelSpec, Report};
 use crate::panics::panic_text;
 
-/// What the engines of one version of a model are made from.
+/// The factory that makes the engines of one version of a model.
 #[derive(Debug)]
 pub struct EngineFactory {
     /// The network.
     pub source: Box<dyn Source>,
-    /// How it is served.
+    /// The specification of how the network is served.
     pub spec: ModelSpec,
-    /// What it must answer.
+    /// The golden samples that every engine must answer.
     pub samples: Vec<Sample>,
-    /// How it is run on a GPU.
+    /// The options of engines on a GPU.
     pub gpu: GpuOptions,
 }
 
 impl EngineFactory {
-    /// The first engine on a device, and what warming it up has shown. It is run by this thread from
-    /// now on. What is not made at this time is given up.
+    /// The first engine on a device, and its warm-up's report. The engine is run by this thread
+    /// from now on. An engine that is not ready at `until` is given up.
     ///
-    /// A GPU that runs none of the rows tried, while the CPU does, lacks something: cuDNN, say.
+    /// A GPU that runs none of the rows tried, while the CPU does, lacks something, such as cuDNN:
+    /// this is an error.
     pub fn first(
         &self,
         device: Device,
@@ -46,7 +47,8 @@ impl EngineFactory {
         Ok((engine, report))
     }
 
-    /// One more engine of a model that has been warmed up. This thread runs it from now on.
+    /// Another engine of a model that has been warmed up. The engine is run by this thread from now
+    /// on.
     pub fn more(
         &self,
         device: Device,
@@ -82,7 +84,7 @@ impl EngineFactory {
         };
         let made = catch_unwind(AssertUnwindSafe(make));
         match made.unwrap_or_else(|panic| Err(LoadError::Panic(panic_text(&*panic)))) {
-            // Whatever it says, that is why.
+            // The time limit is the reason, whatever the error says.
             Err(_) if until <= Instant::now() => Err(Unfinished::Late.into()),
             made => made,
         }

@@ -1,4 +1,4 @@
-//! From a network to a model that is ready to serve.
+//! The loading of a network up to a model that is ready to serve.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,22 +13,24 @@ use crate::model::device::Device;
 /// A model that has been tried, warmed up and checked, and its engines, each on its own thread.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The model, and what warming it up has shown.
+    /// The model: its specification, and its warm-up's report.
     pub model: Arc<Model>,
-    /// Where another engine comes from.
+    /// The factory that makes another engine where one is lost.
     pub factory: Arc<EngineFactory>,
-    /// The engines; as many as there are shards, on CPUs, where the model is light.
+    /// The devices and threads of the engines; a light model has one on the CPU for each shard.
     pub engines: Vec<(Device, EngineThread)>,
 }
 
-/// Tries a model where it may run, and makes all of its engines. What is not done at this time is
-/// given up.
+/// Tries a model on the devices where it may run, and makes all of its engines. A load that is not
+/// done at `until` is given up.
 pub fn load(factory: EngineFactory, shards: usize, until: Instant) -> Result<Loaded, LoadError> {
     let factory = Arc::new(factory);
     let mut chosen = placement::choose(&factory, shards, until)?;
-    // A light model runs in the shards' loops, where each of them can have an engine.
+    // A light model runs in the shards' loops, which takes one engine on the CPU for each shard.
+    // With any other set of engines the model counts as heavy.
     chosen.report.heavy |= chosen.devices != vec![Device::Cpu; shards];
-    // The values of a request never keep a loop from turning.
+    // A model whose runs take as long as a request's values say is heavy, for no request may keep a
+    // shard's loop from turning.
     chosen.report.heavy |= factory.source.is_open();
     let mut spec = factory.spec.clone();
     spec.config.instance_group = placement::instance_groups(&spec.name, &chosen.devices);

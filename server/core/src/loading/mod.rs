@@ -1,4 +1,4 @@
-//! From a network to engines that have given the right answers.
+//! Loading takes a network to engines that have given the right answers.
 
 pub mod description;
 pub mod error;

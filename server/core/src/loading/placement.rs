@@ -1,4 +1,5 @@
-//! Where a model runs: each set of engines that it may be given is tried, and the best one taken.
+//! The placement of a model: each set of engines that it may be given is tried, and the best is
+//! taken.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -15,16 +16,17 @@ use crate::proto::inference::model_instance_group::Kind;
 /// A set of engines that has been tried.
 #[derive(Debug)]
 pub struct Tried {
-    /// What each engine runs on, or is to.
+    /// The device of each engine; only the first engine has been made.
     pub devices: Vec<Device>,
-    /// What warming up the first of them has shown.
+    /// The warm-up's report of the first engine.
     pub report: Report,
     /// The thread of the first engine.
     pub first: EngineThread,
 }
 
 /// Tries every alternative of a model, and takes the one that answers the most rows a second; the
-/// first of equals. The error is why none of them works. What takes longer than until then is given up.
+/// first of equals. The error says why none of them works. A trial that is not done at `until` is
+/// given up.
 pub fn choose(
     factory: &Arc<EngineFactory>,
     shards: usize,
@@ -60,7 +62,7 @@ pub fn choose(
     Ok(best)
 }
 
-/// Makes the first engine of a set.
+/// Makes the first engine of a set, on a thread of its own.
 fn try_first(
     factory: &Arc<EngineFactory>,
     devices: Vec<Device>,
@@ -88,7 +90,8 @@ fn start(factory: &EngineFactory, number: usize) -> Result<EngineThread, LoadErr
 }
 
 impl Tried {
-    /// The threads of all engines; those that there are not yet are made here, at once.
+    /// The devices and threads of all engines of the set. All but the first engine are made here,
+    /// at the same time.
     pub fn complete(
         self,
         factory: &Arc<EngineFactory>,
@@ -125,7 +128,8 @@ impl Tried {
     }
 }
 
-/// The device of each engine of a set.
+/// The device of each engine of a set. A count of 0 means one engine a shard on the CPU, and one
+/// engine on a GPU.
 fn devices(placements: &[Placement], shards: usize) -> Vec<Device> {
     let each = placements.iter().flat_map(|&Placement { device, count }| {
         let count = match (count, device) {
@@ -138,18 +142,19 @@ fn devices(placements: &[Placement], shards: usize) -> Vec<Device> {
     each.collect()
 }
 
-/// `cuda:0, cuda:1`
+/// The names of a set's devices, each once, such as `cuda:0, cuda:1`.
 fn names(devices: &[Device]) -> String {
     distinct(devices).map(Device::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Each device once, in the order in which they first come.
+/// The devices without repeats, in the order in which they first come.
 fn distinct(devices: &[Device]) -> impl Iterator<Item = &Device> {
     let places = devices.iter().enumerate();
     places.filter(|&(at, device)| !devices[..at].contains(device)).map(|(_, device)| device)
 }
 
-/// What was said before, and how a choice came out.
+/// The reason for a model's devices: the stated one, then the result of each alternative where
+/// there was a choice.
 fn reason(stated: &str, timed: &[Timed], failures: &[(String, LoadError)]) -> String {
     let mut text = stated.to_owned();
     if timed.len() + failures.len() < 2 {
@@ -165,7 +170,7 @@ fn reason(stated: &str, timed: &[Timed], failures: &[(String, LoadError)]) -> St
     text
 }
 
-/// The engines of a model, as its configuration tells of them.
+/// The engines of a model as instance groups of Triton's configuration.
 pub fn instance_groups(name: &str, devices: &[Device]) -> Vec<ModelInstanceGroup> {
     let mut groups: Vec<ModelInstanceGroup> = Vec::new();
     for &device in distinct(devices) {
@@ -175,7 +180,7 @@ pub fn instance_groups(name: &str, devices: &[Device]) -> Vec<ModelInstanceGroup
             Device::Cuda(number) => (Kind::Gpu, Some(number as i32)),
         };
         match groups.last_mut() {
-            // A count is of each GPU of a group.
+            // The count of a group is the engines on each of its GPUs.
             Some(last) if last.kind == kind as i32 && last.count == count => last.gpus.extend(gpu),
             _ => groups.push(ModelInstanceGroup {
                 name: format!("{name}_{}", groups.len()),

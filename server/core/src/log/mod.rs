@@ -1,4 +1,5 @@
-//! What is logged, which LogSettings changes while the server runs, and how it is written.
+//! The log: which messages are logged, which LogSettings changes while the server runs, and how
+//! they are written.
 
 mod output;
 mod repeats;
@@ -10,20 +11,20 @@ use tracing::Level;
 pub use output::{Output, STDERR, STDOUT};
 pub use repeats::{SPAN, is_one_too_many, tell_repeats};
 
-/// Which messages are logged, by Triton's names for them.
+/// The levels of messages that are logged, by Triton's names for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Levels {
-    /// Errors.
+    /// Whether errors are logged.
     pub error: bool,
-    /// Warnings.
+    /// Whether warnings are logged.
     pub warning: bool,
-    /// Other news.
+    /// Whether other news is logged.
     pub info: bool,
-    /// 1: details; 2 and more: every step.
+    /// The verbosity; 0: no details are logged; 1: details; 2 and more: every step.
     pub verbose: u32,
 }
 
-/// A log is the process's.
+/// The levels in force. They are global, for the log is the process's.
 static LEVELS: Mutex<Levels> =
     Mutex::new(Levels { error: true, warning: true, info: false, verbose: 0 });
 
@@ -37,7 +38,7 @@ impl Levels {
         *lock()
     }
 
-    /// This level and those above it; none: nothing.
+    /// Levels by which `level` and those above it are logged; none: nothing is logged.
     pub fn from(level: Option<Level>) -> Self {
         let is_on = |least| level.is_some_and(|level| level >= least);
         Self {
@@ -48,10 +49,10 @@ impl Levels {
         }
     }
 
-    /// Puts these into force.
+    /// Puts these levels into force.
     pub fn apply(self) {
         *lock() = self;
-        // What a log statement has learnt of its level is void.
+        // Every log statement caches whether its level is logged, and must look again.
         tracing::callsite::rebuild_interest_cache();
     }
 

@@ -1,4 +1,5 @@
-//! What is printed, on its way out. Who prints never waits, whoever does or does not read it.
+//! The output of printed lines. A thread that prints never waits, whether or not the lines are
+//! read.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,21 +11,21 @@ use std::time::{Duration, Instant};
 
 use super::repeats::{SPAN, tell_repeats};
 
-/// Bytes of the log that wait to be written.
+/// The most bytes of the log that wait to be written.
 const LOG_BYTES: usize = 1 << 20;
 /// The longest line of the log, in bytes; the rest of a longer one is left out.
 const LINE_BYTES: usize = 4096;
-/// How long to wait for a file that takes nothing now.
+/// Time between two tries to write to a file that takes nothing now.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Standard output. It has no bounds: the start prints its table there, and that is all.
+/// Standard output. It has no bounds, because only the start prints there: its table.
 pub static STDOUT: Output = Output::new(
     "stdout",
     || Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
     usize::MAX,
     usize::MAX,
 );
-/// Standard error: the log.
+/// Standard error, where the log goes.
 pub static STDERR: Output = Output::new(
     "stderr",
     || Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
@@ -32,13 +33,13 @@ pub static STDERR: Output = Output::new(
     LINE_BYTES,
 );
 
-/// Where lines are printed, by a thread of its own.
+/// An output of lines, which a thread of its own writes.
 #[derive(Debug)]
 pub struct Output {
-    /// The name of its thread.
+    /// The name of the output's thread.
     name: &'static str,
     open: fn() -> io::Result<File>,
-    /// The most bytes that wait.
+    /// The most bytes of lines that wait.
     room: usize,
     /// The longest line, in bytes.
     longest: usize,
@@ -49,9 +50,9 @@ pub struct Output {
 #[derive(Debug)]
 struct State {
     waiting: VecDeque<Printed>,
-    /// Bytes of the lines that wait.
+    /// The bytes of the lines that wait.
     bytes: usize,
-    /// How many lines were dropped in all.
+    /// The number of lines that were dropped so far.
     dropped: u64,
     has_thread: bool,
     is_writing: bool,
@@ -60,7 +61,7 @@ struct State {
 #[derive(Debug)]
 enum Printed {
     Line(String),
-    /// A place where so many lines found no room.
+    /// A place where this number of lines found no room.
     Gap(u64),
 }
 
@@ -90,12 +91,12 @@ impl Output {
         Self { name, open, room, longest, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Prints lines.
+    /// Prints the lines of a text.
     pub fn print(&'static self, text: &str) {
         text.lines().for_each(|line| self.line(line));
     }
 
-    /// Prints one line, whatever there is in it.
+    /// Prints a text as one line, whatever characters it has.
     pub fn line(&'static self, text: &str) {
         let line = shown(text, self.longest);
         let mut state = self.lock();
@@ -114,14 +115,15 @@ impl Output {
         self.changed.notify_all();
     }
 
-    /// Waits at most so long for everything to be written; whether it is.
+    /// Waits for at most `time` until everything is written. Returns whether it is.
     pub fn finish(&self, time: Duration) -> bool {
         let is_busy = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
         let waited = self.changed.wait_timeout_while(self.lock(), time, is_busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Lines that were dropped so far, because they found no room or could not be written.
+    /// The number of lines that were dropped so far, because they found no room or could not be
+    /// written.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
@@ -132,7 +134,7 @@ impl Output {
 
     fn run(&self) {
         let mut file = None;
-        // Lines that the reader has not been told of yet.
+        // `lost` counts the lines whose loss the reader has not been told of yet.
         let mut lost = 0;
         loop {
             let printed = self.next();
@@ -149,7 +151,7 @@ impl Output {
         }
     }
 
-    /// Waits for what is to be written next.
+    /// Waits for the next line or gap to write.
     fn next(&self) -> Printed {
         loop {
             let waits = |state: &mut State| state.waiting.is_empty();
@@ -178,7 +180,7 @@ impl State {
     }
 }
 
-/// Writes it, and before it how many lines were lost.
+/// Writes a line, and before it how many lines were lost.
 fn put(file: &File, printed: &Printed, lost: u64) -> io::Result<()> {
     let (line, lost) = match printed {
         Printed::Line(line) => (line.as_str(), lost),
@@ -196,7 +198,7 @@ fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
         match file.write(bytes) {
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Another process has set the same file not to block.
+            // Another process may have set the same file not to block.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(BUSY_PAUSE),
             Err(error) => return Err(error),
         }
@@ -204,7 +206,7 @@ fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A line that cannot steer a terminal, nor look like another line, nor be endless.
+/// The text as a line that cannot steer a terminal, nor look like several lines, nor be endless.
 fn shown(text: &str, longest: usize) -> String {
     let mut line = String::with_capacity(text.len().min(longest) + 1);
     for char in text.chars() {
@@ -221,7 +223,8 @@ fn shown(text: &str, longest: usize) -> String {
     line
 }
 
-/// Control characters; what ends lines elsewhere, and what turns the direction of text.
+/// Whether a character could steer a terminal or a reader: it is a control character, ends lines
+/// elsewhere, or turns the direction of text.
 fn steers(char: char) -> bool {
     let is_hidden =
         matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -262,7 +265,7 @@ mod tests {
             READER.set(reader).expect("it is opened once");
             Ok(File::from(OwnedFd::from(writer)))
         }
-        // More than a pipe and the room for lines hold.
+        // These lines are more than the pipe and the room for lines hold.
         let line = "x".repeat(999);
         (0..1000).for_each(|_| OUTPUT.line(&line));
         let dropped = OUTPUT.dropped();
@@ -275,7 +278,7 @@ mod tests {
         };
         let mut text = String::new();
         while told(&text) + (text.matches(&line).count() as u64) < 1000 {
-            // The thread has opened the pipe, or will.
+            // The output's thread has opened the pipe, or will.
             let Some(mut reader) = READER.get() else { continue };
             let mut bytes = [0; 65_536];
             let count = reader.read(&mut bytes).expect("it is read");

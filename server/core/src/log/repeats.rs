@@ -1,4 +1,5 @@
-//! Lines that one place of the source logs again and again are counted, not repeated.
+//! The repeats of log lines: lines that one log statement writes again and again are counted
+//! instead.
 
 use std::collections::HashMap;
 use std::fmt::{Debug, Write};
@@ -9,28 +10,29 @@ use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-/// Warnings or errors of one log statement that are written in a span.
+/// The most warnings or errors of one log statement that are written in a span.
 const LINES: u64 = 10;
-/// A span of time. Lines over those that are written are counted, and told at its end.
+/// Time of a span. The lines beyond those that are written are counted, and told at the span's end.
 pub const SPAN: Duration = Duration::from_secs(10);
-/// What is shown of a message that was counted.
+/// The most characters that are shown of a counted message.
 const CHARS: usize = 200;
 
-/// A place for each log statement that has written.
+/// The places of the log statements that have written.
 static PLACES: LazyLock<Mutex<HashMap<Identifier, Place>>> = LazyLock::new(Mutex::default);
 
 #[derive(Debug)]
 struct Place {
-    /// When its span has begun.
+    /// The time at which the span began.
     since: Instant,
-    /// Lines in this span.
+    /// The lines in this span.
     lines: u64,
-    /// One of the messages that were counted.
+    /// One of the messages that were counted in this span.
     message: String,
 }
 
 impl Place {
-    /// What it counted, to be told; and its next span begins.
+    /// Begins the next span. Returns the number of lines that were only counted, and one of their
+    /// messages; none where all were written.
     fn begin(&mut self, now: Instant) -> Option<(u64, String)> {
         let counted = self.lines.saturating_sub(LINES);
         (self.since, self.lines) = (now, 0);
@@ -46,8 +48,8 @@ fn lock() -> MutexGuard<'static, HashMap<Identifier, Place>> {
     PLACES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a message is only counted, because its place has logged so many lately. Details, which
-/// somebody has asked for, are never.
+/// Whether a message is only to be counted, because its log statement has written so many in this
+/// span. News and details are always written, for somebody has asked for them.
 pub fn is_one_too_many(event: &Event<'_>) -> bool {
     let metadata = event.metadata();
     if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
@@ -63,7 +65,8 @@ pub fn is_one_too_many(event: &Event<'_>) -> bool {
     let told = if place.is_over(now) { place.begin(now) } else { None };
     place.lines += 1;
     let lines = place.lines;
-    // What writes and formats may log or panic, which asks for the lock again.
+    // The lock is given back first: the code that writes and formats may log or panic, which takes
+    // it again.
     drop(places);
     told.into_iter().for_each(tell);
     if lines == LINES + 1 {
@@ -76,7 +79,7 @@ pub fn is_one_too_many(event: &Event<'_>) -> bool {
     lines > LINES
 }
 
-/// Tells what was counted in spans that are over at this time.
+/// Tells the lines that were counted in spans that are over at `now`.
 pub fn tell_repeats(now: Instant) {
     let over = |place: &mut Place| if place.is_over(now) { place.begin(now) } else { None };
     let told: Vec<_> = lock().values_mut().filter_map(over).collect();
@@ -87,7 +90,7 @@ fn tell((lines, message): (u64, String)) {
     tracing::warn!("{lines} more lines like this one in {SPAN:?}: {message}");
 }
 
-/// Reads an event's message.
+/// A visitor that reads the message of an event.
 struct Message<'a>(&'a mut String);
 
 impl Visit for Message<'_> {

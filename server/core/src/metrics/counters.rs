@@ -1,4 +1,4 @@
-//! Numbers that one thread writes and any thread reads.
+//! Counters, which one thread writes and any thread reads.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds; only one thread may, so that no locked instruction is needed.
+    /// Adds `n`. Only one thread may do so, and therefore no locked instruction is needed.
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
@@ -21,7 +21,7 @@ impl Counter {
     }
 }
 
-/// How often values fell between bounds, and their sum.
+/// A histogram: how many values fell between the bounds, and the sum of all values.
 #[derive(Debug)]
 pub struct Histogram<const N: usize> {
     pub bounds: &'static [u64; N],
@@ -43,7 +43,7 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
-/// How often, and for how long in all.
+/// A clock that counts events and their time in all.
 #[derive(Debug, Default)]
 pub struct Clock {
     pub count: Counter,

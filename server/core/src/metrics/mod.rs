@@ -1,4 +1,5 @@
-//! Counters and histograms. Each thread writes its own and never waits; a scrape sums them.
+//! Counters and histograms. Each thread writes its own, and requests never wait for a scrape, which
+//! sums them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,34 +16,34 @@ pub mod prometheus;
 pub mod statistics;
 pub mod timings;
 
-/// The workers of one model on one device.
+/// The metrics of one model's workers on one device.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     /// The device, such as `cuda:0`.
     pub device: String,
-    /// Workers that serve.
+    /// The number of workers that serve.
     pub alive: AtomicUsize,
-    /// How often an engine was lost.
+    /// The number of engines that were lost.
     pub faults: AtomicU64,
 }
 
 impl WorkerMetrics {
-    /// The metrics of no worker yet.
+    /// Metrics that count no worker yet.
     pub fn new(device: String) -> Arc<Self> {
         Arc::new(Self { device, alive: AtomicUsize::new(0), faults: AtomicU64::new(0) })
     }
 }
 
-/// A number that is looked up when it is asked for.
+/// A number that is looked up at every scrape.
 pub struct Gauge(Box<dyn Fn() -> usize + Send + Sync>);
 
 impl Gauge {
-    /// The number that this gives.
+    /// A gauge of the number that `look` returns.
     pub fn new(look: impl Fn() -> usize + Send + Sync + 'static) -> Self {
         Self(Box::new(look))
     }
 
-    /// The number as it stands.
+    /// The number as it is now.
     pub fn get(&self) -> usize {
         (self.0)()
     }
@@ -54,12 +55,12 @@ impl fmt::Debug for Gauge {
     }
 }
 
-/// What is shown of a version of a model beside what is counted.
+/// The facts about a version of a model that are shown beside its counters.
 #[derive(Debug)]
 pub struct Shown {
-    /// How many rows wait for it.
+    /// The rows that wait for a batch.
     pub queued_rows: Gauge,
-    /// What it runs on.
+    /// The devices that the model runs on, such as `cpu`, or `cuda:0, cuda:1`.
     pub device: String,
     /// The model's workers, by device; none where it runs in the shards' loops.
     pub workers: Vec<Arc<WorkerMetrics>>,
@@ -68,7 +69,7 @@ pub struct Shown {
 /// The metrics of every thread, by model and version.
 pub type Writers = BTreeMap<(String, u64), Vec<Arc<ModelMetrics>>>;
 
-/// Every writer's metrics.
+/// The metrics of a server.
 #[derive(Debug, Default)]
 pub struct Metrics {
     pub writers: Mutex<Writers>,
@@ -81,7 +82,7 @@ pub struct Metrics {
     pub connections_evicted: AtomicU64,
     /// Connections whose clients did not begin to speak HTTP/2 in time.
     pub handshakes_late: AtomicU64,
-    /// Connections cut off because their clients kept a message waiting.
+    /// Connections cut off because their clients kept a message waiting or took no answer.
     pub connections_stalled: AtomicU64,
 }
 
@@ -95,14 +96,14 @@ impl Metrics {
         metrics
     }
 
-    /// Begins anew with a version of a model, or ends with it.
+    /// Drops all metrics of a version of a model, because it is loaded anew or unloaded.
     pub fn forget(&self, model: &str, version: u64) {
         let key = (model.to_owned(), version);
         self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
-    /// What a version of a model has done.
+    /// The statistics of a version of a model, over all threads.
     pub fn statistics(&self, model: &str, version: u64) -> Statistics {
         let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Statistics::default();
@@ -111,7 +112,7 @@ impl Metrics {
         sum
     }
 
-    /// Has this shown of a model.
+    /// Shows these facts about a version of a model from now on.
     pub fn show(&self, model: &str, version: u64, what: Shown) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.insert((model.to_owned(), version), what);

@@ -1,4 +1,4 @@
-//! What one thread has counted of one version of a model.
+//! The metrics that one thread counts for one version of a model.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::metrics::outcome::{Outcome, Refusal};
 use crate::metrics::statistics::{BatchStatistics, Statistics};
 use crate::metrics::timings::{Timings, nanoseconds};
 
-/// Upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
+/// The upper bounds of the time histograms, in nanoseconds: 10 us to 10 s.
 const TIME_BOUNDS: [u64; 19] = [
     10_000,
     25_000,
@@ -34,10 +34,10 @@ const TIME_BOUNDS: [u64; 19] = [
     10_000_000_000,
 ];
 
-/// Upper bounds of the batch size histogram, in rows.
+/// The upper bounds of the batch size histogram, in rows.
 const ROW_BOUNDS: [u64; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
-/// What one thread has counted of one version of a model.
+/// The metrics that one thread counts for one version of a model.
 #[derive(Debug)]
 pub struct ModelMetrics {
     pub requests: [Counter; 17],
@@ -51,7 +51,8 @@ pub struct ModelMetrics {
     fail: Clock,
     parts: [Clock; 4],
     last_inference: Counter,
-    /// Written once a batch; a reader holds it for as long as it copies.
+    /// The statistics by the rows of a batch. They are locked once a batch, and by a reader for as
+    /// long as it copies.
     batches: Mutex<BTreeMap<usize, BatchStatistics>>,
 }
 
@@ -73,12 +74,13 @@ impl ModelMetrics {
         }
     }
 
-    /// A request is not run.
+    /// Counts a request that is not run.
     pub fn refused(&self, refusal: Refusal) {
         self.refusals[refusal as usize].add(1);
     }
 
-    /// A request has ended, so long after its first byte; `ran` where the network has answered it.
+    /// Counts a request that has ended, the time `total` after its first byte; `ran` where the
+    /// network has answered it.
     pub fn request(&self, outcome: Outcome, total: Duration, ran: Option<Ran>) {
         let Outcome { code, refusal } = outcome;
         if let Some(refusal) = refusal {
@@ -95,7 +97,7 @@ impl ModelMetrics {
         self.parts.iter().zip(parts).for_each(|(clock, time)| clock.record(time));
     }
 
-    /// A batch has run.
+    /// Counts a batch that has run.
     pub fn batch(&self, timings: &Timings) {
         self.batch_rows.record(timings.batch_rows as u64);
         self.compute.record(nanoseconds(timings.compute()));
@@ -130,17 +132,17 @@ impl ModelMetrics {
     }
 }
 
-/// What a request that the network has answered took.
+/// The rows and times of a request that the network has answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Ran {
     rows: u64,
-    /// Waiting, input, infer and output, in nanoseconds: half as wide as durations, because every
-    /// call carries room for them.
+    /// The times of queue, input, infer and output, in nanoseconds. They are half as wide as
+    /// durations, because every call carries room for them.
     parts: [u64; 4],
 }
 
 impl Ran {
-    /// A request of so many rows, which took so long.
+    /// A request of `rows` with these timings.
     pub fn new(rows: usize, timings: &Timings) -> Self {
         let Timings { queue, input, infer, output, .. } = *timings;
         Self { rows: rows as u64, parts: [queue, input, infer, output].map(nanoseconds) }

@@ -1,10 +1,10 @@
-//! How a request has ended, as the counters tell it.
+//! The outcome of a request, as the counters tell it.
 
 use tonic::Code;
 
 use crate::error::{Dialect, Error};
 
-/// Why a request is not run though it is right.
+/// The reason why a request that is right is not run, or its answer is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The model's queue has no room.
@@ -44,20 +44,20 @@ impl Refusal {
     }
 }
 
-/// How a request has ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// The status code.
     pub code: Code,
-    /// Why it was not run.
+    /// The reason why the request was not run; none where it was run or was not right.
     pub refusal: Option<Refusal>,
 }
 
 impl Outcome {
-    /// The request is answered.
+    /// The outcome of an answered request.
     pub const OK: Self = Self { code: Code::Ok, refusal: None };
 
-    /// The request has failed with this error.
+    /// The outcome of a request that has failed with this error.
     pub fn of(error: &Error, dialect: Dialect) -> Self {
         Self { code: error.code(dialect), refusal: Refusal::of(error) }
     }

@@ -13,21 +13,21 @@ use crate::metrics::model::ModelMetrics;
 use crate::metrics::outcome::Refusal;
 use crate::metrics::{Metrics, Shown, WorkerMetrics, Writers};
 
-/// What is not counted, as it stands at a scrape.
+/// The numbers that are not counted but looked up at a scrape.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Whether the server is ready.
     pub is_ready: bool,
     /// The connections that are open.
     pub open_connections: usize,
-    /// What requests and answers under way hold, in bytes.
+    /// The bytes that requests and answers under way hold.
     pub message_bytes: usize,
-    /// The most that they may hold, in bytes.
+    /// The most bytes that requests and answers under way may hold.
     pub message_bytes_limit: usize,
 }
 
 impl Metrics {
-    /// Everything that is counted, in Prometheus' text format 0.0.4.
+    /// All metrics, in Prometheus' text format 0.0.4.
     pub fn text(&self, now: Now) -> String {
         let mut text = String::new();
         let mut single = |name: &str, kind: &str, help: &str, value: u64| {
@@ -45,7 +45,7 @@ impl Metrics {
         let refused = self.connections_refused.load(Relaxed);
         let help = "Connections refused for being too many.";
         single("sigmax_connections_refused_total", "counter", help, refused);
-        let help = "Lines of the log that nobody took, or that could not be written.";
+        let help = "Lines of the log that found no room, or could not be written.";
         single("sigmax_log_lines_dropped_total", "counter", help, log::STDERR.dropped());
         let evicted = self.connections_evicted.load(Relaxed);
         let help = "Idle connections ended to make room for others.";
@@ -54,11 +54,12 @@ impl Metrics {
         let help = "Connections whose clients did not begin to speak HTTP/2 in time.";
         single("sigmax_handshakes_late_total", "counter", help, late);
         let stalled = self.connections_stalled.load(Relaxed);
-        let help = "Connections cut off because their clients kept a message waiting.";
+        let help =
+            "Connections cut off because their clients kept a message waiting or took no answer.";
         single("sigmax_connections_stalled_total", "counter", help, stalled);
-        let help = "What requests and answers under way hold.";
+        let help = "Bytes that requests and answers under way hold.";
         single("sigmax_message_bytes", "gauge", help, now.message_bytes as u64);
-        let help = "The most that requests and answers under way may hold.";
+        let help = "Most bytes that requests and answers under way may hold.";
         single("sigmax_message_bytes_limit", "gauge", help, now.message_bytes_limit as u64);
 
         shown_text(&mut text, &self.shown.lock().unwrap_or_else(PoisonError::into_inner));
@@ -76,7 +77,10 @@ impl Metrics {
         histogram_text(
             &mut text,
             &writers,
-            ("sigmax_queue_seconds", "From decoded to the start of the batch, in seconds."),
+            (
+                "sigmax_queue_seconds",
+                "From a checked request to the start of its batch, in seconds.",
+            ),
             seconds,
             |metrics| &metrics.queue,
         );
@@ -106,7 +110,7 @@ fn shown_text(text: &mut String, shown: &BTreeMap<(String, u64), Shown>) {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     };
     let name = "sigmax_model_info";
-    head(text, name, "gauge", "1 for every model, with what it runs on.");
+    head(text, name, "gauge", "1 for every model, with the devices that it runs on.");
     for (key, Shown { device, .. }) in shown {
         let _ = writeln!(text, "{name}{{{},device=\"{device}\"}} 1", labels(key));
     }
@@ -116,11 +120,11 @@ fn shown_text(text: &mut String, shown: &BTreeMap<(String, u64), Shown>) {
         let _ = writeln!(text, "{name}{{{}}} {}", labels(key), queued_rows.get());
     }
     let workers =
-        || shown.iter().flat_map(|(key, shown)| shown.workers.iter().map(move |l| (key, l)));
+        || shown.iter().flat_map(|(key, shown)| shown.workers.iter().map(move |one| (key, one)));
     let name = "sigmax_workers";
     head(text, name, "gauge", "Threads with an engine of their own that serve a model.");
     for (key, WorkerMetrics { device, alive, .. }) in
-        workers().map(|(key, workers)| (key, &**workers))
+        workers().map(|(key, worker)| (key, &**worker))
     {
         let alive = alive.load(Relaxed);
         let _ = writeln!(text, "{name}{{{},device=\"{device}\"}} {alive}", labels(key));
@@ -128,7 +132,7 @@ fn shown_text(text: &mut String, shown: &BTreeMap<(String, u64), Shown>) {
     let name = "sigmax_worker_faults_total";
     head(text, name, "counter", "Engines lost by a failure of their device or by a panic.");
     for (key, WorkerMetrics { device, faults, .. }) in
-        workers().map(|(key, workers)| (key, &**workers))
+        workers().map(|(key, worker)| (key, &**worker))
     {
         let faults = faults.load(Relaxed);
         let _ = writeln!(text, "{name}{{{},device=\"{device}\"}} {faults}", labels(key));
@@ -192,7 +196,7 @@ fn labels((model, version): &(String, u64)) -> String {
     format!("model=\"{model}\",version=\"{version}\"")
 }
 
-/// The code as the specification writes it, such as `INVALID_ARGUMENT`.
+/// The name of a code as gRPC's specification writes it, such as `INVALID_ARGUMENT`.
 fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

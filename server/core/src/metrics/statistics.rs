@@ -1,4 +1,4 @@
-//! What a model has done, in sums.
+//! The statistics of a model, as sums over all threads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::metrics::counters::Clock;
 use crate::metrics::timings::nanoseconds;
 
-/// How often, and for how long in all; a [`Clock`] as it stood.
+/// The number of events and their time in all; a copy of a [`Clock`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Elapsed {
-    /// How often.
+    /// The number of events.
     pub count: u64,
-    /// Nanoseconds in all.
+    /// The nanoseconds of all events together.
     pub nanoseconds: u64,
 }
 
@@ -27,39 +27,39 @@ impl Elapsed {
     }
 }
 
-/// Runs of one size, by their parts.
+/// The runs of one batch size, by their parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchStatistics {
-    /// Gathering the rows.
+    /// The time of gathering the rows.
     pub input: Elapsed,
-    /// Running the network.
+    /// The time of running the network.
     pub infer: Elapsed,
-    /// Splitting the outputs.
+    /// The time of splitting the outputs.
     pub output: Elapsed,
 }
 
-/// What one version of a model has done, over all threads. The parts are counted once a request
-/// that was answered, each with the time of its whole batch.
+/// The statistics of one version of a model, over all threads. The parts are counted once for each
+/// answered request: its own time in the queue, and otherwise the time of its whole batch.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
-    /// When a batch last ended, in milliseconds since 1970; 0: never.
+    /// The time at which a batch last ended, in milliseconds since 1970; 0: never.
     pub last_inference: u64,
-    /// Rows answered.
+    /// The rows of answered requests.
     pub rows: u64,
-    /// Runs of the network.
+    /// The runs of the network.
     pub executions: u64,
-    /// Requests answered, from their first byte.
+    /// The answered requests, with their time from the first byte.
     pub success: Elapsed,
-    /// Requests refused or failed.
+    /// The refused and failed requests, with their time from the first byte.
     pub fail: Elapsed,
-    /// Waiting for the batch.
+    /// The time of waiting for the batch.
     pub queue: Elapsed,
-    /// Gathering the rows.
+    /// The time of gathering the rows.
     pub input: Elapsed,
-    /// Running the network.
+    /// The time of running the network.
     pub infer: Elapsed,
-    /// Splitting the outputs.
+    /// The time of splitting the outputs.
     pub output: Elapsed,
-    /// The runs of each batch size, in rows.
+    /// The runs by the rows of their batches.
     pub batches: BTreeMap<usize, BatchStatistics>,
 }

@@ -1,30 +1,30 @@
-//! How long the parts of a request took.
+//! The times that the parts of a request took.
 
 use std::time::Duration;
 
-/// How long a request took, part by part. All but the queue is of the whole batch.
+/// The times of a request, part by part. All but the time in the queue are of the whole batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
-    /// Time from the validated request to the start of its batch.
+    /// The time from the validated request to the start of its batch.
     pub queue: Duration,
-    /// Time of gathering the rows.
+    /// The time of gathering the rows.
     pub input: Duration,
-    /// Time of running the network.
+    /// The time of running the network.
     pub infer: Duration,
-    /// Time of splitting the outputs.
+    /// The time of splitting the outputs.
     pub output: Duration,
-    /// Rows of the batch.
+    /// The rows of the batch.
     pub batch_rows: usize,
 }
 
 impl Timings {
-    /// Time of the whole batch.
+    /// The time of the whole batch.
     pub fn compute(&self) -> Duration {
         self.input + self.infer + self.output
     }
 }
 
-/// A duration that fits a counter: 584 years.
+/// The nanoseconds of a duration, of at most 584 years, which is what a counter holds.
 pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

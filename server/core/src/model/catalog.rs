@@ -1,4 +1,4 @@
-//! Which models there are and where each stands: the truth that everything but the hot path asks.
+//! The catalog of all models and their states, which everything but the hot path asks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 use crate::model::{Model, ModelSpec};
 
-/// Where a version of a model stands.
+/// The state of one version of a model.
 #[derive(Clone, Debug)]
 pub enum State {
-    /// The version is read, warmed up and checked.
+    /// The version is being read, warmed up and checked.
     Loading,
     /// The version serves.
     Ready(Arc<Model>),
@@ -24,7 +24,7 @@ pub enum State {
 }
 
 impl State {
-    /// Why the version does not serve; nothing where it does.
+    /// The reason why the version does not serve; empty where it serves.
     pub fn reason(&self) -> &str {
         match self {
             Self::Ready(_) => "",
@@ -34,7 +34,8 @@ impl State {
         }
     }
 
-    /// Whether it is of this very model.
+    /// Whether the state is of this very model, and not of one that it replaced or that replaced
+    /// it.
     fn is_of(&self, model: &Arc<Model>) -> bool {
         match self {
             Self::Ready(own) | Self::Lost(own, _) => Arc::ptr_eq(own, model),
@@ -43,46 +44,47 @@ impl State {
     }
 }
 
-/// All models, and the server's own state.
+/// A snapshot of all models and of the server's own state.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     models: BTreeMap<String, BTreeMap<u64, State>>,
-    /// Every model of the start has been loaded or has failed.
+    /// Whether every model of the start has been loaded or has failed.
     loaded: bool,
+    /// Whether the server's end has begun.
     draining: bool,
-    /// A shard does not turn.
+    /// Whether a shard does not turn.
     stuck: bool,
-    /// Ready means every model is; otherwise any.
+    /// Whether the server is ready only when every model is; otherwise one model is enough.
     strict: bool,
 }
 
-/// The snapshot, shared: whoever watches it hears of every change.
+/// The shared snapshot. Its watchers are told of every change.
 #[derive(Debug)]
 pub struct Catalog(watch::Sender<Snapshot>);
 
 impl Catalog {
-    /// An empty one.
+    /// A catalog of no models; `strict` says that the server is ready only when every model is.
     pub fn new(strict: bool) -> Self {
         let (models, loaded, draining, stuck) = (BTreeMap::new(), false, false, false);
         let snapshot = Snapshot { models, loaded, draining, stuck, strict };
         Self(watch::Sender::new(snapshot))
     }
 
-    /// The snapshot as it is now. Do not hold the guard over anything slow.
+    /// The snapshot as it is now. The guard must not be held over anything slow.
     pub fn read(&self) -> watch::Ref<'_, Snapshot> {
         self.0.borrow()
     }
 
-    /// Follow the changes.
+    /// A receiver that is told of every change.
     pub fn watch(&self) -> watch::Receiver<Snapshot> {
         self.0.subscribe()
     }
 
-    /// Why a model that a shard does not serve cannot be asked.
+    /// The error for a model that a shard does not serve.
     pub fn why_not(&self, name: &str, version: &str) -> Error {
         match self.read().find(name, version) {
             Err(error) => error,
-            // The model has become ready this very moment.
+            // The model has become ready since the shard looked, and counts as still being loaded.
             Ok(model) => Error::NotReady {
                 model: name.to_owned(),
                 version: model.spec.version,
@@ -91,8 +93,8 @@ impl Catalog {
         }
     }
 
-    /// Write down that a version is being loaded, or could not be, unless it serves already: what
-    /// serves goes on until it is replaced.
+    /// Sets a version's state, being loaded or failed, unless the version serves already: it then
+    /// serves until it is replaced.
     pub fn set_unless_ready(&self, name: &str, version: u64, state: State) {
         let is_loaded = matches!(
             self.read().versions(name).and_then(|versions| versions.get(&version)),
@@ -103,14 +105,14 @@ impl Catalog {
         }
     }
 
-    /// Write down where a version stands.
+    /// Sets a version's state.
     pub fn set(&self, name: &str, version: u64, state: State) {
         self.0.send_modify(|snapshot| {
             snapshot.models.entry(name.to_owned()).or_default().insert(version, state);
         });
     }
 
-    /// Strike out a version that has never served, and its model where that has no other.
+    /// Removes a version that does not serve, and its model where that has no other version.
     pub fn forget(&self, name: &str, version: u64) {
         self.0.send_if_modified(|snapshot| {
             let Some(versions) = snapshot.models.get_mut(name) else { return false };
@@ -125,7 +127,7 @@ impl Catalog {
         });
     }
 
-    /// Write down that a model that was loaded has no engine left, for this reason, or has one again.
+    /// Notes that a loaded model has no engine left, for this reason; none: that it has one again.
     /// Nothing changes where the model has been unloaded or replaced.
     pub fn set_lost(&self, model: &Arc<Model>, reason: Option<&str>) {
         let ModelSpec { name, version, .. } = &model.spec;
@@ -144,17 +146,17 @@ impl Catalog {
         });
     }
 
-    /// The start is over.
+    /// Notes that every model of the start has been loaded or has failed.
     pub fn finish_loading(&self) {
         self.0.send_modify(|snapshot| snapshot.loaded = true);
     }
 
-    /// Whether a shard does not turn.
+    /// Notes whether a shard does not turn.
     pub fn set_stuck(&self, stuck: bool) {
         self.0.send_if_modified(|snapshot| std::mem::replace(&mut snapshot.stuck, stuck) != stuck);
     }
 
-    /// The end has begun.
+    /// Notes that the server's end has begun.
     pub fn drain(&self) {
         self.0.send_modify(|snapshot| snapshot.draining = true);
     }
@@ -173,27 +175,29 @@ impl Snapshot {
         self.loaded && !self.draining && !self.stuck && models
     }
 
-    /// Whether the end has begun.
+    /// Whether the server's end has begun.
     pub fn is_draining(&self) -> bool {
         self.draining
     }
 
-    /// Every model with its versions, by name.
+    /// The models with their versions, by name.
     pub fn models(&self) -> impl Iterator<Item = (&str, &BTreeMap<u64, State>)> {
         self.models.iter().map(|(name, versions)| (name.as_str(), versions))
     }
 
-    /// The versions of a model.
+    /// The versions of a model with their states; none where there is no such model.
     pub fn versions(&self, name: &str) -> Option<&BTreeMap<u64, State>> {
         self.models.get(name)
     }
 
-    /// Whether the newest version of a model serves; nothing where there is no such model.
+    /// Whether any version of a model serves, and the server's end has not begun; none where there
+    /// is no such model.
     pub fn model_is_ready(&self, name: &str) -> Option<bool> {
         self.models.get(name).map(|versions| !self.draining && newest_ready(versions).is_some())
     }
 
-    /// A model that is ready, or why it is not. An empty version is the newest ready one.
+    /// A model that is ready; the error says why it is not. An empty version means the newest ready
+    /// one.
     pub fn find(&self, name: &str, version: &str) -> Result<&Arc<Model>> {
         let wanted = parse_version(version)?;
         let versions =
@@ -221,7 +225,7 @@ impl Snapshot {
     }
 }
 
-/// The newest version that serves.
+/// The model of the newest version that serves; none where no version serves.
 pub fn newest_ready(versions: &BTreeMap<u64, State>) -> Option<&Arc<Model>> {
     versions.values().rev().find_map(|state| match state {
         State::Ready(model) => Some(model),
@@ -229,7 +233,7 @@ pub fn newest_ready(versions: &BTreeMap<u64, State>) -> Option<&Arc<Model>> {
     })
 }
 
-/// A request's version: nothing for the newest.
+/// The version that a request's text names; none: the newest.
 pub fn parse_version(text: &str) -> Result<Option<u64>> {
     if text.is_empty() {
         return Ok(None);

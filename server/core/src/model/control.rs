@@ -1,4 +1,4 @@
-//! What clients order the control plane to do with models.
+//! The control of models: orders of clients, which the control plane carries out.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc as blocking;
@@ -8,67 +8,70 @@ use tokio::sync::{oneshot, watch};
 
 use crate::error::{Error, Result};
 
-/// What to do with a model.
+/// The action that a client orders.
 #[derive(Debug)]
 pub enum Action {
-    /// Serve it as it is in its repository, or as the request has it.
+    /// The model is to be served as it is in its repository, or as the request has it.
     Load {
-        /// Replaces the repository's, in JSON.
+        /// The configuration in JSON, which replaces the repository's; none: the repository's.
         config: Option<String>,
-        /// Replace the repository's: by path within the model's folder.
+        /// The files by their paths in the model's folder, which replace the repository's; empty:
+        /// the repository's.
         files: BTreeMap<String, Bytes>,
     },
-    /// Serve it no more.
+    /// The model is to be served no more.
     Unload,
-    /// Name every model in the repositories.
+    /// Every model in the repositories is to be named.
     Index,
 }
 
-/// An order and where its outcome goes.
+/// An order, which is answered with its outcome.
 #[derive(Debug)]
 pub struct Order {
     /// The model's name; empty for an index.
     pub model: String,
-    /// What to do.
+    /// The action that is ordered.
     pub action: Action,
     outcome: oneshot::Sender<Result<Vec<String>>>,
 }
 
 impl Order {
-    /// Says that the order is carried out; `names` are an index's.
+    /// Answers that the order is carried out; `names` are the models of an index.
     pub fn done(self, names: Vec<String>) {
         let _ = self.outcome.send(Ok(names));
     }
 
-    /// The repositories have no such model, or the request's own configuration is none.
+    /// Answers that the repositories have no such model, or that the request's configuration is
+    /// none.
     pub fn not_found(self, reason: String) {
         let error = Error::NotInRepository { model: self.model, reason };
         let _ = self.outcome.send(Err(error));
     }
 
-    /// Says that the order was tried in vain.
+    /// Answers that the order was tried in vain.
     pub fn failed(self, reason: String) {
         let _ = self.outcome.send(Err(Error::LoadFailed { model: self.model, reason }));
     }
 }
 
-/// Where clients' orders about models go.
+/// The inbox of clients' orders.
 #[derive(Debug)]
 pub struct ModelControl {
     inbox: blocking::Sender<Option<Order>>,
     ended: watch::Sender<bool>,
-    /// Models may come with a request.
+    /// Whether a request may bring the model's files.
     pub allow_upload: bool,
 }
 
 impl ModelControl {
-    /// Orders, and where they are taken from.
+    /// A control, and the receiver that its orders are taken from; none in it means the end.
     pub fn new(allow_upload: bool) -> (Self, blocking::Receiver<Option<Order>>) {
         let (inbox, orders) = blocking::channel();
         (Self { inbox, ended: watch::Sender::new(false), allow_upload }, orders)
     }
 
-    /// Has an order carried out. The end of the server does not wait for it.
+    /// Gives an order, and waits for its outcome. The end of the server does not wait for it: the
+    /// order is then answered with `Error::Draining`.
     pub async fn give(&self, model: String, action: Action) -> Result<Vec<String>> {
         let (outcome, result) = oneshot::channel();
         let _ = self.inbox.send(Some(Order { model, action, outcome }));
@@ -80,7 +83,7 @@ impl ModelControl {
         }
     }
 
-    /// No more will be carried out.
+    /// Ends the control: orders are carried out no more.
     pub fn end(&self) {
         let _ = self.inbox.send(None);
         self.ended.send_replace(true);

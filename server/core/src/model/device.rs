@@ -1,4 +1,4 @@
-//! What models run on, and the choices an engine is built with.
+//! The devices that models run on, and the options of an engine on a GPU.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,12 +35,12 @@ impl fmt::Display for Device {
     }
 }
 
-/// What an operator says of engines on a GPU.
+/// The operator's options of engines on a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// The most bytes that the arena of one engine may hold; 0: no limit.
     pub memory_limit: usize,
-    /// Products may be rounded to TensorFloat-32: faster, and less exact.
+    /// Whether products may be rounded to TensorFloat-32, which is faster and less exact.
     pub tf32: bool,
 }
 

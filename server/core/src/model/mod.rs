@@ -1,4 +1,4 @@
-//! What a model is: the description a request is checked against, and what warm-up has shown.
+//! A model: the specification that requests are checked against, and the warm-up's report.
 
 use std::time::Duration;
 
@@ -11,36 +11,36 @@ pub mod control;
 pub mod device;
 pub mod triton_config;
 
-/// What the first output means, and so how a decision is taken from it.
+/// The meaning of the first output, by which a decision is taken from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// One probability a row, of class 1.
+    /// A row of the output is one probability, of class 1.
     Binary,
-    /// One probability a class, summing to 1.
+    /// A row of the output has one probability a class, and they sum to 1.
     Multiclass,
-    /// One independent probability a class.
+    /// A row of the output has one independent probability a class.
     Multilabel,
 }
 
-/// One input or output.
+/// An input or output of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorSpec {
     /// The name in the graph.
     pub name: String,
-    /// The type of its elements.
+    /// The type of the elements.
     pub dtype: DType,
-    /// The sizes, the batch axis included where there is one; -1: any.
+    /// The sizes of the axes, the batch axis included where there is one; -1: any size.
     pub dims: Vec<i64>,
-    /// What it holds, for people; may be empty.
+    /// The meaning of the tensor, for people; may be empty.
     pub meaning: String,
-    /// Names of the classes that an output tells apart, by index; may be empty.
+    /// The names of the classes that an output tells apart, by index; may be empty.
     pub labels: Vec<String>,
-    /// A request may leave this input out: the graph has a value of its own for it.
+    /// Whether a request may leave the input out, because the graph has a value of its own for it.
     pub optional: bool,
 }
 
 impl TensorSpec {
-    /// A tensor as a graph declares it, and nothing more.
+    /// A tensor as a graph declares it, without a meaning and labels.
     pub fn new(name: impl Into<String>, dtype: DType, dims: &[i64]) -> Self {
         Self {
             name: name.into(),
@@ -53,37 +53,38 @@ impl TensorSpec {
     }
 }
 
-/// How long requests of one priority may wait for their batch.
+/// The policy of how long, and how many, requests of one priority may wait for their batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueuePolicy {
-    /// The longest; none: for ever.
+    /// The longest time that a request may wait; none: for ever.
     pub default_timeout: Option<Duration>,
-    /// A request may ask for less.
+    /// Whether a request may ask for a shorter time.
     pub allow_timeout_override: bool,
-    /// What has waited for longer is run when nothing else of its priority waits; otherwise refused.
+    /// Whether a request that has waited for longer is run when nothing else of its priority waits.
+    /// It is refused otherwise.
     pub late_is_delayed: bool,
-    /// The most requests that wait; none: any number.
+    /// The most requests that may wait; none: any number.
     pub max_requests: Option<usize>,
 }
 
 impl QueuePolicy {
-    /// How long a request that asks for so much may wait.
+    /// The longest time that a request may wait that asks for `asked`; none: for ever.
     pub fn timeout(&self, asked: Option<Duration>) -> Option<Duration> {
         let asked = asked.filter(|_| self.allow_timeout_override);
         self.default_timeout.into_iter().chain(asked).min()
     }
 }
 
-/// How requests are put together.
+/// The rules by which requests form batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// The longest that a batch waits for more requests; zero: it does not.
+    /// The longest time that a batch waits for more requests; zero: it does not wait.
     pub max_delay: Duration,
-    /// Sizes in rows, rising, that are worth no more waiting; empty: the batch that is full.
+    /// The batch sizes, in rows and rising, at which a batch waits no more; empty: a full batch.
     pub preferred_sizes: Vec<usize>,
-    /// A policy for each priority, the highest first; at least one.
+    /// The policy of each priority, the highest first; at least one.
     pub priorities: Vec<QueuePolicy>,
-    /// Which of them a request has that asks for none, or for one that there is not.
+    /// The index of the priority of a request that asks for none, or for one that there is not.
     pub default_priority: usize,
 }
 
@@ -99,30 +100,30 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// Which of the priorities a request has that asks for this one; 1 is the highest.
+    /// The index of the priority of a request that asks for `asked`; 1 is the highest.
     pub fn priority(&self, asked: u64) -> usize {
         let index = usize::try_from(asked).ok().and_then(|asked| asked.checked_sub(1));
         index.filter(|index| *index < self.priorities.len()).unwrap_or(self.default_priority)
     }
 }
 
-/// What a model may take of the server.
+/// The limits of what a model may take of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The longest run.
+    /// The longest time of a run.
     pub run_time: Duration,
-    /// The most that a run allocates on the host, in bytes.
+    /// The most bytes that a run may allocate on the host.
     pub run_memory: usize,
-    /// The most that an answer's tensors hold, in bytes.
+    /// The most bytes of an answer's tensors.
     pub answer: usize,
-    /// The most that a request's outputs hold, whatever of them is answered, in bytes.
+    /// The most bytes of a request's outputs, whether they are all answered or not.
     pub outputs: usize,
-    /// The longest that another engine is made for.
+    /// The longest time in which another engine is made.
     pub load_time: Duration,
 }
 
 impl Default for Limits {
-    /// None.
+    /// Limits that limit nothing.
     fn default() -> Self {
         let (most, longest) = (usize::MAX, Duration::MAX);
         Self {
@@ -135,12 +136,12 @@ impl Default for Limits {
     }
 }
 
-/// Engines on one device.
+/// The engines of a model on one device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// What they run on.
+    /// The device that the engines run on.
     pub device: Device,
-    /// How many; 0: as many as serve it best there.
+    /// The number of engines; 0: one a shard on the CPU, and one on a GPU.
     pub count: usize,
 }
 
@@ -151,34 +152,36 @@ pub struct ModelSpec {
     pub name: String,
     /// The version, above 0.
     pub version: u64,
-    /// Inputs in the graph's order.
+    /// The inputs in the graph's order.
     pub inputs: Vec<TensorSpec>,
-    /// Outputs in the graph's order; a task is about the first.
+    /// The outputs in the graph's order; the task is about the first.
     pub outputs: Vec<TensorSpec>,
-    /// The most rows of one request; 0: no batch axis.
+    /// The most rows of one request; 0: the model has no batch axis.
     pub max_batch_size: usize,
-    /// What the first output means; none: raw output.
+    /// The meaning of the first output; none: it is raw output.
     pub task: Option<Task>,
-    /// Names of the classes by index; may be empty.
+    /// The names of the classes, by index; may be empty.
     pub labels: Vec<String>,
-    /// Binary: one. Multi-label: one a class. Otherwise empty.
+    /// The thresholds of a decision: one for a binary task, one a class for a multi-label task, and
+    /// otherwise none.
     pub thresholds: Vec<f32>,
-    /// How far golden answers may be off, absolute.
+    /// The most by which golden answers may be off, absolute.
     pub tolerance: f32,
-    /// The engines it may be given: of several such sets, the one with the better throughput.
+    /// The sets of engines that the model may be given; of several, the one with the best
+    /// throughput is taken.
     pub placements: Vec<Vec<Placement>>,
-    /// Why these, for people; may be empty.
+    /// The reason for these placements, for people; may be empty.
     pub device_reason: String,
-    /// How requests are put together.
+    /// The rules by which requests form batches.
     pub batching: Batching,
-    /// What it may take.
+    /// The limits of what the model may take of the server.
     pub limits: Limits,
-    /// The whole specification in Triton's form.
+    /// The whole specification as Triton's configuration.
     pub config: ModelConfig,
 }
 
 impl ModelSpec {
-    /// The place of the input with this name. The name may be left out where there is one input only.
+    /// The index of the input with this name. The name may be empty where there is one input only.
     pub fn input(&self, name: &str) -> Option<usize> {
         match name {
             "" if self.inputs.len() == 1 => Some(0),
@@ -209,52 +212,53 @@ impl Default for ModelSpec {
     }
 }
 
-/// What warming up has shown.
+/// The report of a warm-up.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// A full batch takes long enough to hold up a shard: the model is run by workers.
+    /// Whether the model is heavy: it is run by workers, for its full batch would hold up a shard.
     pub heavy: bool,
-    /// A row's answer depends on that row alone, so requests may share a batch.
+    /// Whether a row's answer depends on that row alone, so that requests may share a batch.
     pub rows_independent: bool,
-    /// The size, in rows, from which a row gets no cheaper: a forming batch stops there.
+    /// The batch size, in rows, from which a row gets no cheaper: a batch grows up to it.
     pub preferred_batch_size: usize,
-    /// (rows, microseconds of one run) of every size tried, rising.
+    /// Pairs of a batch's rows and the microseconds of its run, for every size tried, by rising
+    /// rows.
     pub microseconds_per_batch: Vec<(usize, f64)>,
-    /// Why the network has run none of the rows that were tried; empty where it has.
+    /// The reason why the network has run none of the rows tried; empty where it has run some.
     pub refusal: String,
-    /// What it runs on, such as `cpu`, or `cuda:0, cuda:1`.
+    /// The devices that the model runs on, such as `cpu`, or `cuda:0, cuda:1`.
     pub device: String,
-    /// Why, for people; may be empty.
+    /// The reason for these devices, for people; may be empty.
     pub device_reason: String,
-    /// What was to choose from, timed; empty where there was no choice.
+    /// The alternatives that there were, timed; empty where there was no choice.
     pub alternatives: Vec<Timed>,
-    /// Whether batches are replayed as CUDA graphs: `on`, `off: ` and why, or nothing where that is
-    /// no question.
+    /// Whether batches are replayed as CUDA graphs: `on`, or `off: ` and the reason; empty on a
+    /// device that has no CUDA graphs.
     pub graphs: String,
 }
 
-/// How fast a model is somewhere.
+/// The speed of a model on one set of devices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {
     /// The devices, such as `cpu`, or `cuda:0, cuda:1`.
     pub device: String,
-    /// Microseconds of a run of one row.
+    /// The microseconds of a run of one row; 0: not known.
     pub microseconds_per_row: f64,
-    /// Rows a second in full batches on all engines.
+    /// The rows a second in the largest timed batches on all engines; 0: not known.
     pub rows_per_second: f64,
 }
 
 /// A served version of a model.
 #[derive(Debug)]
 pub struct Model {
-    /// What is configured.
+    /// The specification, as configured.
     pub spec: ModelSpec,
-    /// What the warm-up has measured.
+    /// The report of the warm-up.
     pub report: Report,
 }
 
 impl Model {
-    /// The most rows that requests may form a batch of; 0 where every request runs alone.
+    /// The most rows of a batch of several requests; 0: every request runs alone.
     pub fn batch_rows(&self) -> usize {
         if !self.report.rows_independent {
             return 0;

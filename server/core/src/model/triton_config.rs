@@ -11,30 +11,30 @@ use crate::proto::DESCRIPTORS;
 use crate::proto::inference::ModelConfig;
 
 static MODEL_CONFIG: LazyLock<MessageDescriptor> = LazyLock::new(|| {
-    // The descriptors are the build's own: they parse, or no test has ever passed.
+    // The descriptors are the build's own: where they did not parse, no test would pass.
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("descriptors parse");
     pool.get_message_by_name("inference.ModelConfig").expect("it is in the protocol")
 });
 
-/// A `config.pbtxt`, in the JSON that [`from_json`] reads.
+/// The text of a `config.pbtxt`, as the JSON that [`from_json`] reads.
 pub fn text_to_json(text: &str) -> Result<String, String> {
     let message = DynamicMessage::parse_text_format(MODEL_CONFIG.clone(), &with_colons(text));
     json(&message.map_err(|error| error.to_string())?)
 }
 
-/// A configuration in any JSON that protobuf's mapping allows, in this one form of it: fields by
-/// their own names, those that have been set, numbers as numbers.
+/// A configuration in any JSON that protobuf's mapping allows, as JSON of one form: fields by their
+/// own names, only those that have been set, and numbers as numbers.
 pub fn canonical_json(text: &str) -> Result<String, String> {
     json(&parse(text)?)
 }
 
-/// The message that a JSON text is.
+/// The configuration that a JSON text describes.
 pub fn from_json(text: &str) -> Result<ModelConfig, String> {
     let bytes = parse(text)?.encode_to_vec();
     ModelConfig::decode(&*bytes).map_err(|error| error.to_string())
 }
 
-/// The text with a colon before every list: `input [ ... ]`, as Triton's files have it, is legal,
+/// The text with a colon before every list: Triton's files have `input [ ... ]`, which is legal,
 /// but `prost-reflect` reads `input: [ ... ]` alone.
 fn with_colons(text: &str) -> String {
     let mut result = String::with_capacity(text.len());

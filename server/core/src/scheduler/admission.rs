@@ -1,43 +1,47 @@
-//! Whether a request is taken at all.
+//! Admission decides whether a request is taken at all.
 
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Full, Result};
 use crate::scheduler::limits::{QueueLimits, Size};
 
-/// A request that waited to begin takes so many times that long. The shard is behind, and a worker
-/// that it gives work to keeps it there: it would come to begin requests only when they are too old
-/// to be run. So it refuses them until it has caught up, as CoDel does by the time in a queue.
+/// A request is expected to take at least this many times as long as it waited to be begun. A long
+/// wait shows that the shard is behind, and work given to a worker keeps it behind: the shard would
+/// begin requests only when they are too old to be run. So it refuses requests until it has caught
+/// up, as CoDel does by the time in a queue.
 const CATCHING_UP: u32 = 4;
 
-/// How a request wants to be treated.
+/// Options that a request states about how it is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestOptions {
-    /// Since when it has waited for the server to begin it; none: now.
+    /// The time since which the request has waited for the server to begin it; none: it did not
+    /// wait.
     pub ready: Option<Instant>,
-    /// When its answer is of no more use.
+    /// The time at which the answer is of no more use; none: never.
     pub deadline: Option<Instant>,
-    /// The longest that it wants to wait for its batch.
+    /// The longest time that the request wants to wait for its batch; none: the model's default.
     pub patience: Option<Duration>,
-    /// The priority: 1 is the highest; 0: the model's default.
+    /// The request's priority: 1 is the highest; 0: the model's default.
     pub priority: u64,
-    /// All of the outputs go into the answer, as they are.
+    /// Whether all outputs go into the answer as they are, so that the limit of an answer is
+    /// theirs.
     pub all_outputs: bool,
 }
 
-/// Decides which requests one model takes.
+/// The admission of one model: which requests it takes.
 #[derive(Debug)]
 pub struct Admission<'a> {
     /// The model's name.
     pub model: &'a str,
-    /// What waits for it, and how long that takes.
+    /// The room in the model's queues, and the estimate of how long its runs take.
     pub limits: &'a QueueLimits,
-    /// Whether it is run by workers, and not in the shard's loop.
+    /// Whether the model is run by workers, and not in the shard's loop.
     pub by_workers: bool,
 }
 
 impl Admission<'_> {
-    /// Takes room in the queue, or refuses what it has none for, and what cannot be answered in time.
+    /// Takes room in the queue for a request. A request that finds no room, or that cannot be
+    /// answered by its deadline, is refused.
     pub fn admit(&self, size: Size, now: Instant, options: RequestOptions) -> Result<()> {
         if let Some(deadline) = options.deadline {
             let left = deadline.saturating_duration_since(now);
@@ -52,7 +56,8 @@ impl Admission<'_> {
         self.limits.enter(size).map_err(|full| self.queue_full(full))
     }
 
-    /// How long an answer takes: its run at its shortest and, where others wait, their time, too.
+    /// The time until an answer is expected: the request's shortest run and, where rows wait before
+    /// it, their time too. A request whose shard is behind is expected to take longer.
     fn expected(&self, size: Size, now: Instant, ready: Option<Instant>) -> Duration {
         let estimate = &self.limits.estimate;
         let runs = estimate.behind(self.limits.rows()) + estimate.run(size.rows);
@@ -64,7 +69,8 @@ impl Admission<'_> {
         }
     }
 
-    /// With the time that what waits will take.
+    /// The error of a full queue; the caller is to try again after the time that the waiting rows
+    /// take.
     fn queue_full(&self, full: Full) -> Error {
         let wait = self.limits.estimate.queue(self.limits.rows());
         let retry_after = wait.max(Duration::from_millis(1));

@@ -1,4 +1,5 @@
-//! Runs a batch: gather the rows, run the engine, split the answers.
+//! A batch's run: its rows are gathered, the engine runs them, and the outputs are split by
+//! request.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use crate::scheduler::limits::QueueLimits;
 use crate::scheduler::request::{Data, Input, Prediction, Request};
 use crate::tensor::{Rows, Tensor, TensorView};
 
-/// The buffers that batches for an engine are gathered in, and where its runs are counted.
+/// The buffers in which the batches of one engine are gathered, and the metrics that count its
+/// runs.
 #[derive(Debug)]
 pub struct Runner {
     model: Arc<Model>,
@@ -23,17 +25,17 @@ pub struct Runner {
     buffers: Vec<Buffer>,
 }
 
-/// One input of a batch; its memory is kept from batch to batch.
+/// The buffer of one input of a batch; its memory is kept from batch to batch.
 #[derive(Debug, Default)]
 struct Buffer {
-    /// In words of the largest element, so that every dtype is aligned.
+    /// The bytes, in words as large as the largest element, so that every dtype is aligned.
     words: Vec<u64>,
-    /// Bytes of `words` that are in use.
+    /// The bytes of `words` that are in use.
     size: usize,
     shape: Vec<usize>,
 }
 
-/// Why a batch did not run.
+/// The reason why a batch has no answer.
 #[derive(Debug)]
 enum Failure {
     /// An input could not be read.
@@ -45,7 +47,8 @@ enum Failure {
 }
 
 impl Failure {
-    /// Why the engine should be used no more, if so: after a panic nobody knows what it holds.
+    /// An error where the engine should be used no more, with the reason. A panic is one, since
+    /// what the engine holds after it is not known.
     fn of_engine(&self) -> Result<(), String> {
         match self {
             Self::Panic(text) | Self::Engine(EngineError::Device(text)) => Err(text.clone()),
@@ -66,7 +69,8 @@ impl From<EngineError> for Failure {
     }
 }
 
-/// An input that can be run where it is.
+/// A view of an input's own bytes, which can be run without a copy; none where they are in shared
+/// memory or not aligned.
 fn in_place(input: &Option<Input>) -> Option<TensorView<'_>> {
     let Some(Input { dtype, shape, data: Data::Here(data) }) = input else {
         return None;
@@ -86,9 +90,9 @@ impl Runner {
         Self { model, metrics, queue_limits, buffers }
     }
 
-    /// Runs these requests as one and answers each. When a batch of several fails, each is run
-    /// again alone, so that only the culprit gets an error; but where the device has failed, all get
-    /// it. An error is why the engine should be used no more.
+    /// Runs these requests as one batch and answers each. When a batch of several fails, each is
+    /// run again alone, so that only the culprit gets an error. Where the device has failed, all
+    /// requests get the error at once. An error says why the engine should be used no more.
     pub fn run(&mut self, engine: &mut dyn Engine, batch: &mut Vec<Request>) -> Result<(), String> {
         let rows = batch.iter().map(|request| request.size.rows).sum();
         let started = Instant::now();
@@ -117,7 +121,9 @@ impl Runner {
         verdict
     }
 
-    /// What a run of these requests may take: it is ended when nobody waits for it any more.
+    /// The bounds of a run of these requests. The run is ended at the last of their deadlines, for
+    /// no caller waits after that; a request without a deadline leaves only the time limit of a
+    /// run.
     fn bounds(&self, batch: &[Request]) -> Bounds {
         let limits = &self.model.spec.limits;
         let mut deadlines = batch.iter().map(|request| request.deadline);
@@ -130,8 +136,8 @@ impl Runner {
         }
     }
 
-    /// The engine's outputs for all rows of the batch, and when it began to run. A panic is a fault
-    /// like any other.
+    /// The engine's outputs for all rows of the batch, and the time at which its run began. A panic
+    /// of the engine is a failure like any other.
     fn outputs(
         &mut self,
         engine: &mut dyn Engine,
@@ -232,7 +238,7 @@ impl Runner {
     }
 }
 
-/// The outputs of each request: its rows, or where it ran alone all there is.
+/// The outputs of each request: its own rows; the whole outputs where it ran alone.
 fn shares(batch: &[Request], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
     if batch.len() == 1 {
         return vec![outputs.to_vec()];
@@ -244,7 +250,8 @@ fn shares(batch: &[Request], outputs: &[Tensor]) -> Vec<Vec<Tensor>> {
 }
 
 impl Buffer {
-    /// Puts the rows of all requests one after the other.
+    /// Copies one input of all requests into the buffer, one after the other. An input that the
+    /// requests leave out is not copied.
     fn gather(&mut self, batch: &[Request], input: usize, rows: usize) -> Result<()> {
         let inputs = || batch.iter().filter_map(|request| request.inputs[input].as_ref());
         let Some(first) = inputs().next() else {

@@ -1,34 +1,34 @@
-//! How long a model takes: timed at warm-up, corrected by every run since.
+//! The estimate of how long a model's runs take: timed at warm-up, corrected by every run since.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::model::Model;
 
-/// How much of what a run shows is taken over.
+/// The share by which each run moves the known slowness to the slowness that the run has shown.
 const LEARNING: f32 = 0.125;
-/// Runs longer than this many times the warm-up's are accidents, and teach no more than this.
+/// The most that one run teaches, in times of the warm-up's run: a longer run is an accident.
 const SLOWEST: f32 = 16.0;
 
-/// How much longer than foretold an answer may take that is promised in time: what the server does
-/// not see of its way takes time as well.
+/// The factor by which a wait behind other rows is lengthened before it is held against a deadline:
+/// the parts of a request's way that the server does not see take time as well.
 const CAUTION: f64 = 1.2;
 
 /// The run times of one model on all of its engines.
 #[derive(Debug)]
 pub struct Estimate {
-    /// (rows, microseconds of one run), rising; may be empty.
+    /// Pairs of a batch's rows and the microseconds of its run, by rising rows; may be empty.
     timings: Vec<(usize, f64)>,
-    /// Rows of the batches that a long queue forms; at least 1.
+    /// The rows of each batch that a long queue forms; at least 1.
     batch_rows: usize,
-    /// How many batches run at once.
+    /// The engines, which is how many batches run at once.
     engines: usize,
-    /// How many times longer runs take than at warm-up, as the bits of a float.
+    /// The factor by which runs take longer than at warm-up, as the bits of an `f32`.
     slowness: AtomicU32,
 }
 
 impl Estimate {
-    /// What warming up has shown.
+    /// The estimate that the warm-up's timings give.
     pub fn new(model: &Model, engines: usize) -> Self {
         Self {
             timings: model.report.microseconds_per_batch.clone(),
@@ -45,18 +45,18 @@ impl Estimate {
         Self { timings: Vec::new(), batch_rows: 1, engines: 1, slowness }
     }
 
-    /// The least that a run of so many rows takes; nothing where that is not known.
+    /// The shortest time of a run of `rows`; zero where the model was never timed.
     pub fn run(&self, rows: usize) -> Duration {
         Duration::from_nanos((self.microseconds(rows) * 1e3) as u64)
     }
 
-    /// How long it takes to run so many rows that wait.
+    /// The time in which all engines together run `rows` that wait.
     pub fn queue(&self, rows: usize) -> Duration {
         self.batches(rows as f64 / self.batch_rows as f64)
     }
 
-    /// How long a request waits for its answer behind so many rows: they, the batch that runs
-    /// meanwhile and its own. Nothing of that where nothing waits.
+    /// The time that a request waits for its answer behind `rows`: for these rows, for the batch
+    /// that runs when it comes, and for its own batch. Zero where no rows wait.
     pub fn behind(&self, rows: usize) -> Duration {
         match rows {
             0 => Duration::ZERO,
@@ -71,19 +71,19 @@ impl Estimate {
         Duration::from_nanos(nanoseconds as u64)
     }
 
-    /// Learns from a run.
+    /// Corrects the slowness by a run of `rows` that took `time`.
     pub fn ran(&self, rows: usize, time: Duration) {
         let expected = self.microseconds(rows) as f32;
         if expected > 0.0 {
             let found = (time.as_secs_f32() * 1e6 / expected).min(SLOWEST);
             let known = f32::from_bits(self.slowness.load(Relaxed));
-            // Where two threads write at once, one is not heard, which does no harm.
+            // Where two threads store at once, one correction is lost, which does no harm.
             self.slowness.store((known + LEARNING * (found - known)).to_bits(), Relaxed);
         }
     }
 
-    /// Microseconds of a run, between the timings of the sizes beside it, and beyond the largest in
-    /// proportion.
+    /// The microseconds of a run of `rows` at warm-up: interpolated between the timed sizes around
+    /// it, and in proportion to the largest timed size beyond that.
     fn microseconds(&self, rows: usize) -> f64 {
         let above = self.timings.partition_point(|(size, _)| *size < rows);
         match (above.checked_sub(1).map(|below| self.timings[below]), self.timings.get(above)) {

@@ -1,8 +1,9 @@
-//! A shard that has refused requests lets the workers go first.
+//! A shard that has refused requests lets the workers run first.
 //!
-//! In an overload, a shard that wakes for every request takes the core away from a worker each time,
-//! only to refuse one more. So before it sleeps it yields: a worker that waits for this core runs for
-//! its slice, and what comes meanwhile is refused together. Where none waits it costs nothing.
+//! In an overload, a shard that wakes for every request takes the core away from a worker each
+//! time, only to refuse one more request. So the shard yields before it sleeps: a worker that waits
+//! for this core runs for its slice, and the requests that come meanwhile are refused together. A
+//! yield costs nothing where no worker waits.
 
 use std::cell::Cell;
 use std::thread;
@@ -11,12 +12,12 @@ thread_local! {
     static IS_DUE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// This thread has refused a request.
+/// Notes that this thread has refused a request.
 pub fn refused() {
     IS_DUE.set(true);
 }
 
-/// Lets others go first, where this thread has refused requests since it last did.
+/// Yields the core, where this thread has refused requests since it last yielded.
 pub fn give_way() {
     if IS_DUE.replace(false) {
         thread::yield_now();

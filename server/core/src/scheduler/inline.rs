@@ -1,4 +1,4 @@
-//! Batches in a shard's loop, for light models: what one turn of the loop brought runs together.
+//! Batches in a shard's loop, for light models: the requests of one turn of the loop run together.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,16 +13,16 @@ use crate::scheduler::batch::Runner;
 use crate::scheduler::queue::Queue;
 use crate::scheduler::request::Request;
 
-/// What waits for the next turn of the loop.
+/// The requests that wait for the next turn of the loop.
 #[derive(Debug)]
 pub struct InlineQueue {
     queue: RefCell<Queue>,
-    /// Told of every request that is queued.
+    /// Notified of every request that is queued.
     filled: Notify,
 }
 
 impl InlineQueue {
-    /// Runs what is pushed on this engine, until the handle aborts it.
+    /// Starts the task that runs pushed requests on `engine`, until the handle aborts it.
     pub fn start(queue: Queue, engine: Box<dyn Engine>, runner: Runner) -> (Rc<Self>, AbortHandle) {
         let inline = Rc::new(Self { queue: RefCell::new(queue), filled: Notify::new() });
         let batches = spawn_local(run_batches(inline.clone(), engine, runner));
@@ -36,18 +36,18 @@ impl InlineQueue {
     }
 }
 
-/// A turn goes on with the next batch up to this time: answers that leave together wake their client
+/// Time for which one turn begins further batches: answers that leave together wake their client
 /// once.
 const TURN: Duration = Duration::from_micros(200);
 
-/// Runs what waits, a turn of the loop at a time.
+/// Runs the requests that wait, a turn of the loop at a time.
 async fn run_batches(inline: Rc<InlineQueue>, mut engine: Box<dyn Engine>, mut runner: Runner) {
     let mut batch = Vec::new();
     loop {
         inline.filled.notified().await;
         while !inline.queue.borrow().is_empty() {
-            // Once around the loop: every request that the sockets have delivered joins, and
-            // the answers of the batch before leave.
+            // The loop turns once: every request that the sockets have delivered joins, and the
+            // answers of the batch before leave.
             yield_now().await;
             let begun = Instant::now();
             let until = loop {
@@ -55,7 +55,8 @@ async fn run_batches(inline: Rc<InlineQueue>, mut engine: Box<dyn Engine>, mut r
                 if batch.is_empty() {
                     break until;
                 }
-                // The machine's own cores are never lost, and a panic has left their engine as it was.
+                // An error would end an engine's use. The CPU is never lost, though, and a panic
+                // has left its engine as it was.
                 let _ = runner.run(&mut *engine, &mut batch);
                 if begun.elapsed() > TURN {
                     break None;

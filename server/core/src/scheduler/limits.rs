@@ -1,4 +1,4 @@
-//! How much waits for one model: bounded on the way in.
+//! The limits of what waits for one model, held when a request comes in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -7,25 +7,24 @@ use crate::error::Full;
 use crate::model::{Batching, QueuePolicy};
 use crate::scheduler::estimate::Estimate;
 
-/// What a request takes of the queue.
+/// The room that a request takes in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Rows; at least 1.
+    /// The request's rows; at least 1.
     pub rows: usize,
-    /// Bytes of all inputs together.
+    /// The bytes of all inputs together.
     pub bytes: usize,
-    /// The index of its priority.
+    /// The index of the request's priority; 0 is the highest.
     pub priority: usize,
 }
 
-/// What waits for one model, over all its queues: bounded in rows, in bytes, and by priority in
-/// requests.
+/// The limits of all queues of one model together: rows, bytes, and requests of each priority.
 #[derive(Debug)]
 pub struct QueueLimits {
     rows: Bound,
     bytes: Bound,
     requests: Vec<Bound>,
-    /// How long what waits will take.
+    /// The estimate of how long the waiting rows will take.
     pub estimate: Estimate,
 }
 
@@ -56,7 +55,7 @@ impl Bound {
 }
 
 impl QueueLimits {
-    /// Room for so many rows and bytes, and for so many requests of each priority.
+    /// Limits of `rows`, of `bytes`, and of the requests that `batching` allows of each priority.
     pub fn new(rows: usize, bytes: usize, batching: &Batching, estimate: Estimate) -> Arc<Self> {
         let requests = |policy: &QueuePolicy| {
             Bound::new("requests", policy.max_requests.unwrap_or(usize::MAX))
@@ -69,7 +68,7 @@ impl QueueLimits {
         })
     }
 
-    /// Takes room, or says what there is too much of.
+    /// Takes room for a request; the error says which limit it would exceed.
     pub fn enter(&self, size: Size) -> Result<(), Full> {
         self.rows.enter(size.rows)?;
         if let Err(full) = self.bytes.enter(size.bytes) {
@@ -84,12 +83,12 @@ impl QueueLimits {
         Ok(())
     }
 
-    /// The rows that wait.
+    /// The rows that wait now.
     pub fn rows(&self) -> usize {
         self.rows.count.load(Relaxed)
     }
 
-    /// Gives the room back.
+    /// Gives the room of a request back.
     pub fn leave(&self, size: Size) {
         self.rows.leave(size.rows);
         self.bytes.leave(size.bytes);

@@ -1,4 +1,5 @@
-//! From a checked request to its answer: what waits, for how long, and who runs it.
+//! The scheduler takes a checked request to its answer: which requests wait, for how long, and
+//! which thread runs them.
 
 pub mod admission;
 pub mod batch;

@@ -1,4 +1,4 @@
-//! Requests that wait for their batch, sorted out on the way to the engine.
+//! The queue of requests that wait for their batch. Requests that need no run are answered here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,14 +10,13 @@ use crate::scheduler::estimate::Estimate;
 use crate::scheduler::limits::QueueLimits;
 use crate::scheduler::request::Request;
 
-/// Requests in the order in which they run: by priority, then as they came.
+/// The requests in the order in which they run: by priority, then as they came.
 #[derive(Debug)]
 pub struct Queue {
     priorities: Vec<Priority>,
     rows: usize,
     queue_limits: Arc<QueueLimits>,
-    /// The most rows that requests form a batch of; one that is larger by itself runs alone, as every
-    /// one does where it is 0.
+    /// The most rows of a batch; a request that has more runs alone. 0: every request runs alone.
     batch_rows: usize,
     max_delay: Duration,
     preferred_sizes: Vec<usize>,
@@ -26,13 +25,14 @@ pub struct Queue {
 #[derive(Debug)]
 struct Priority {
     requests: VecDeque<Request>,
-    /// They have waited for too long, and are run when nothing else of this priority waits.
+    /// Requests that have waited for too long, and are run when nothing else of this priority
+    /// waits.
     late: VecDeque<Request>,
     late_is_delayed: bool,
 }
 
 impl Queue {
-    /// An empty one.
+    /// An empty queue.
     pub fn new(queue_limits: Arc<QueueLimits>, batch_rows: usize, batching: &Batching) -> Self {
         let priority = |policy: &QueuePolicy| Priority {
             requests: VecDeque::new(),
@@ -55,14 +55,14 @@ impl Queue {
         self.priorities[request.size.priority].requests.push_back(request);
     }
 
-    /// Whether nothing waits.
+    /// Whether no request waits.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// Moves the next batch into `batch`, which is empty. Requests that nobody waits for any more, or
-    /// that could not be answered in time, are answered here and not run. Where `batch` stays empty
-    /// though requests wait: until when they wait for others.
+    /// Moves the next batch into `batch`, which is empty. Requests whose callers wait no more, or
+    /// that could not be answered in time, are answered here and not run. The returned time is when
+    /// the requests that are held back for others are to be run; none where none are held back.
     pub fn next_batch(&mut self, batch: &mut Vec<Request>, now: Instant) -> Option<Instant> {
         if let Some(until) = self.waits_until(now) {
             return Some(until);
@@ -100,14 +100,14 @@ impl Queue {
         None
     }
 
-    /// Answers all that waits with an error.
+    /// Answers every request that waits with an error.
     pub fn refuse_all(&mut self, error: &Error) {
         for request in self.take_all() {
             let _ = request.reply.send(Err(error.clone()));
         }
     }
 
-    /// All that waits, which gives its room back.
+    /// Takes every request that waits out of the queue, and gives its room back.
     fn take_all(&mut self) -> Vec<Request> {
         self.rows = 0;
         let both =
@@ -118,7 +118,7 @@ impl Queue {
         requests
     }
 
-    /// Where the request is that runs next: its priority, and whether it is late.
+    /// The place of the request that runs next: the index of its priority, and whether it is late.
     fn first(&self) -> Option<(usize, bool)> {
         self.priorities.iter().enumerate().find_map(|(index, priority)| {
             match (priority.requests.is_empty(), priority.late.is_empty()) {
@@ -129,14 +129,15 @@ impl Queue {
         })
     }
 
-    /// The rows at which the next batch stops to grow: a preferred size, where as many wait.
+    /// The most rows of the next batch: the largest preferred size for which enough rows wait.
     fn size(&self) -> usize {
         let reached = self.preferred_sizes.iter().rfind(|size| **size <= self.rows);
         reached.copied().unwrap_or(self.batch_rows).min(self.batch_rows)
     }
 
-    /// Until when what waits is held back for others to join: no longer than the first has waited
-    /// for the longest delay, and so that everyone can still be answered in time.
+    /// The time until which waiting requests are held back for others to join: until the first has
+    /// waited for the longest delay, and no longer than lets each be answered in time. None where a
+    /// batch is to run now.
     fn waits_until(&self, now: Instant) -> Option<Instant> {
         let enough = self.preferred_sizes.first().copied().unwrap_or(self.batch_rows);
         if self.max_delay.is_zero() || self.rows == 0 || self.rows >= enough {
@@ -144,7 +145,7 @@ impl Queue {
         }
         let run = self.queue_limits.estimate.run(enough);
         let latest = |request: &Request| {
-            // A fifth of its time is for the answer's way.
+            // A fifth of the request's time is kept for the answer's way to the client.
             let answered = request.deadline.map(|time| {
                 request.queued
                     + (time.saturating_duration_since(request.queued) * 4 / 5).saturating_sub(run)
@@ -164,7 +165,7 @@ impl Drop for Queue {
     }
 }
 
-/// Why a request need not be run, if so.
+/// The error of a request that need not be run; none where it is to run.
 fn unwanted(request: &Request, now: Instant, estimate: &Estimate) -> Option<Error> {
     let is_too_late = |deadline| deadline <= now + estimate.run(request.size.rows);
     if request.reply.is_closed() || request.deadline.is_some_and(is_too_late) {

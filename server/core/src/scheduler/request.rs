@@ -14,25 +14,25 @@ use crate::tensor::{DType, Tensor};
 /// An input of a request.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// The type of its elements.
+    /// The type of the elements.
     pub dtype: DType,
-    /// The sizes, the batch first where there is one.
+    /// The sizes of the axes; the batch axis comes first where there is one.
     pub shape: Vec<usize>,
-    /// `product(shape) * dtype.size()` bytes, or as many strings.
+    /// The elements: `product(shape) * dtype.size()` bytes, or `product(shape)` strings.
     pub data: Data,
 }
 
-/// Where the elements of an input are.
+/// The place of an input's elements.
 #[derive(Clone, Debug)]
 pub enum Data {
-    /// In the request.
+    /// The elements came with the request.
     Here(Bytes),
-    /// In memory that the client shares; read when the batch is gathered.
+    /// The elements are in memory that the client shares, and are read when the batch is gathered.
     Shared(Box<Slice>),
 }
 
 impl Data {
-    /// In bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::Here(bytes) => bytes.len(),
@@ -40,7 +40,7 @@ impl Data {
         }
     }
 
-    /// All of them, wherever they are.
+    /// The bytes of all elements, copied where they are in shared memory.
     pub fn bytes(&self) -> Result<Bytes> {
         match self {
             Self::Here(bytes) => Ok(bytes.clone()),
@@ -56,38 +56,38 @@ impl Data {
 /// A request that fits its model.
 #[derive(Debug)]
 pub struct ValidRequest {
-    /// In the model's order, not yet aligned; none where an optional one is left out.
+    /// The inputs in the model's order, not yet aligned; none where an optional one is left out.
     pub inputs: Vec<Option<Input>>,
-    /// 1 where the model has no batch axis.
+    /// The request's rows; 1 where the model has no batch axis.
     pub rows: usize,
 }
 
 /// A checked request on its way to the engine.
 #[derive(Debug)]
 pub struct Request {
-    /// In the model's order; none where an optional one is left out.
+    /// The inputs in the model's order; none where an optional one is left out.
     pub inputs: Vec<Option<Input>>,
-    /// What it takes of the queue.
+    /// The room that the request takes in the queue.
     pub size: Size,
-    /// When the answer is of no more use.
+    /// The time at which the answer is of no more use; none: never.
     pub deadline: Option<Instant>,
-    /// When it has waited for too long.
+    /// The time at which the request has waited for too long; none: never.
     pub expiry: Option<Instant>,
-    /// The most bytes of its outputs.
+    /// The most bytes that the request's outputs may have.
     pub outputs: usize,
-    /// When it was checked.
+    /// The time at which the checked request was handed to the scheduler.
     pub queued: Instant,
-    /// Who waits for the answer; closed where nobody does any more.
+    /// The channel to the caller; closed where the caller waits no more.
     pub reply: oneshot::Sender<Result<Prediction>>,
 }
 
-/// What the engine gave for one request.
+/// The engine's answer to one request.
 #[derive(Debug)]
 pub struct Prediction {
-    /// All outputs of the graph, in its order; this request's rows.
+    /// The rows of this request in all outputs of the graph, in the graph's order.
     pub outputs: Vec<Tensor>,
-    /// Rows of the request.
+    /// The request's rows.
     pub rows: usize,
-    /// How long it took.
+    /// The times that each stage took.
     pub timings: Timings,
 }

@@ -1,4 +1,5 @@
-//! A model as one shard serves it: takes checked requests, and runs those of a turn as one batch.
+//! A model as one shard serves it: it takes checked requests, and runs them in the shard's loop or
+//! has workers run them.
 
 use std::mem;
 use std::rc::Rc;
@@ -23,21 +24,21 @@ use crate::scheduler::queue::Queue;
 use crate::scheduler::request::{Prediction, Request, ValidRequest};
 use crate::scheduler::workers::WorkerPool;
 
-/// Where a model runs.
+/// The place where a model runs.
 #[derive(Debug)]
 pub enum Backend {
-    /// In the shard's loop: a light model.
+    /// A light model runs in the shard's loop, on this engine.
     Inline(Box<dyn Engine>),
-    /// In workers that all shards share: a heavy one.
+    /// A heavy model runs in workers, which all shards share.
     Workers(Arc<WorkerPool>),
 }
 
 /// A model in a shard's table.
 #[derive(Debug)]
 pub struct ServedModel {
-    /// The model.
+    /// The model's specification and its warm-up's report.
     pub model: Arc<Model>,
-    /// What this shard has counted of it.
+    /// The metrics that this shard counts for the model.
     pub metrics: Arc<ModelMetrics>,
     queue_limits: Arc<QueueLimits>,
     executor: Executor,
@@ -50,7 +51,7 @@ enum Executor {
 }
 
 impl Drop for Executor {
-    /// Nobody waits for an answer any more: the engine can go.
+    /// Ends the task that runs batches, and its engine: no caller waits for an answer any more.
     fn drop(&mut self) {
         if let Self::Inline(_, batches) = self {
             batches.abort();
@@ -59,7 +60,7 @@ impl Drop for Executor {
 }
 
 impl ServedModel {
-    /// Serves a model from this thread on.
+    /// A model that this thread's shard serves.
     pub fn new(
         model: Arc<Model>,
         backend: Backend,
@@ -79,7 +80,8 @@ impl ServedModel {
         Self { model, metrics, queue_limits, executor }
     }
 
-    /// Queues a request; its answer comes when its batch has run.
+    /// Queues a request, and waits for its answer until its batch has run or its deadline has
+    /// passed.
     pub async fn run(&self, request: ValidRequest, options: RequestOptions) -> Result<Prediction> {
         let queued = Instant::now();
         let ValidRequest { inputs, rows } = request;
@@ -101,7 +103,7 @@ impl ServedModel {
         }
         let waiting = Waiting(&self.metrics);
         let answer = match (&self.executor, options.deadline) {
-            // The workers may have other things to do until long after it.
+            // The workers may be busy with other batches until long after the deadline.
             (Executor::Workers(_), Some(deadline)) => timeout_at(deadline.into(), answer).await,
             _ => Ok(answer.await),
         };
@@ -118,7 +120,8 @@ impl ServedModel {
     }
 }
 
-/// A request that waits for its answer; dropped when its client gives it up.
+/// A request that waits for its answer. A drop means that its client has given it up, and is
+/// counted.
 struct Waiting<'a>(&'a ModelMetrics);
 
 impl Drop for Waiting<'_> {
@@ -177,7 +180,7 @@ mod tests {
         ValidRequest { inputs: vec![Some(input)], rows: 1 }
     }
 
-    /// Runs these requests, all come in one turn of the loop; the sizes of the runs.
+    /// Runs as many requests, which all come in one turn of the loop; returns the rows of each run.
     fn run(requests: usize, batch_rows: usize) -> Vec<usize> {
         let fake = Fake::new(1);
         let runtime = Builder::new_current_thread().build_local(LocalOptions::default());

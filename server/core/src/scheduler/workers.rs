@@ -2,9 +2,9 @@
 //! loop.
 //!
 //! A worker whose device has failed, or whose engine has panicked, makes itself another engine, at
-//! once and then after growing pauses; what comes meanwhile is taken by the other workers. The first
-//! try is still part of the service: requests wait for it. After that the worker counts as out, and
-//! where it was the last, whoever asks is told that the model is not ready.
+//! once and then after growing pauses. The other workers take the requests that come meanwhile. The
+//! first try is still part of the service: requests wait for it. After that the worker counts as
+//! out, and where it was the last, callers are told that the model is not ready.
 
 use std::fmt;
 use std::mem;
@@ -25,37 +25,39 @@ use crate::scheduler::batch::Runner;
 use crate::scheduler::queue::Queue;
 use crate::scheduler::request::Request;
 
-/// What a worker waits between its tries to make another engine, after the first; then it gives up.
+/// Pauses before each further try to make another engine, after the first; then a worker gives up.
 pub const PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(10)];
-/// How long a worker is idle before it looks whether its engine still works: who asks for a server's
-/// health is told of a GPU that is lost before a request is.
+/// Time for which a worker is idle before it checks that its engine still works: a lost GPU shows
+/// in the server's health before a request meets it.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The workers of one model, and the queue they all take from: an idle one takes the next batch.
-/// Dropping them has the threads end, each after the batch it runs; nobody waits for that.
+/// The workers of one model, and the queue they all take from: an idle worker takes the next batch.
+/// A drop has the reaper end the threads, each after the batch it runs; the dropping thread does
+/// not wait for that.
 #[derive(Debug)]
 pub struct WorkerPool {
     pool: Arc<Pool>,
     threads: Vec<EngineThread>,
 }
 
-/// Hears when the last worker is out, and why; and of nothing when one is back.
+/// A callback for the state of a model's workers: the reason when the last worker is out, and none
+/// when a worker is back.
 pub type Tell = Box<dyn Fn(Option<&str>) + Send + Sync>;
 
-/// What workers are started with.
+/// The configuration of one model's workers.
 pub struct WorkerPoolConfig {
-    /// What they run.
+    /// The model that the workers run.
     pub model: Arc<Model>,
-    /// Where another engine comes from.
+    /// The factory that makes another engine where one is lost.
     pub factory: Arc<EngineFactory>,
-    /// Waits between the tries to get another engine.
+    /// Pauses before each further try to make another engine; empty: one try only.
     pub pauses: Vec<Duration>,
-    /// After so long without work an engine is checked.
+    /// Time without work after which an engine is checked.
     pub patience: Duration,
-    /// Hears how they are.
+    /// The callback that is told when the last worker is out, and when one is back.
     pub tell: Tell,
-    /// Ends them.
+    /// The reaper that ends the workers' threads.
     pub reaper: Reaper,
 }
 
@@ -68,22 +70,23 @@ impl fmt::Debug for WorkerPoolConfig {
 /// A worker to start.
 #[derive(Debug)]
 pub struct Worker {
-    /// What its engine runs on.
+    /// The device that the engine runs on.
     pub device: Device,
-    /// Has the engine already.
+    /// The thread, which has its engine already.
     pub thread: EngineThread,
-    /// Gathers its batches.
+    /// The runner that gathers and answers the worker's batches.
     pub runner: Runner,
-    /// Counts it, perhaps among others.
+    /// The metrics that count the worker, perhaps together with others.
     pub metrics: Arc<WorkerMetrics>,
 }
 
 #[derive(Debug)]
 struct Pool {
     state: Mutex<State>,
-    /// Wakes a worker that is idle.
+    /// The signal that wakes an idle worker.
     changed: Condvar,
-    /// Wakes the workers that are out: one that took an idle worker's call would let a request lie.
+    /// The signal that wakes the workers that are out. It is not `changed`, for a worker that is
+    /// out would take the wake-up of an idle one, and leave a request unserved.
     closing: Condvar,
     config: WorkerPoolConfig,
 }
@@ -92,14 +95,14 @@ struct Pool {
 struct State {
     queue: Queue,
     closed: bool,
-    /// Workers that serve.
+    /// The number of workers that serve.
     alive: usize,
-    /// Why none does.
+    /// The reason why no worker serves; none where one does.
     lost: Option<String>,
 }
 
 impl WorkerPool {
-    /// Has the workers take from the queue.
+    /// Starts the workers' threads, which take batches from the queue.
     pub fn start(queue: Queue, workers: Vec<Worker>, config: WorkerPoolConfig) -> Arc<Self> {
         let state = State { queue, closed: false, alive: workers.len(), lost: None };
         let (changed, closing) = (Condvar::new(), Condvar::new());
@@ -115,7 +118,7 @@ impl WorkerPool {
         Arc::new(Self { pool, threads })
     }
 
-    /// Adds a request; it is refused at once where no worker is left.
+    /// Adds a request, which is refused at once where no worker is left.
     pub fn push(&self, request: Request) {
         let mut state = self.pool.lock();
         state.queue.push(request);
@@ -124,7 +127,7 @@ impl WorkerPool {
         self.pool.changed.notify_one();
     }
 
-    /// Tells again whether a worker is left.
+    /// Calls `tell` again with whether a worker is left.
     pub fn tell(&self) {
         let state = self.pool.lock();
         (self.pool.config.tell)(state.lost.as_deref());
@@ -132,22 +135,22 @@ impl WorkerPool {
 }
 
 impl Pool {
-    /// The life of a worker.
+    /// The work of a worker's thread, until the pool is closed or no other engine can be made.
     fn work(&self, slot: &mut Slot, device: Device, runner: &mut Runner, metrics: &WorkerMetrics) {
         while let Some(engine) = slot {
             let Err(fault) = self.serve(&mut **engine, runner) else { return };
             metrics.faults.fetch_add(1, Relaxed);
             self.log(device, "an engine is lost", &fault);
-            // The lost engine may hold what the next one needs.
+            // The lost engine goes first, for it may hold memory that the next one needs.
             *slot = None;
             *slot = self.another(device, metrics);
         }
     }
 
-    /// Runs batches until there are no more, or until the engine is lost.
+    /// Runs batches until the pool is closed, or until the engine is lost.
     ///
-    /// A batch is formed when the worker is free, not before: what arrives during a run joins the
-    /// next.
+    /// A batch is formed when the worker is free, not before: requests that arrive during a run
+    /// join the next batch.
     fn serve(&self, engine: &mut dyn Engine, runner: &mut Runner) -> Result<(), String> {
         let mut batch = Vec::new();
         let mut state = self.lock();
@@ -175,7 +178,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Another engine for a worker; nothing where none can be had, or none is wanted any more.
+    /// Another engine for a worker; none where no engine can be made, or the pool is closed.
     fn another(&self, device: Device, metrics: &WorkerMetrics) -> Slot {
         let make = || {
             let Model { spec, report } = &*self.config.model;
@@ -188,7 +191,7 @@ impl Pool {
         metrics.alive.fetch_sub(1, Relaxed);
         self.change(|state| {
             state.alive -= 1;
-            // Details are for the log.
+            // The error's details go to the log alone, for clients read this reason.
             let reason = || format!("no engine is left on {device}; the server's log says why");
             state.lost = (state.alive == 0).then(reason);
         });
@@ -217,7 +220,8 @@ impl Pool {
         None
     }
 
-    /// Changes how many workers there are.
+    /// Changes how many workers serve. Where none is left, what waits is refused; where the last
+    /// has gone or the first is back, `tell` is called.
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         let was_lost = state.lost.is_some();
@@ -228,7 +232,7 @@ impl Pool {
         }
     }
 
-    /// Nobody would answer what waits.
+    /// Refuses every request that waits where no worker is left, for none would answer it.
     fn refuse_where_lost(&self, state: &mut State) {
         if let Some(reason) = &state.lost {
             let spec = &self.config.model.spec;
@@ -237,7 +241,7 @@ impl Pool {
         }
     }
 
-    /// Waits so long; whether the workers are to end meanwhile.
+    /// Waits for `pause`; returns early, with true, where the pool is closed meanwhile.
     fn closes_within(&self, pause: Duration) -> bool {
         let waited = self.closing.wait_timeout_while(self.lock(), pause, |state| !state.closed);
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
@@ -291,7 +295,7 @@ mod tests {
         }
     }
 
-    /// One worker, with what it counts and what it tells.
+    /// A pool of one worker, with its metrics and the reasons that it tells.
     struct Alone {
         workers: Arc<WorkerPool>,
         queue_limits: Arc<QueueLimits>,
@@ -353,7 +357,7 @@ mod tests {
         assert_eq!(error, Error::Fault { model: "fake".into() });
         let reason = alone.told.recv().expect("told").expect("a reason");
         assert_eq!(reason, "no engine is left on cuda:0; the server's log says why");
-        // The thread has nothing to do any more.
+        // The worker's thread lets go of the pool when its work has ended.
         while Arc::strong_count(&alone.workers.pool) > 1 {
             std::thread::yield_now();
         }

@@ -1,11 +1,11 @@
-//! How far two tensors are apart.
+//! The difference of two elements.
 
 use half::{bf16, f16};
 
 use crate::tensor::DType;
 
-/// How far two elements are apart; infinitely for a NaN, an infinity or an element that is no
-/// float, and another one.
+/// The difference of two elements. It is infinite between different elements of which one is a NaN,
+/// an infinity or no float.
 pub fn difference(dtype: DType, one: &[u8], other: &[u8]) -> f64 {
     if one == other {
         return 0.0;
@@ -17,7 +17,7 @@ pub fn difference(dtype: DType, one: &[u8], other: &[u8]) -> f64 {
     }
 }
 
-/// The value of an element of a floating-point type.
+/// The value of an element of a floating-point type; none for other types.
 pub fn float(dtype: DType, element: &[u8]) -> Option<f64> {
     Some(match dtype {
         DType::Fp16 => bytemuck::pod_read_unaligned::<f16>(element).to_f64(),

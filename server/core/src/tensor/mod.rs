@@ -8,33 +8,33 @@ pub mod strings;
 /// The element types that can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// One byte, 0 or 1.
+    /// Booleans of 1 byte, 0 or 1.
     Bool,
-    /// Unsigned, 1 byte.
+    /// Unsigned integers of 1 byte.
     Uint8,
-    /// Unsigned, 2 bytes.
+    /// Unsigned integers of 2 bytes.
     Uint16,
-    /// Unsigned, 4 bytes.
+    /// Unsigned integers of 4 bytes.
     Uint32,
-    /// Unsigned, 8 bytes.
+    /// Unsigned integers of 8 bytes.
     Uint64,
-    /// Two's complement, 1 byte.
+    /// Signed integers of 1 byte, in two's complement.
     Int8,
-    /// Two's complement, 2 bytes.
+    /// Signed integers of 2 bytes, in two's complement.
     Int16,
-    /// Two's complement, 4 bytes.
+    /// Signed integers of 4 bytes, in two's complement.
     Int32,
-    /// Two's complement, 8 bytes.
+    /// Signed integers of 8 bytes, in two's complement.
     Int64,
-    /// IEEE 754 binary16.
+    /// Floats of 2 bytes, IEEE 754 binary16.
     Fp16,
-    /// bfloat16.
+    /// Floats of 2 bytes, bfloat16.
     Bf16,
-    /// IEEE 754 binary32.
+    /// Floats of 4 bytes, IEEE 754 binary32.
     Fp32,
-    /// IEEE 754 binary64.
+    /// Floats of 8 bytes, IEEE 754 binary64.
     Fp64,
-    /// Strings of any bytes, laid out as `strings` says.
+    /// Strings of any bytes, laid out as [`strings`] says.
     Bytes,
 }
 
@@ -57,7 +57,7 @@ impl DType {
         Self::Bytes,
     ];
 
-    /// The type that `onnx.TensorProto.DataType` numbers so.
+    /// The type of this number in `onnx.TensorProto.DataType`; none where it cannot be served.
     pub fn from_onnx(number: i32) -> Option<Self> {
         Some(match number {
             1 => Self::Fp32,
@@ -78,8 +78,8 @@ impl DType {
         })
     }
 
-    /// Bytes an element takes, which is also its alignment. Of BYTES, whose elements take what they
-    /// take: the least unit, a byte.
+    /// The bytes of an element, which are also its alignment. Elements of BYTES differ in size: 1
+    /// stands for the least of their units, a byte.
     pub const fn size(self) -> usize {
         match self {
             Self::Bool | Self::Uint8 | Self::Int8 | Self::Bytes => 1,
@@ -89,7 +89,7 @@ impl DType {
         }
     }
 
-    /// The name the Open Inference Protocol gives it, such as `FP32`.
+    /// The type's name in the Open Inference Protocol, such as `FP32`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bool => "BOOL",
@@ -109,7 +109,7 @@ impl DType {
         }
     }
 
-    /// The type of this Open Inference Protocol name.
+    /// The type of this name in the Open Inference Protocol; none where there is none.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
@@ -118,16 +118,17 @@ impl DType {
 /// A row-major tensor that owns a share of its bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    /// The type of its elements.
+    /// The type of the elements.
     pub dtype: DType,
-    /// The sizes, the batch first where there is one.
+    /// The sizes of the axes; the batch axis comes first where there is one.
     pub shape: Vec<usize>,
-    /// `product(shape) * dtype.size()` bytes, or as many strings, at any address.
+    /// The elements, at any address: `product(shape) * dtype.size()` bytes, or `product(shape)`
+    /// strings.
     pub data: Bytes,
 }
 
 impl Tensor {
-    /// A borrowed view.
+    /// A view that borrows the tensor.
     pub fn view(&self) -> TensorView<'_> {
         TensorView { dtype: self.dtype, shape: &self.shape, data: &self.data }
     }
@@ -141,7 +142,7 @@ impl Tensor {
     }
 }
 
-/// Hands out a tensor's rows in their order; they share its memory.
+/// The rows of a tensor, which are handed out in their order and share its memory.
 #[derive(Debug)]
 pub struct Rows<'a> {
     of: &'a Tensor,
@@ -154,7 +155,7 @@ impl<'a> Rows<'a> {
         Self { of: tensor, left: tensor.data.clone() }
     }
 
-    /// So many more, of which there are as many.
+    /// The next `rows` rows, of which there must be as many left.
     pub fn next(&mut self, rows: usize) -> Tensor {
         let mut shape = self.of.shape.clone();
         let size = match self.of.dtype {
@@ -169,32 +170,32 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A row-major tensor that borrows its bytes; what an engine reads.
+/// A row-major tensor that borrows its bytes, for an engine to read.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorView<'a> {
-    /// The type of its elements.
+    /// The type of the elements.
     pub dtype: DType,
-    /// The sizes.
+    /// The sizes of the axes.
     pub shape: &'a [usize],
-    /// `product(shape) * dtype.size()` bytes, or as many strings; aligned for `dtype` where an
-    /// engine gets it.
+    /// The elements: `product(shape) * dtype.size()` bytes, or `product(shape)` strings. They are
+    /// aligned for `dtype` in a view that an engine is given.
     pub data: &'a [u8],
 }
 
 impl TensorView<'_> {
-    /// Whether its first byte lies where an element may lie.
+    /// Whether the first byte lies at an address where an element may lie.
     pub fn is_aligned(&self) -> bool {
         self.data.as_ptr().addr().is_multiple_of(self.dtype.size())
     }
 }
 
-/// The number of bytes of a tensor, or of strings where it is of BYTES; nothing where the product does
-/// not fit in memory.
+/// The number of bytes of a tensor, or of its strings where it is of BYTES; none where the number
+/// overflows.
 pub fn byte_size(dtype: DType, shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(dtype.size(), |size, &dim| size.checked_mul(dim))
 }
 
-/// A copy whose first byte lies where an element of any type may lie.
+/// A copy whose first byte lies at an address where an element of any type may lie.
 pub fn aligned(bytes: &[u8]) -> Bytes {
     struct Words(Vec<u64>);
     impl AsRef<[u8]> for Words {

@@ -1,25 +1,26 @@
-//! BYTES tensors: every element as its length, four bytes in little-endian order, and its bytes,
-//! one element after the other. Any bytes are an element: NULs, and what is no UTF-8.
+//! BYTES tensors: each element is its length, of four bytes in little-endian order, and then its
+//! bytes; one element follows the other. An element may have any bytes, such as NULs and bytes that
+//! are no UTF-8.
 
 use bytes::{BufMut, BytesMut};
 
-/// Bytes of a length.
+/// The bytes of an element's length.
 const LENGTH: usize = size_of::<u32>();
 
-/// Why bytes are not as many elements as expected.
+/// The reason why bytes are not as many elements as expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// There are so many.
+    /// The elements are fewer than expected; their number is given.
     Fewer(usize),
-    /// There is at least one more.
+    /// The elements are at least one more than expected.
     More,
-    /// The bytes end within a length, after so many bytes of it.
+    /// The bytes end within a length; the bytes of it that are there are given.
     CutLength(usize),
-    /// The bytes end within an element that should have so many more.
+    /// The bytes end within an element; the bytes of it that are missing are given.
     CutElement(usize),
 }
 
-/// Checks that the bytes are exactly so many elements.
+/// Checks that the bytes are exactly `count` elements.
 pub fn check(mut data: &[u8], count: usize) -> Result<(), Fault> {
     let mut found = 0;
     while !data.is_empty() {
@@ -46,12 +47,12 @@ pub fn elements(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The bytes that the first elements of a checked tensor take.
+/// The bytes that the first `count` elements of a checked tensor take, with their lengths.
 pub fn size_of_first(data: &[u8], count: usize) -> usize {
     elements(data).take(count).map(|element| LENGTH + element.len()).sum()
 }
 
-/// Adds an element.
+/// Appends an element.
 pub fn put(element: &[u8], into: &mut BytesMut) {
     into.put_u32_le(element.len() as u32);
     into.put_slice(element);

@@ -1,7 +1,7 @@
-//! Inputs and outputs bound to memory, once, and run over and over.
+//! Bindings of a session's inputs and outputs to memory: made once, and run over and over.
 //!
-//! `ort` has bindings too, but binds no output to memory that is not its own, and makes values of
-//! all outputs at every run.
+//! `ort` has bindings too, but they bind no output to memory that is not the library's own, and
+//! make values of all outputs at every run.
 
 use std::ffi::{CStr, CString, c_char};
 use std::fmt::Display;
@@ -18,7 +18,7 @@ use super::value;
 use crate::engine::{Bounds, EngineError};
 use crate::tensor::DType;
 
-/// A tensor in memory that somebody else keeps.
+/// A tensor in memory that its caller keeps.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub name: &'a str,
@@ -28,8 +28,8 @@ pub(super) struct Place<'a> {
     pub bytes: usize,
 }
 
-/// Where a session finds its inputs and puts its outputs. It does not keep the session, nor the
-/// memory: both must live for longer.
+/// The memory where a session finds its inputs and puts its outputs. The binding keeps neither the
+/// session nor the memory: both must outlive it.
 #[derive(Debug)]
 pub(super) struct Binding {
     pointer: NonNull<sys::OrtIoBinding>,
@@ -41,7 +41,7 @@ pub(super) struct Binding {
 unsafe impl Send for Binding {}
 
 impl Binding {
-    /// Binds all inputs and outputs of a session to memory that `info` tells of.
+    /// Binds all inputs and outputs of a session to memory of the kind that `info` describes.
     #[allow(unsafe_code)]
     pub fn new(
         session: &Session,
@@ -61,14 +61,14 @@ impl Binding {
             let name = CString::new(place.name).map_err(|error| fault(&error))?;
             let value = tensor(info, place)?;
             binding.values.push(value);
-            // SAFETY: all three are alive; the binding takes a share of the value.
+            // SAFETY: binding, name and value are alive; the binding takes a share of the value.
             unsafe { check(bind(pointer.as_ptr(), name.as_ptr(), value.as_ptr()))? };
         }
         Ok(binding)
     }
 
-    /// Runs the session that the binding was made for. With a device's synchronisation switched off
-    /// in the options, the run is only begun.
+    /// Runs the session that the binding was made for. The run is only begun where the options
+    /// switch the device's synchronisation off.
     #[allow(unsafe_code)]
     pub fn run(
         &self,
@@ -78,7 +78,7 @@ impl Binding {
     ) -> Result<(), EngineError> {
         let session = session.ptr().cast_mut();
         let (run, binding) = (options.run.ptr(), self.pointer.as_ptr());
-        // SAFETY: all three are alive, and nobody else runs the session now.
+        // SAFETY: session, options and binding are alive, and no other thread runs the session now.
         options.bounded(bounds, || unsafe {
             check((ort::api().RunWithBinding)(session, run, binding))
         })
@@ -88,7 +88,7 @@ impl Binding {
 impl Drop for Binding {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        // SAFETY: they are ours, and nobody has them any more.
+        // SAFETY: the binding and its values are ours, and are used no more.
         unsafe {
             (ort::api().ReleaseIoBinding)(self.pointer.as_ptr());
             self.values.iter().for_each(|value| (ort::api().ReleaseValue)(value.as_ptr()));
@@ -96,7 +96,7 @@ impl Drop for Binding {
     }
 }
 
-/// A value over memory that stays somebody else's.
+/// A value over memory that stays its caller's.
 #[allow(unsafe_code)]
 fn tensor(info: &MemoryInfo<'_>, place: &Place<'_>) -> Result<NonNull<sys::OrtValue>, EngineError> {
     let shape: Vec<_> = place.shape.iter().map(|&size| size as i64).collect();
@@ -116,14 +116,15 @@ fn tensor(info: &MemoryInfo<'_>, place: &Place<'_>) -> Result<NonNull<sys::OrtVa
     NonNull::new(pointer).ok_or_else(|| fault(&"no value was made"))
 }
 
-/// The operators of a session that was told to record it, by the provider that runs them.
+/// The operators of a session, as pairs of the provider that runs one and the operator. The session
+/// must have been told to record this.
 #[allow(unsafe_code)]
 pub(super) fn assignment(session: &Session) -> Result<Vec<(String, String)>, EngineError> {
     let api = ort::api();
     let (mut graphs, mut count) = (ptr::null(), 0);
     let mut assigned = Vec::new();
-    // SAFETY: everything the library gives is its session's, and stays as long; the counts are its
-    // own.
+    // SAFETY: everything that the library gives is the session's and lives as long; the counts are
+    // the library's own.
     unsafe {
         check((api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &mut graphs, &mut count))?;
         for &graph in parts(graphs, count) {
@@ -141,20 +142,26 @@ pub(super) fn assignment(session: &Session) -> Result<Vec<(String, String)>, Eng
     Ok(assigned)
 }
 
+/// A slice of `count` values from `first` on.
+///
 /// # Safety
-/// There must be so many.
+/// There must be `count` values at `first`, unless `count` is 0.
 #[allow(unsafe_code)]
 unsafe fn parts<'a, T>(first: *const T, count: usize) -> &'a [T] {
     if count == 0 { &[] } else { unsafe { slice::from_raw_parts(first, count) } }
 }
 
+/// A copy of a C string.
+///
 /// # Safety
-/// The name must be a C string.
+/// `text` must be a C string.
 #[allow(unsafe_code)]
 unsafe fn text(text: *const c_char) -> String {
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
+/// The error that a status stands for.
+///
 /// # Safety
 /// The status must be the library's, and not checked yet.
 #[allow(unsafe_code)]

@@ -1,11 +1,11 @@
 //! An engine whose batches are of few sizes, in memory that stays where it is.
 //!
-//! On a GPU that is what a batch's copies and launches are cheap by: a batch is copied into fixed
-//! memory, filled up with rows of zeros to the next size, and run from there; where the graph allows
-//! it, each size is captured once as a CUDA graph and replayed ever after.
+//! Fixed memory and few sizes make a batch's copies and launches cheap on a GPU. A batch is copied
+//! into the fixed memory, filled up with rows of zeros to the next size, and run from there. Where
+//! the graph allows it, each size is captured once as a CUDA graph and replayed ever after.
 //!
-//! All sizes share the memory of the largest, because a worker runs one batch at a time. A row that an
-//! earlier batch has left is zeroed before a batch that would see it is run.
+//! All sizes share the memory of the largest, because a worker runs one batch at a time. A row that
+//! an earlier batch has left is zeroed before a batch that would see it is run.
 
 use std::fmt::Display;
 use std::mem;
@@ -21,25 +21,27 @@ use crate::engine::{Bounds, Engine, EngineError};
 use crate::model::TensorSpec;
 use crate::tensor::{DType, Tensor, TensorView, byte_size};
 
-/// While a graph is captured, no thread may allocate or wait on any GPU of the process, or the
-/// capture fails: every run holds a share of this, and a capture has it alone.
+/// The lock of captures. While a graph is captured, no thread may allocate or wait on any GPU of
+/// the process, or the capture fails: every run holds the lock shared, and a capture holds it
+/// alone.
 static CAPTURE: RwLock<()> = RwLock::new(());
-/// Engines are made one after the other: to load one takes long, and no run is to wait for a capture
-/// that waits for that.
+/// The lock of engines being made, which are made one after the other: an engine takes long to
+/// load, and no run is to wait for a capture that waits for a load.
 static MAKING: Mutex<()> = Mutex::new(());
 
-/// The bytes of all inputs and outputs of the largest size.
+/// The most bytes that all inputs and outputs of the largest size may take.
 const MOST_BYTES: usize = 256 << 20;
-/// The most sizes, each twice the one before: 2^31 rows.
+/// The most sizes; each is twice the one before, so the last power is 2^31 rows.
 const MOST_SIZES: usize = 32;
 
-/// Does what allocates on a GPU, or waits for one, while nothing is captured.
+/// Does work that allocates on a GPU, or waits for one, while no graph is captured.
 pub(super) fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     work()
 }
 
-/// The engine. What does not fit into sizes is run as it comes.
+/// The engine. A batch that fits into no size is run as it comes. The parts are there until the
+/// engine is dropped.
 #[derive(Debug)]
 pub(super) struct Bucketed(Option<Parts>);
 
@@ -53,12 +55,13 @@ struct Parts {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     place: Place,
-    /// When it is to be ready.
+    /// The time by which the engine is to be ready.
     until: Instant,
+    /// Whether batches are replayed as CUDA graphs, as [`Engine::graphs`] says it.
     graphs: String,
 }
 
-/// What has been made ready.
+/// The sizes that have been made ready, and their memory.
 #[derive(Debug)]
 struct Ready {
     /// The sizes by rising rows.
@@ -66,11 +69,11 @@ struct Ready {
     inputs: Vec<Buffer>,
     outputs: Vec<Buffer>,
     has_batch: bool,
-    /// The row from which on all inputs on the device are zero.
+    /// The first row from which on all inputs on the device are zero.
     used: usize,
 }
 
-/// A number of rows that can be run.
+/// A number of rows that has been made ready.
 #[derive(Debug)]
 struct Size {
     rows: usize,
@@ -83,14 +86,14 @@ struct Size {
 struct Buffer {
     name: String,
     dtype: DType,
-    /// The sizes of one row; without a batch axis all sizes.
+    /// The sizes of one row's axes; of all axes where there is no batch axis.
     shape: Vec<usize>,
     row_bytes: usize,
     pair: Box<dyn Pair>,
 }
 
 impl Bucketed {
-    /// An engine in this memory, which is run as it comes until it is made ready.
+    /// An engine in this memory. Until it is made ready, it runs batches as they come.
     pub fn new(
         file: Arc<File>,
         inputs: &[TensorSpec],
@@ -104,7 +107,8 @@ impl Bucketed {
         let mut graphs = String::from("off: its rows are not known to be independent");
         let mut plain = open(&file, inputs, &*memory, place, until);
         if let (Err(error), true) = (&plain, place.graphs) {
-            // Control flow, or operators that the device does not have.
+            // A session for CUDA graphs takes no control flow, and no operator that the device
+            // lacks.
             graphs = off(error);
             place.graphs = false;
             plain = open(&file, inputs, &*memory, place, until);
@@ -120,7 +124,7 @@ impl Bucketed {
 }
 
 impl Drop for Bucketed {
-    /// Frees its memory while no engine captures: freeing a GPU's memory waits for the GPU.
+    /// Frees the engine's memory while no graph is captured, because this waits for the GPU.
     fn drop(&mut self) {
         let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(Parts { ready, plain, memory, .. }) = self.0.take() {
@@ -138,7 +142,7 @@ impl Engine for Bucketed {
             None => plain.run(inputs),
         };
         match came {
-            // Some errors do not say that the device is at fault.
+            // Some errors of a failed device do not say so, which is why the device is checked.
             Err(EngineError::Fault(text)) if memory.check().is_err() => {
                 Err(EngineError::Device(text))
             }
@@ -160,7 +164,8 @@ impl Engine for Bucketed {
             made = self.parts().prepare(most_rows);
         }
         match made {
-            // A network may not take zeros, for example.
+            // An engine that cannot be made ready still serves, without sizes: its network may not
+            // take zeros, for example.
             Err(error) if !is_final(&error) => self.parts().graphs = off(&error),
             made => return made,
         }
@@ -183,13 +188,15 @@ impl Engine for Bucketed {
 }
 
 impl Parts {
-    /// Makes ready what fits into sizes; the rest stays as it is, with the reason.
+    /// Makes the sizes ready. Where the tensors do not allow sizes, the engine stays as it is, and
+    /// `graphs` says why.
     fn prepare(&mut self, most_rows: usize) -> Result<(), EngineError> {
         let has_batch = most_rows > 0;
         let tensors = self.inputs.iter().map(|input| ("input", input));
         let mut tensors = tensors.chain(self.outputs.iter().map(|output| ("output", output)));
         let is_input = |output: &&TensorSpec| self.inputs.iter().any(|it| it.name == output.name);
-        // ONNX Runtime gives the input itself for it, wherever the output is to be.
+        // For an output that is an input, ONNX Runtime gives the input itself, wherever the output
+        // is bound to.
         let passed_on = self.outputs.iter().find(is_input);
         let passed_on = passed_on.map(|output| format!("output '{}' is an input", output.name));
         let unfit = tensors.find_map(|(side, spec)| unfit(side, spec, has_batch));
@@ -208,8 +215,8 @@ impl Parts {
         Ok(())
     }
 
-    /// The same with a session that captures nothing, for this reason. What a failed capture has left
-    /// goes first, and the stream that it may have spoilt.
+    /// The same parts with a session that captures nothing; `graphs` is the reason. The remains of
+    /// a failed capture are dropped first, and so is the stream that it may have spoilt.
     fn without_graphs(self, graphs: String) -> Result<Self, EngineError> {
         let Self { ready, plain, memory, file, inputs, outputs, place, until, .. } = self;
         let bounds = plain.bounds;
@@ -223,7 +230,7 @@ impl Parts {
         Ok(Self { ready: None, plain, memory, file, inputs, outputs, place, until, graphs })
     }
 
-    /// 1, 2, 4, ... rows and the most, as far as their memory is reasonable.
+    /// The sizes to make ready: 1, 2, 4, ... rows and the most, up to [`MOST_BYTES`] of memory.
     fn sizes(&self, most_rows: usize) -> Vec<usize> {
         let powers = (0..MOST_SIZES).map(|power| 1usize << power);
         let powers = powers.take_while(|&rows| rows < most_rows);
@@ -231,14 +238,14 @@ impl Parts {
         sizes.filter(|&rows| rows == 1 || self.bytes(Some(rows)) <= MOST_BYTES).collect()
     }
 
-    /// What all inputs and outputs of so many rows take.
+    /// The bytes that all inputs and outputs of `rows` take.
     fn bytes(&self, rows: Option<usize>) -> usize {
         let row = |spec: &TensorSpec| byte_size(spec.dtype, &own_shape(spec)).unwrap_or(usize::MAX);
         let all = self.inputs.iter().chain(&self.outputs).map(row);
         all.fold(0usize, usize::saturating_add).saturating_mul(rows.unwrap_or(0))
     }
 
-    /// Binds every size, runs it, and captures it where that is wanted.
+    /// Binds every size, runs it, and captures it where CUDA graphs are wanted.
     fn make(&mut self, rows: &[usize], has_batch: bool) -> Result<Ready, EngineError> {
         let most = rows.last().copied().unwrap_or(1);
         let inputs = buffers(&self.inputs, &*self.memory, has_batch, most)?;
@@ -266,8 +273,8 @@ impl Parts {
         Ok(ready)
     }
 
-    /// Runs the largest size first: what it has allocated serves the others. A second time, because
-    /// some operators look around in their first run.
+    /// Runs every size, the largest first, for the memory that it allocates serves the others. Each
+    /// size is run twice, because some operators set themselves up in their first run.
     fn run_all(&mut self, ready: &mut Ready) -> Result<(), EngineError> {
         let _shared = CAPTURE.read().unwrap_or_else(PoisonError::into_inner);
         for size in ready.sizes.iter().rev() {
@@ -279,17 +286,17 @@ impl Parts {
         Ok(())
     }
 
-    /// The first run of a graph's number captures it.
+    /// Captures every size as a CUDA graph, which the first run with a graph's number does.
     fn capture(&mut self, ready: &mut Ready) -> Result<(), EngineError> {
         for (number, size) in ready.sizes.iter_mut().enumerate().rev() {
-            // Numbers begin with 1; 0 is the library's own.
+            // The numbers of graphs begin with 1, for 0 is the library's own.
             size.options = Options::of_graph(number + 1)?;
             let _alone = CAPTURE.write().unwrap_or_else(PoisonError::into_inner);
             let captured =
                 size.binding.run(&mut self.plain.session, &size.options, &self.plain.bounds);
             if let Err(error) = captured.and_then(|()| self.memory.wait()) {
-                // ONNX Runtime leaves it open where it fails beside the operators, and then nothing
-                // can be freed.
+                // ONNX Runtime leaves a capture open that fails outside the operators. No memory
+                // can be freed while it is open.
                 self.memory.end_capture();
                 return Err(error);
             }
@@ -299,7 +306,7 @@ impl Parts {
 }
 
 impl Ready {
-    /// The rows of a batch that fits into a size.
+    /// The rows of a batch; none where it fits into no size.
     fn rows(&self, inputs: &[Option<TensorView<'_>>]) -> Option<usize> {
         let rows = match (self.has_batch, inputs.first()) {
             (true, Some(Some(first))) => *first.shape.first()?,
@@ -312,7 +319,7 @@ impl Ready {
         (rows > 0 && rows <= self.sizes.last()?.rows && all_fit).then_some(rows)
     }
 
-    /// Runs a batch that fits.
+    /// Runs a batch of `rows` that fits into a size.
     fn run(
         &mut self,
         plain: &mut Plain,
@@ -322,8 +329,8 @@ impl Ready {
     ) -> Result<Vec<Tensor>, EngineError> {
         let at = self.sizes.partition_point(|size| size.rows < rows);
         let size = &self.sizes[at];
-        // Rows of earlier batches that this one would see. Whatever fails on the way, nothing is
-        // taken for zero that is not.
+        // `stale` is the end of the rows of earlier batches that this batch would see. `used` is
+        // set so that, whatever fails on the way, no row counts as zero that is not.
         let stale = self.used.min(size.rows).max(rows);
         let beyond = if self.used > size.rows { self.used } else { rows };
         self.used = self.used.max(rows);
@@ -351,15 +358,15 @@ impl Ready {
     }
 }
 
-/// Ends what is on a device. On one that is lost nothing can be freed, and ONNX Runtime ends the
-/// process over a graph that it cannot free: there it is left.
+/// Drops the sizes and the session on a device. On a lost device nothing can be freed, and ONNX
+/// Runtime ends the process over a graph that it cannot free: there they are leaked.
 fn give_up(held: (Option<Ready>, Plain), memory: &dyn Memory) {
     if memory.check().is_err() {
         mem::forget(held);
     }
 }
 
-/// A session in this memory, for runs as they come.
+/// An engine with a session in this memory, for batches that are run as they come.
 fn open(
     file: &File,
     inputs: &[TensorSpec],
@@ -373,7 +380,7 @@ fn open(
     Ok(Plain::new(session, inputs, Options::eager(true)?))
 }
 
-/// Why a tensor cannot lie in fixed memory, if so.
+/// The reason why a tensor cannot lie in fixed memory; none where it can.
 fn unfit(side: &str, spec: &TensorSpec, has_batch: bool) -> Option<String> {
     let TensorSpec { name, dtype, dims, optional, .. } = spec;
     let (first, own) = dims.split_at(usize::from(has_batch).min(dims.len()));
@@ -390,7 +397,8 @@ fn unfit(side: &str, spec: &TensorSpec, has_batch: bool) -> Option<String> {
     }
 }
 
-/// The sizes that are not open: of a fit tensor those of a row, or all where there is no batch axis.
+/// The sizes that are not open. For a tensor that fits, these are the sizes of a row, or all sizes
+/// where there is no batch axis.
 fn own_shape(spec: &TensorSpec) -> Vec<usize> {
     spec.dims.iter().filter_map(|&size| usize::try_from(size).ok()).collect()
 }
@@ -413,7 +421,7 @@ fn buffers(
     specs.iter().map(buffer).collect()
 }
 
-/// The first rows of every buffer.
+/// The places of the first `rows` of every buffer.
 fn places<'a>(
     buffers: &'a [Buffer],
     shapes: &'a [Vec<usize>],
@@ -429,7 +437,7 @@ fn places<'a>(
     buffers.iter().zip(shapes).map(place).collect()
 }
 
-/// An operator that another provider runs costs two copies and a wait.
+/// Warns of operators that another provider runs, each of which costs two copies and a wait.
 fn warn_of_others(session: &ort::session::Session, file: &File) {
     let others = binding::assignment(session).unwrap_or_default().into_iter();
     let others = others.filter(|(provider, _)| provider != "CUDAExecutionProvider");
@@ -450,7 +458,8 @@ fn fault(reason: &dyn Display) -> EngineError {
     EngineError::Fault(reason.to_string())
 }
 
-/// Whether an engine is of no use after this: the device has failed, or has no room for it.
+/// Whether an engine is of no use after this error: the device has failed or has no room for it, or
+/// a run had to be ended.
 fn is_final(error: &EngineError) -> bool {
     matches!(error, EngineError::Device(_) | EngineError::Ended) || is_of_memory(error)
 }
@@ -462,7 +471,8 @@ fn is_of_memory(error: &EngineError) -> bool {
         .any(|words| text.contains(words))
 }
 
-/// An error for want of memory, with how much there is and how much is known to be needed.
+/// The error, which for want of memory also says how much there is, and how much is known to be
+/// needed.
 fn with_room(error: EngineError, memory: &dyn Memory, place: Place, needed: usize) -> EngineError {
     let Some((free, all)) = memory.room().filter(|_| is_of_memory(&error)) else { return error };
     let mib = |bytes: usize| bytes >> 20;

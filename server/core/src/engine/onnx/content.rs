@@ -1,6 +1,6 @@
-//! What a file is that is called a model and is none, by its first bytes.
+//! The kind of a file that is called a model and is none, known by its first bytes.
 
-/// Beginnings, what has them, and what to do.
+/// First bytes of such files, with what the file is and what to do about it.
 const KNOWN: [(&[u8], &str); 6] = [
     (
         b"version https://git-lfs.github.com/spec/",

@@ -1,6 +1,6 @@
-//! The memory of NVIDIA GPUs, by CUDA's runtime library.
+//! The memory of NVIDIA GPUs, through CUDA's runtime library.
 //!
-//! The library is the one that the process has loaded already, for ONNX Runtime's provider: it is
+//! The library is the one that the process has loaded already for ONNX Runtime's provider. It is
 //! opened by its name, and nothing is linked.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -18,24 +18,24 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use super::memory::{Memory, Pair};
 use crate::engine::EngineError;
 
-/// The library by its names, the newest first.
+/// The names of the library, the newest first.
 const NAMES: [&str; 2] = ["libcudart.so.13", "libcudart.so.12"];
-/// Finds only what has been loaded already (dlfcn.h).
+/// The flag by which only a library is found that has been loaded already (dlfcn.h).
 const RTLD_NOLOAD: c_int = 4;
-/// How long a worker looks for the end of a batch before it sleeps: a small batch takes less than it
-/// takes to wake up.
+/// Time for which a worker looks for the end of a batch before it sleeps: a small batch ends sooner
+/// than a worker would wake up.
 const SPIN: Duration = Duration::from_micros(50);
 
-// Values of driver_types.h and cuda_runtime_api.h.
+// These are values of driver_types.h and cuda_runtime_api.h.
 const OUT_OF_MEMORY: c_int = 2;
 const NOT_READY: c_int = 600;
 const STREAM_NON_BLOCKING: c_uint = 1;
-/// Sleeps while it waits, and takes no times.
+/// The flags of an event whose waiter sleeps, and which records no times.
 const EVENT_FLAGS: c_uint = 1 | 2;
 const TO_DEVICE: c_int = 1;
 const TO_HOST: c_int = 2;
 
-/// Declares the functions that are used of the library, and how they are found in it.
+/// Declares the library's functions that are used, and how they are found in it.
 macro_rules! functions {
     ($($name:ident = $symbol:literal($($argument:ty),*);)*) => {
         struct Functions {
@@ -46,8 +46,8 @@ macro_rules! functions {
         impl Functions {
             #[allow(unsafe_code)]
             fn of(library: &Library) -> Result<Self, libloading::Error> {
-                // SAFETY: the types are those of the library's header, the same in every version; the
-                // library stays open for as long as the functions are kept.
+                // SAFETY: the types are those of the library's header, the same in every version;
+                // the library stays open for as long as the functions are kept.
                 unsafe {
                     Ok(Self {
                         $($name: *library.get($symbol)?,)*
@@ -79,7 +79,7 @@ functions! {
     event_synchronize = b"cudaEventSynchronize"(*mut c_void);
 }
 
-/// The library.
+/// CUDA's runtime library.
 pub(super) struct Runtime {
     functions: Functions,
     _library: Library,
@@ -92,7 +92,7 @@ impl fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    /// The library that the process has loaded, else the one that the system finds.
+    /// Opens the library that the process has loaded, or else the one that the system finds.
     pub fn open() -> Result<Arc<Self>, EngineError> {
         let mut last = String::new();
         for flags in [RTLD_NOLOAD, 0] {
@@ -134,10 +134,11 @@ impl Runtime {
     }
 }
 
-/// A GPU's memory, and the stream on which everything takes place.
+/// A GPU's memory, and the stream on which all copies and runs take place.
 #[derive(Debug)]
 pub(super) struct Cuda(Arc<Worker>);
 
+/// The handles of one worker's engine on a GPU: its stream, and the event that it waits with.
 #[derive(Debug)]
 struct Worker {
     runtime: Arc<Runtime>,
@@ -149,12 +150,13 @@ struct Worker {
 // SAFETY: CUDA's handles may be used by any thread; these are used by one at a time.
 #[allow(unsafe_code)]
 unsafe impl Send for Worker {}
-// SAFETY: as above: they are shared by what one engine owns.
+// SAFETY: CUDA's handles may be used by any thread; these are shared by the parts of one engine
+// alone.
 #[allow(unsafe_code)]
 unsafe impl Sync for Worker {}
 
 impl Worker {
-    /// What a call has come to.
+    /// The error that a call's code stands for. Only a lack of memory leaves the device usable.
     #[allow(unsafe_code)]
     fn check(&self, call: &str, code: c_int) -> Result<(), EngineError> {
         if code == 0 {
@@ -162,7 +164,7 @@ impl Worker {
         }
         let functions = &self.runtime.functions;
         // SAFETY: the library gives a text of its own for every number. The error must be taken, or
-        // the next who asks, perhaps ONNX Runtime, takes it for his.
+        // the next caller that asks, perhaps ONNX Runtime, takes it for its own.
         let text = unsafe {
             (functions.get_last_error)();
             CStr::from_ptr((functions.error_string)(code)).to_string_lossy()
@@ -176,7 +178,7 @@ impl Worker {
 }
 
 impl Worker {
-    /// How many bytes are free, and how many there are.
+    /// The free bytes and all bytes of the GPU.
     #[allow(unsafe_code)]
     fn room(&self) -> Result<(usize, usize), EngineError> {
         let (mut free, mut all) = (0, 0);
@@ -190,7 +192,7 @@ impl Drop for Worker {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         let functions = &self.runtime.functions;
-        // SAFETY: both are ours, or null, which is refused; nobody has them any more.
+        // SAFETY: event and stream are ours, or null, which is refused; they are used no more.
         unsafe {
             (functions.event_destroy)(self.event);
             (functions.stream_destroy)(self.stream);
@@ -202,7 +204,7 @@ impl Memory for Cuda {
     #[allow(unsafe_code)]
     fn pair(&self, bytes: usize) -> Result<Box<dyn Pair>, EngineError> {
         let functions = &self.0.runtime.functions;
-        // No memory at all has no address.
+        // At least one byte is allocated, for memory of no bytes has no address.
         let size = bytes.max(1);
         let mut pair = CudaPair {
             worker: self.0.clone(),
@@ -250,8 +252,9 @@ impl Memory for Cuda {
     fn end_capture(&self) {
         let (worker, functions) = (&self.0, &self.0.runtime.functions);
         let mut graph = ptr::null_mut();
-        // SAFETY: the stream is alive, and where nothing is captured on it this is an error. What there
-        // is of a graph is ours. No error is left for the next who asks.
+        // SAFETY: the stream is alive; where nothing is captured on it, the call gives an error. A
+        // graph that the capture has left is ours. The error is taken, so that none is left for the
+        // next caller that asks.
         unsafe {
             (functions.end_capture)(worker.stream, &mut graph);
             if !graph.is_null() {
@@ -270,7 +273,8 @@ impl Memory for Cuda {
         self.0.room().ok()
     }
 
-    /// A kernel that has gone wrong is the end of the process's context on the GPU.
+    /// Checks that a call still works: a kernel that has gone wrong ends the process's context on
+    /// the GPU.
     fn check(&self) -> Result<(), EngineError> {
         self.0.room().map(drop)
     }
@@ -279,21 +283,21 @@ impl Memory for Cuda {
 #[derive(Debug)]
 struct CudaPair {
     worker: Arc<Worker>,
-    /// Pinned, so that the GPU reads and writes it by itself.
+    /// The host's part, which is pinned, so that the GPU reads and writes it by itself.
     host: *mut c_void,
     device: *mut c_void,
     bytes: usize,
 }
 
-// SAFETY: both parts are its own, and used by one thread at a time.
+// SAFETY: both parts are the pair's own, and one thread at a time uses them.
 #[allow(unsafe_code)]
 unsafe impl Send for CudaPair {}
 
 impl Pair for CudaPair {
     #[allow(unsafe_code)]
     fn host(&mut self) -> &mut [u8] {
-        // SAFETY: it has so many bytes, which have been written, and no copy is under way: whoever
-        // begins one waits for it.
+        // SAFETY: the host's part has as many bytes, all of them written, and no copy is under way:
+        // the caller that begins a copy waits for it.
         unsafe { slice::from_raw_parts_mut(self.host.cast(), self.bytes) }
     }
 
@@ -316,7 +320,7 @@ impl Pair for CudaPair {
     fn download(&mut self, bytes: usize) -> Result<(), EngineError> {
         assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
         let (host, stream) = (self.host, self.worker.stream);
-        // SAFETY: as above.
+        // SAFETY: both parts have as many bytes, and live until the copy has been waited for.
         let code = unsafe {
             (self.worker.runtime.functions.memcpy)(host, self.device, bytes, TO_HOST, stream)
         };
@@ -328,7 +332,8 @@ impl Drop for CudaPair {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         let functions = &self.worker.runtime.functions;
-        // SAFETY: both are ours or were never had; to free memory waits for what uses it.
+        // SAFETY: both parts are ours or were never had; to free memory waits for the work that
+        // uses it.
         unsafe {
             (functions.free)(self.device);
             (functions.free_host)(self.host);

@@ -1,13 +1,14 @@
-//! Has the least integer divided by -1 be itself, as on processors that do not trap.
+//! A handler that makes the least integer divided by -1 be itself, as on processors that do not
+//! trap.
 //!
-//! ONNX Runtime looks for zeros among divisors, but not for this: on x86 the instruction traps, and a
-//! client could end the process by two numbers.
+//! ONNX Runtime looks for zeros among divisors, but not for this division: on x86 the instruction
+//! traps, and a client could end the process by two numbers.
 
-/// Has it be so from now on, in the whole process.
+/// Installs the handler, for the whole process.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(super) use self::x86::mend;
 
-/// Division does not trap on this architecture.
+/// Does nothing: this division does not trap on other architectures.
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 pub(super) fn mend() {}
 
@@ -20,12 +21,12 @@ mod x86 {
     use libc::{REG_RAX, REG_RDX, REG_RIP, c_int, c_void, siginfo_t, ucontext_t};
 
     static MENDED: Once = Once::new();
-    /// From siginfo.h.
+    /// The code that SIGFPE has for an integer division, from siginfo.h.
     const FPE_INTDIV: c_int = 1;
 
     pub fn mend() {
         MENDED.call_once(|| {
-            // SAFETY: all zero is a valid value of it.
+            // SAFETY: all zeros are a valid sigaction.
             #[allow(unsafe_code)]
             let mut action: libc::sigaction = unsafe { mem::zeroed() };
             action.sa_sigaction = trapped as extern "C" fn(_, _, _) as usize;
@@ -35,7 +36,7 @@ mod x86 {
             unsafe {
                 let mut before: libc::sigaction = mem::zeroed();
                 libc::sigaction(libc::SIGFPE, ptr::null(), &mut before);
-                // A handler that the process has already stays.
+                // A handler that the process has already is kept.
                 if before.sa_sigaction == libc::SIG_DFL {
                     libc::sigaction(libc::SIGFPE, &action, ptr::null_mut());
                 }
@@ -43,7 +44,8 @@ mod x86 {
         });
     }
 
-    /// Steps over a division of the least integer; anything else ends the process as ever.
+    /// Steps over a division of the least integer; every other trap ends the process as it would
+    /// without the handler.
     #[allow(unsafe_code)]
     extern "C" fn trapped(_: c_int, info: *mut siginfo_t, context: *mut c_void) {
         // SAFETY: the system gives both; what is executed can be read.
@@ -63,22 +65,23 @@ mod x86 {
             }
         };
         if !stepped {
-            // SAFETY: the instruction is executed again, and nobody handles its signal any more.
+            // SAFETY: signal may be called by a handler. The instruction is then executed again,
+            // and its signal ends the process.
             unsafe { libc::signal(libc::SIGFPE, libc::SIG_DFL) };
         }
     }
 
-    /// An instruction that divides, with a sign.
+    /// An instruction that divides signed integers.
     #[derive(Debug, PartialEq, Eq)]
     pub(super) struct Division {
         /// Whether the operands have 64 bits, and not 32.
         pub wide: bool,
-        /// Length of the instruction in bytes.
+        /// The length of the instruction in bytes.
         pub length: usize,
     }
 
-    /// What is at `code`, if it divides: an optional REX prefix, F7, and an operand of the extension 7
-    /// (Intel's manual, volume 2: IDIV, and 2.1.5 on the forms of operands).
+    /// The instruction at `code`, if it is IDIV: an optional REX prefix, F7, and an operand of the
+    /// extension 7 (Intel's manual, volume 2: IDIV, and 2.1.5 on the forms of operands).
     pub(super) fn division(divides: bool, code: impl Fn(usize) -> u8) -> Option<Division> {
         let prefix = usize::from(code(0) & 0xf0 == 0x40);
         let wide = prefix == 1 && code(0) & 8 != 0;
@@ -101,7 +104,7 @@ mod x86 {
         Some(Division { wide, length: prefix + 2 + usize::from(has_index) + distance })
     }
 
-    /// Whether the dividend is the least there is, which by -1 alone is too large a quotient.
+    /// Whether the dividend is the least integer, whose quotient is too large for -1 alone.
     fn is_least(wide: bool, low: i64, high: i64) -> bool {
         match wide {
             true => low == i64::MIN && high == -1,

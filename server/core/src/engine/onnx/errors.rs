@@ -1,19 +1,21 @@
-//! What ONNX Runtime's errors mean.
+//! The meaning of ONNX Runtime's errors.
 
 use crate::engine::EngineError;
 use crate::engine::onnx::said::brief;
 
-/// What a kernel says of values that it does not take is the caller's; what CUDA and its libraries
-/// say is the device's; all else is ours.
+/// The error that ONNX Runtime's error stands for. A kernel that does not take its values refuses
+/// the request; an error of CUDA or its libraries is the device's; every other error is a fault of
+/// ours.
 pub fn run_error(error: &ort::Error) -> EngineError {
     let text = error.message();
-    // A division by zero carries no code of its own.
+    // A division by zero is known by its text, for it has no code of its own.
     let refused = error.code() == ort::ErrorCode::InvalidArgument
         || text.contains("Integer division by zero")
         || text.contains("Integer modulo by zero");
-    // "CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=...", and the
-    // same of CUBLAS, CUDNN, ...; "CUDA error cudaErrorIllegalAddress:an illegal memory access ...".
-    // Too little memory is no end of what there is.
+    // Texts of a failed device are "CUDA failure 700: an illegal memory access was encountered ;
+    // GPU=0 ; hostname=...", the same with CUBLAS or CUDNN, and "CUDA error
+    // cudaErrorIllegalAddress:an illegal memory access ...". A device that only lacks memory loses
+    // nothing that it holds.
     let is_cudas =
         (text.contains(" failure ") && text.contains("; GPU=")) || text.contains("CUDA error cuda");
     let lost = is_cudas && !text.contains("out of memory");

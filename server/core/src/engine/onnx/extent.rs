@@ -1,10 +1,11 @@
-//! Whether what a run takes is bounded by the sizes of its inputs, or may be anything.
+//! The extent of a run: whether the sizes of its inputs bound what it takes, or nothing does.
 
 use std::collections::HashSet;
 
 use prost::Message;
 
-/// Operators whose outputs are as large as the values of these inputs say.
+/// Operators whose outputs are as large as the values of some inputs say, with these inputs'
+/// places.
 const SIZED: [(&str, &[usize]); 16] = [
     ("AffineGrid", &[1]),
     ("BlackmanWindow", &[0]),
@@ -25,11 +26,11 @@ const SIZED: [(&str, &[usize]); 16] = [
 ];
 
 /// Whether a run may take as long as the values of its inputs say: the graph has loops, or tensors
-/// whose sizes are computed of them. Sizes computed of sizes are as good as sizes.
+/// whose sizes are computed from these values. Sizes computed from sizes are as good as sizes.
 pub(super) fn is_open(model: &[u8]) -> bool {
-    // What is nested too deeply to be read here is no small network.
+    // A model that is nested too deeply to be read here is no small network.
     let Ok(model) = Model::decode(model) else { return true };
-    // Nothing is known of what a function is given.
+    // The arguments of a function are not known, so each may be a value of an input.
     let in_function = |function: &Function| {
         let mut values = function.inputs.iter().map(String::as_str).collect();
         is_open_by(&function.nodes, &mut values)
@@ -43,13 +44,14 @@ pub(super) fn is_open(model: &[u8]) -> bool {
     model.functions.iter().any(in_function) || model.graph.iter().any(in_graph)
 }
 
-/// The same of operators in their order, of which `values` are the names that are computed of the
-/// values of inputs.
+/// Whether operators, in their order, make a run as long as the values of inputs say. `values` are
+/// the names of tensors that are computed from these values.
 fn is_open_by<'a>(nodes: &'a [Node], values: &mut HashSet<&'a str>) -> bool {
     nodes.iter().any(|node| {
         let graphs = node.attributes.iter().flat_map(|it| it.graph.iter().chain(&it.graphs));
         let mut graphs = graphs.peekable();
-        // If runs one of its graphs once; all others run theirs over and over, as Loop and Scan do.
+        // If runs one of its graphs once; other operators, such as Loop and Scan, run theirs over
+        // and over.
         let loops = node.operator != "If" && graphs.peek().is_some();
         let sized = SIZED.iter().filter(|(operator, _)| node.operator == *operator);
         let grows = sized
@@ -57,7 +59,7 @@ fn is_open_by<'a>(nodes: &'a [Node], values: &mut HashSet<&'a str>) -> bool {
             .any(|&input| node.inputs.get(input).is_some_and(|name| values.contains(&**name)));
         let within = graphs.any(|graph| is_open_by(&graph.nodes, values));
         let is_size = matches!(&*node.operator, "Shape" | "Size");
-        // What a graph of an If computes comes of anything around it.
+        // The graphs of an If may compute their outputs from any tensor around it.
         let is_value = node.operator == "If"
             || (!is_size && node.inputs.iter().any(|name| values.contains(&**name)));
         if is_value {
@@ -67,7 +69,7 @@ fn is_open_by<'a>(nodes: &'a [Node], values: &mut HashSet<&'a str>) -> bool {
     })
 }
 
-// The part of onnx.proto that leads to operators.
+// The messages below are the part of onnx.proto that leads to operators.
 
 #[derive(Clone, PartialEq, Message)]
 struct Model {

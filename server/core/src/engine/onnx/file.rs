@@ -1,4 +1,4 @@
-//! An ONNX file, opened: what it takes and gives, and engines for it.
+//! An opened ONNX file: its inputs and outputs, and engines for it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::tensor::DType;
 /// The most bytes of an ONNX file, which is one message of protobuf's.
 const MOST_BYTES: u64 = i32::MAX as u64;
 
-/// An ONNX file, read once: every session is made from the same bytes.
+/// An ONNX file, which is read once: every session is made from the same bytes.
 #[derive(Debug)]
 pub struct OnnxFile {
     pub(super) file: Arc<File>,
@@ -29,14 +29,15 @@ pub struct OnnxFile {
     outputs: Vec<TensorSpec>,
     metadata: BTreeMap<String, String>,
     is_open: bool,
-    /// The session that opening has made, until an engine takes it.
+    /// The session that the opening has made; none once an engine has taken it.
     first: Mutex<Option<Session>>,
 }
 
 impl OnnxFile {
-    /// Opens a file, after [`load_runtime`]. It is read once, and so are weights in files beside it,
-    /// of at most so many bytes together: whatever happens to the files, engines stay what they are.
-    /// What takes longer than until then is given up.
+    /// Opens a file; [`load_runtime`](super::runtime::load_runtime) must have been called before.
+    /// The file is read once, and so are weights in files beside it, of at most `most_bytes`
+    /// together: whatever happens to the files later, engines stay what they are. An opening that
+    /// is not done at `until` is given up.
     ///
     /// A file that cannot be read, is no valid model, needs an unknown operator, or has an input or
     /// output that is no tensor of a [`DType`], is a fault that names the file and the reason.
@@ -55,7 +56,7 @@ impl OnnxFile {
         })
     }
 
-    /// Opens the content of a file that lies nowhere; `name` is for messages.
+    /// Opens the content of a file that is on no disk; `name` is for messages.
     pub fn of_content(name: &str, bytes: Vec<u8>, until: Instant) -> Result<Self, EngineError> {
         let file = File { path: name.into(), bytes, ..File::default() };
         let refuse = |_, _| Err("expected all weights inside the model, got external data".into());
@@ -66,7 +67,8 @@ impl OnnxFile {
         }
     }
 
-    /// Opens a file on a thread of its own: not everything that takes too long can be ended.
+    /// Opens a file on a thread of its own, for an opening that takes too long cannot always be
+    /// ended.
     fn in_time(
         path: &Path,
         until: Instant,
@@ -83,7 +85,7 @@ impl OnnxFile {
         let named = |reason: String| file.fault(&reason);
         let mut inputs = specs("input", session.inputs()).map_err(named)?;
         for initializer in session.overridable_initializers() {
-            // An initializer that no client can give is a weight like any other.
+            // An initializer of a type that no client can send is a weight like any other.
             let input = spec("input", initializer.name(), initializer.dtype());
             inputs.extend(input.map(|input| TensorSpec { optional: true, ..input }));
         }
@@ -97,12 +99,12 @@ impl OnnxFile {
         })
     }
 
-    /// Serves only these of the optional inputs.
+    /// Keeps only the optional inputs whose names are wanted.
     pub fn keep_optional(&mut self, is_wanted: impl Fn(&str) -> bool) {
         self.inputs.retain(|input| !input.optional || is_wanted(&input.name));
     }
 
-    /// Where the file lies.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -144,7 +146,7 @@ impl Source for OnnxFile {
     ) -> Result<Box<dyn Engine>, EngineError> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Device::Cuda(number) = device {
-            // This session would hold all weights for nothing.
+            // The session on the CPU would hold all weights for nothing.
             drop(first);
             let memory = buckets::undisturbed(|| cuda::Runtime::open()?.memory(number))?;
             let place = Place { device, gpu, graphs: true, ..Place::default() };

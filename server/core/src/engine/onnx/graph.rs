@@ -1,8 +1,8 @@
-//! Small ONNX graphs, written here: for the trial of a device, and for tests.
+//! Small ONNX graphs that are written here, for the trial of a device and for tests.
 
 use prost::Message;
 
-/// The part of onnx.proto that small graphs need.
+/// A model. This and the messages below are the part of onnx.proto that small graphs need.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Model {
     #[prost(int64, tag = "1")]
@@ -43,7 +43,7 @@ pub(super) struct Node {
     operator: String,
 }
 
-/// Floats, or whole numbers.
+/// A tensor of weights, which are floats or whole numbers.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Weights {
     #[prost(int64, repeated, tag = "1")]
@@ -94,7 +94,7 @@ struct Dim {
     name: Option<String>,
 }
 
-// Numbers of `onnx.TensorProto.DataType`.
+// These are the numbers of `onnx.TensorProto.DataType`.
 pub(super) const FP32: i32 = 1;
 #[cfg(test)]
 pub(super) const INT64: i32 = 7;
@@ -102,7 +102,7 @@ pub(super) const INT64: i32 = 7;
 pub(super) const STRING: i32 = 8;
 
 impl Graph {
-    /// The bytes of a file.
+    /// The bytes of an ONNX file with this graph.
     pub fn file(self) -> Vec<u8> {
         let graph = Some(Self { name: "small".into(), ..self });
         Model { ir_version: 9, graph, operator_sets: vec![OperatorSet { version: 17 }] }
@@ -147,8 +147,8 @@ impl Value {
     }
 }
 
-/// `y = relu(x * w)`, x of [-1, 2] and w of 2 twos on its diagonal: it needs a library for linear
-/// algebra, and one of ONNX Runtime's own kernels.
+/// The graph of a device's trial, `y = relu(x * w)` with x of [-1, 2] and w of 2 twos on its
+/// diagonal. It needs a library for linear algebra, and one of ONNX Runtime's own kernels.
 pub(super) fn trial() -> Vec<u8> {
     let nodes = vec![Node::new("MatMul", &["x", "w"], "z"), Node::new("Relu", &["z"], "y")];
     Graph {

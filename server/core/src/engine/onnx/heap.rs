@@ -1,7 +1,8 @@
-//! The host's memory for ONNX Runtime, so that a run that takes too much of it fails alone.
+//! The allocator of the host's memory for ONNX Runtime: a run that takes too much fails alone.
 //!
-//! The library's own arena has no limit, and keeps for ever what a run has once taken. A session runs
-//! on the thread that asks it to, and allocates there: what a run holds is counted by its thread.
+//! The library's own arena has no limit, and keeps for ever what a run has once taken. A session
+//! runs on its caller's thread and allocates there, so the memory of a run is counted by its
+//! thread.
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::{Cell, RefCell};
@@ -18,20 +19,21 @@ use ort::{AsPointer, sys};
 use super::errors::run_error;
 use crate::engine::EngineError;
 
-/// What the library's vector kernels want.
+/// Bytes of the alignment that the library's vector kernels want.
 const ALIGNMENT: usize = 64;
-/// What comes before a block.
+/// Bytes of the head that lies before a block.
 const HEAD: usize = size_of::<Head>();
-/// Blocks of this size and more are kept for the next run: the system would clear each page anew.
+/// The least bytes of a block that is kept for the next run: the system would clear each of its
+/// pages anew.
 const LARGE: usize = 64 << 10;
-/// Most bytes that a thread keeps for the next run.
+/// The most bytes that a thread keeps for the next run.
 const KEPT_BYTES: usize = 64 << 20;
-/// Most blocks that a thread keeps for the next run.
+/// The most blocks that a thread keeps for the next run.
 const KEPT_BLOCKS: usize = 64;
-/// Finds only what has been loaded already (dlfcn.h).
+/// The flag by which only a library is found that has been loaded already (dlfcn.h).
 const RTLD_NOLOAD: c_int = 4;
 
-/// Where a block begins, and how large it is.
+/// The head of a block: where its memory begins, and the bytes that the library may use.
 #[derive(Clone, Copy)]
 struct Head {
     start: *mut u8,
@@ -39,7 +41,7 @@ struct Head {
 }
 
 impl Head {
-    /// The layout of the whole block.
+    /// The layout of the whole block, with its head and its alignment.
     fn layout(self) -> Layout {
         layout(self.size).expect("it has been allocated by this")
     }
@@ -50,7 +52,7 @@ fn layout(size: usize) -> Option<Layout> {
     Layout::from_size_align(size, align_of::<Head>()).ok()
 }
 
-/// Large blocks that nobody uses, the newest last.
+/// Large blocks that are not in use, the newest last.
 #[derive(Default)]
 struct Kept {
     blocks: VecDeque<Head>,
@@ -58,7 +60,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// The smallest block that is large enough, and not much larger.
+    /// The smallest kept block that has `size` bytes, and at most a quarter more.
     fn take(&mut self, size: usize) -> Option<Head> {
         let fits = |block: &Head| (size..=size + size / 4).contains(&block.size);
         let blocks = self.blocks.iter().enumerate().filter(|(_, block)| fits(block));
@@ -87,14 +89,15 @@ impl Drop for Kept {
 
 thread_local! {
     static KEPT: RefCell<Kept> = RefCell::default();
-    /// What the thread's run holds. What it frees of earlier times makes this less than nothing.
+    /// The bytes that the thread's run holds. They are below zero where the run has freed blocks of
+    /// earlier runs.
     static USED: Cell<isize> = const { Cell::new(0) };
     static LIMIT: Cell<isize> = const { Cell::new(isize::MAX) };
-    /// What it would have held, had it not been refused.
+    /// The bytes that the run would have held, had it not been refused; 0: it was not refused.
     static REFUSED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The limit is lifted when this is dropped.
+/// A guard that lifts the limit when it is dropped.
 struct Limited;
 
 impl Drop for Limited {
@@ -103,8 +106,8 @@ impl Drop for Limited {
     }
 }
 
-/// Does work that may hold so many bytes of the library's memory; what it wanted to hold, where it
-/// was refused more.
+/// Does work that may hold at most `limit` bytes of the library's memory. The second result is the
+/// bytes that the work wanted to hold; none where it was refused nothing.
 pub(super) fn within<T>(limit: usize, work: impl FnOnce() -> T) -> (T, Option<usize>) {
     USED.set(0);
     REFUSED.set(0);
@@ -116,7 +119,8 @@ pub(super) fn within<T>(limit: usize, work: impl FnOnce() -> T) -> (T, Option<us
     (came, (refused > 0).then_some(refused))
 }
 
-/// Has the sessions of this environment, as far as they are told to, take their memory from here.
+/// Registers the allocator, from which those sessions of the environment take their memory that are
+/// told to.
 #[allow(unsafe_code)]
 pub(super) fn register(environment: &Environment) -> Result<(), EngineError> {
     let _ = THROW.set(find_throw());
@@ -134,7 +138,7 @@ pub(super) fn register(environment: &Environment) -> Result<(), EngineError> {
     // throw, too.
     let allocate: unsafe extern "system" fn(*mut sys::OrtAllocator, usize) -> *mut c_void =
         unsafe { mem::transmute(allocate as unsafe extern "C-unwind" fn(_, _) -> _) };
-    // SAFETY: as above.
+    // SAFETY: the same holds for this function.
     let reserve: unsafe extern "system" fn(*const sys::OrtAllocator, usize) -> *mut c_void =
         unsafe { mem::transmute(reserve as unsafe extern "C-unwind" fn(_, _) -> _) };
     // SAFETY: there are no fields that could be wrong.
@@ -145,9 +149,9 @@ pub(super) fn register(environment: &Environment) -> Result<(), EngineError> {
         Reserve: Some(reserve),
         ..unsafe { sys::OrtAllocator::default() }
     };
-    // The allocator lives as long as the environment: as the process.
+    // The allocator is leaked, for it must live as long as the environment, which is the process.
     let allocator = Box::leak(Box::new(Heap { allocator, info }));
-    // SAFETY: both are alive from now on.
+    // SAFETY: environment and allocator are alive from now on.
     unsafe {
         let environment = environment.ptr().cast_mut();
         let status = (ort::api().RegisterAllocator)(environment, &mut allocator.allocator);
@@ -155,7 +159,7 @@ pub(super) fn register(environment: &Environment) -> Result<(), EngineError> {
     }
 }
 
-/// What the library knows of it.
+/// The allocator as the library knows it.
 #[repr(C)]
 struct Heap {
     allocator: sys::OrtAllocator,
@@ -178,8 +182,8 @@ unsafe extern "C-unwind" fn reserve(_: *const sys::OrtAllocator, size: usize) ->
     give(size)
 }
 
-/// Memory, or an exception of C++: the library does not look whether it has got any. It holds nothing
-/// that would have to be dropped then.
+/// A block of memory, or an exception of C++ where there is none, because the library does not
+/// check that it has got one. This function holds nothing that an exception would leave undropped.
 extern "C-unwind" fn give(size: usize) -> *mut c_void {
     if size == 0 {
         return ptr::null_mut();
@@ -187,7 +191,7 @@ extern "C-unwind" fn give(size: usize) -> *mut c_void {
     match block(size) {
         Some(block) => block,
         None => match throw() {
-            // SAFETY: it takes nothing, and its exception is the library's to catch.
+            // SAFETY: the function takes nothing, and its exception is the library's to catch.
             #[allow(unsafe_code)]
             Some(throw) => unsafe { throw() },
             None => ptr::null_mut(),
@@ -195,7 +199,7 @@ extern "C-unwind" fn give(size: usize) -> *mut c_void {
     }
 }
 
-/// A block of so many bytes; none where the run may not have it, or there is none.
+/// A block of `size` bytes; none where the run may not have it, or the system has no memory.
 fn block(size: usize) -> Option<*mut c_void> {
     let held = USED.get().saturating_add_unsigned(size);
     if held > LIMIT.get() && throw().is_some() {
@@ -213,12 +217,13 @@ fn block(size: usize) -> Option<*mut c_void> {
 
 #[allow(unsafe_code)]
 fn new(size: usize) -> Option<Head> {
-    // SAFETY: its size is not zero.
+    // SAFETY: the layout's size is not zero.
     let start = unsafe { alloc(layout(size)?) };
     (!start.is_null()).then_some(Head { start, size })
 }
 
-/// The block's first byte that is the library's; the head lies right before it.
+/// The address of the block's first byte that is the library's. The head is written right before
+/// it.
 #[allow(unsafe_code)]
 fn with_head(head: Head) -> *mut u8 {
     // SAFETY: there is room for a head and for what the alignment takes.
@@ -235,10 +240,10 @@ unsafe extern "system" fn free(_: *mut sys::OrtAllocator, block: *mut c_void) {
     if block.is_null() {
         return;
     }
-    // SAFETY: it is a block of ours, and its head is before it.
+    // SAFETY: the block is one of ours, and its head lies before it.
     let head = unsafe { block.cast::<u8>().sub(HEAD).cast::<Head>().read() };
     USED.set(USED.get().saturating_sub_unsigned(head.size));
-    // A thread that ends keeps nothing any more.
+    // A thread that is ending keeps no block any more.
     let kept = head.size >= LARGE && KEPT.try_with(|kept| kept.borrow_mut().put(head)).is_ok();
     if !kept {
         free_now(head);
@@ -247,7 +252,7 @@ unsafe extern "system" fn free(_: *mut sys::OrtAllocator, block: *mut c_void) {
 
 #[allow(unsafe_code)]
 fn free_now(head: Head) {
-    // SAFETY: it has been allocated by this layout, and nobody uses it any more.
+    // SAFETY: the block has been allocated with this layout, and is used no more.
     unsafe { dealloc(head.start, head.layout()) };
 }
 
@@ -255,14 +260,15 @@ type Throw = unsafe extern "C-unwind" fn() -> !;
 
 static THROW: OnceLock<Option<Throw>> = OnceLock::new();
 
-/// Throws `std::bad_alloc`, as the library's own allocators do.
+/// The function that throws `std::bad_alloc`, as the library's own allocators do; none where
+/// libstdc++ was not found.
 fn throw() -> Option<Throw> {
     THROW.get().copied().flatten()
 }
 
 #[allow(unsafe_code)]
 fn find_throw() -> Option<Throw> {
-    // SAFETY: it has been loaded already, with ONNX Runtime, which stays.
+    // SAFETY: the library has been loaded already, with ONNX Runtime, which stays loaded.
     let library =
         unsafe { Library::open(Some("libstdc++.so.6"), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD).ok()? };
     // SAFETY: `void std::__throw_bad_alloc()` is part of the library's stable interface.

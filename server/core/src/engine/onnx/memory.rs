@@ -1,4 +1,4 @@
-//! Memory that a session reads and writes in place, and the copies to it and from it.
+//! The memory that a session reads and writes in place, and the copies to it and from it.
 
 use std::fmt;
 
@@ -9,42 +9,44 @@ use crate::engine::EngineError;
 /// The memory of a device, as one session uses it. Copies and runs take place in the order in which
 /// they were begun.
 pub(super) trait Memory: Send + fmt::Debug {
-    /// Memory of so many bytes on the host, and as much on the device, all zero.
+    /// A pair of `bytes` on the host and as many on the device, all zero.
     fn pair(&self, bytes: usize) -> Result<Box<dyn Pair>, EngineError>;
 
-    /// Memory of the same device, in whose order there is nothing yet.
+    /// Memory of the same device with an order of its own, in which nothing has been begun yet.
     fn anew(&self) -> Result<Box<dyn Memory>, EngineError>;
 
-    /// What the order is kept by: a stream's address, or 0.
+    /// The address of the stream that keeps the order of copies and runs; 0: there is no stream.
     fn stream(&self) -> usize;
 
-    /// Waits until everything that has been begun is over.
+    /// Waits until all copies and runs that have been begun are over.
     fn wait(&self) -> Result<(), EngineError>;
 
     /// Ends a capture that has failed and was left open, if there is one.
     fn end_capture(&self);
 
-    /// What ONNX Runtime calls it.
+    /// ONNX Runtime's description of this memory.
     fn info(&self) -> ort::Result<MemoryInfo<'static>>;
 
-    /// How many bytes are free, and how many there are; nothing where that is not known.
+    /// The free bytes and all bytes of the device; none where they are not known.
     fn room(&self) -> Option<(usize, usize)>;
 
-    /// An error where the device answers everything with one, for as long as the process lives.
+    /// Checks that the device works. After an error the device answers every call with an error,
+    /// for as long as the process lives.
     fn check(&self) -> Result<(), EngineError>;
 }
 
-/// Memory of the host, with as much of a device's.
+/// A pair of the host's memory and as much of a device's.
 pub(super) trait Pair: Send + fmt::Debug {
-    /// What a copy takes from here, or has put here once it has been waited for.
+    /// The host's part: an upload reads it, and a download has written it once it has been waited
+    /// for.
     fn host(&mut self) -> &mut [u8];
 
-    /// Where the device's part begins.
+    /// The address of the device's part.
     fn address(&self) -> usize;
 
-    /// Begins to copy the first bytes to the device.
+    /// Begins to copy the first `bytes` to the device.
     fn upload(&mut self, bytes: usize) -> Result<(), EngineError>;
 
-    /// Begins to copy the first bytes from the device.
+    /// Begins to copy the first `bytes` from the device.
     fn download(&mut self, bytes: usize) -> Result<(), EngineError>;
 }

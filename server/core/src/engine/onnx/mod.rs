@@ -1,4 +1,4 @@
-//! ONNX Runtime behind the seam: the only folder that names `ort`.
+//! Engines that run on ONNX Runtime. This is the only folder that names `ort`.
 
 mod binding;
 mod buckets;

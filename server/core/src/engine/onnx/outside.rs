@@ -1,4 +1,4 @@
-//! Weights that lie in files beside a model: read once, and what every session is given.
+//! Weights that lie in files beside a model: they are read once, and given to every session.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,24 +15,24 @@ use crate::engine::onnx::weights::{Outside, Place, put_inside};
 use crate::file::{self, Regular};
 use crate::tensor::DType;
 
-/// The least bytes of a tensor that are worth sharing. ONNX Runtime wants to see smaller ones in the
-/// model, such as axes and shapes.
+/// The least bytes of a tensor that is worth sharing. ONNX Runtime wants to see smaller tensors in
+/// the model, such as axes and shapes.
 const LEAST_SHARED: u64 = 1024;
 
-/// The weights of a model's graph that are not in its file, each by its name.
+/// The weights of a model's graph that are not in its file, each with its name.
 pub(super) type Weights = Vec<(String, Arc<DynValue>)>;
 
-/// What of a model lies in its folder, as far as it has been asked for.
+/// The folder of a model, with the files in it that have been read.
 struct Folder {
     path: PathBuf,
     open: BTreeMap<String, Regular>,
-    /// How many bytes may still be read.
+    /// The bytes that may still be read.
     left: u64,
 }
 
-/// Reads everything that lies outside a model, from the folder that it lies in, and no more than so
-/// many bytes. The largest part, weights of the graph itself, is kept once for all sessions; all else
-/// is put into the model.
+/// Reads all data that lies outside a model, from the model's own folder, of at most `most_bytes`.
+/// Weights of the graph itself, which are the largest part, are kept once for all sessions; all
+/// other data is put into the model.
 pub(super) fn gather(
     model: Vec<u8>,
     path: &Path,
@@ -61,7 +61,7 @@ pub(super) fn gather(
     Ok((rewritten.unwrap_or(model), weights))
 }
 
-/// Gives a session its weights; those on the CPU it shares with all others.
+/// Gives a session its weights. Sessions on the CPU share them.
 pub(super) fn give(
     mut builder: SessionBuilder,
     weights: &Weights,
@@ -69,7 +69,7 @@ pub(super) fn give(
 ) -> ort::Result<SessionBuilder> {
     for (name, value) in weights {
         builder = builder.with_external_initializer(name, value.clone())?;
-        // Otherwise every session has a copy of its own.
+        // Without this call every session has a copy of its own.
         if on_cpu {
             builder = builder.with_initializer(name, value.clone())?;
         }
@@ -77,7 +77,8 @@ pub(super) fn give(
     Ok(builder)
 }
 
-/// How many bytes a tensor has by its type and sizes; nothing where that type is not known.
+/// The bytes of a tensor by its type and sizes; none where its type has no fixed size or is not
+/// known.
 fn size(outside: &Outside) -> Result<Option<u64>, String> {
     let Outside { data_type, dims, length, .. } = outside;
     let dtype = DType::from_onnx(*data_type).filter(|dtype| *dtype != DType::Bytes);
@@ -95,7 +96,7 @@ fn size(outside: &Outside) -> Result<Option<u64>, String> {
 }
 
 impl Folder {
-    /// The tensor as a value; nothing where its type has none.
+    /// The tensor as a value; none where its type cannot be made one here.
     fn value(&mut self, outside: &Outside) -> Result<Option<Arc<DynValue>>, String> {
         match DType::from_onnx(outside.data_type) {
             Some(DType::Uint8) => self.typed::<u8>(outside),
@@ -128,7 +129,8 @@ impl Folder {
         Ok(Some(Arc::new(value.map_err(|error| error.to_string())?.into_dyn())))
     }
 
-    /// The tensor as it lies there; of a size that may not be known.
+    /// The tensor's bytes as they lie in the file. Where `size` is not known, they are the stated
+    /// length, or all up to the file's end.
     fn bytes(&mut self, outside: &Outside, size: Option<u64>) -> Result<Vec<u8>, String> {
         let rest = self.open(&outside.file)?.size().saturating_sub(outside.offset);
         let length = size.or(outside.length).unwrap_or(rest);
@@ -139,7 +141,8 @@ impl Folder {
         Ok(bytes)
     }
 
-    /// An error where so many bytes are not there, or are more than may be read.
+    /// Takes `bytes` of what may still be read; an error where the file does not have them, or
+    /// where they are more than may be read.
     fn take(&mut self, outside: &Outside, bytes: u64) -> Result<(), String> {
         let Outside { file, offset, .. } = outside;
         let size = self.open(file)?.size();
@@ -159,7 +162,7 @@ impl Folder {
         self.open(file)?.read_at(buffer, *offset).map_err(|error| format!("{file}: {error}"))
     }
 
-    /// A file within the folder.
+    /// A file within the folder, which is opened once.
     fn open(&mut self, name: &str) -> Result<&Regular, String> {
         if !self.open.contains_key(name) {
             let named = |error: String| format!("{name}: {error}");
@@ -170,7 +173,7 @@ impl Folder {
         Ok(&self.open[name])
     }
 
-    /// Where a file really lies, which is within the folder.
+    /// The real path of a file, without links; an error where it is not within the folder.
     fn inside(&self, name: &str) -> Result<PathBuf, String> {
         let outside = || format!("expected a file in the model's folder, {}", self.path.display());
         let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);

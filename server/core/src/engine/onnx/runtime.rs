@@ -14,7 +14,8 @@ use crate::engine::EngineError;
 use crate::engine::onnx::errors::run_error;
 use crate::engine::onnx::{division, heap};
 
-/// The library can be opened once a process, and takes one environment: so this is global.
+/// The runtime of the process. It is global, for a process opens the library once, and the library
+/// takes one environment.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
 struct Runtime {
@@ -25,8 +26,8 @@ struct Runtime {
 
 /// Opens ONNX Runtime's shared library at this absolute path and returns its version.
 ///
-/// The first call of a process decides: a later one with the same path changes nothing, one with
-/// another path is an error. `ORT_DISABLE_TELEMETRY=1` must be set before, in the environment.
+/// The first call of a process decides: a later call with the same path changes nothing, and a call
+/// with another path is an error. `ORT_DISABLE_TELEMETRY=1` must be in the environment before.
 pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
     let mut loaded = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = &*loaded {
@@ -50,8 +51,9 @@ pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
         .map_err(|error| fault(&error))?;
     heap::register(&environment)?;
     division::mend();
-    // `ort` asks for every message, and each run has some: the runtime would format them all.
-    // Errors come back as results, so its own messages are for those who look for faults.
+    // `ort` asks ONNX Runtime for every message, and each run has some, which would all be
+    // formatted. Errors come back as results, so the library's own messages are only for those who
+    // look for faults.
     let debug = tracing::enabled!(tracing::Level::DEBUG);
     environment.set_log_level(if debug { LogLevel::Warning } else { LogLevel::Fatal });
     let version = version(library);
@@ -60,7 +62,7 @@ pub fn load_runtime(library: &Path) -> Result<String, EngineError> {
     Ok(version)
 }
 
-/// The version that the library's file name ends in, else the one that the library tells.
+/// The version that the library's file name ends in, or else the one that the library itself tells.
 fn version(library: &Path) -> String {
     let file = fs::canonicalize(library).unwrap_or_else(|_| library.into());
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -70,14 +72,14 @@ fn version(library: &Path) -> String {
     }
 }
 
-/// The providers that the library has been built with, such as `CUDAExecutionProvider`, the one that
-/// it would rather have first; after [`load_runtime`].
+/// The execution providers that the library has been built with, such as `CUDAExecutionProvider`,
+/// the one that it prefers first. [`load_runtime`] must have been called before.
 #[allow(unsafe_code)]
 pub fn providers() -> Result<Vec<String>, EngineError> {
     environment()?;
     let (mut names, mut count) = (ptr::null_mut(), 0);
-    // SAFETY: on success the library has given as many names as it says, each a C string of its own,
-    // until they are released.
+    // SAFETY: on success the library has given as many names as it says, each a C string of its
+    // own, until they are released.
     unsafe {
         let status = (ort::api().GetAvailableProviders)(&mut names, &mut count);
         ort::Error::result_from_status(status).map_err(|error| run_error(&error))?;
@@ -89,10 +91,10 @@ pub fn providers() -> Result<Vec<String>, EngineError> {
     }
 }
 
-/// The environment, after [`load_runtime`].
+/// The environment; an error before [`load_runtime`].
 pub fn environment() -> Result<Environment, EngineError> {
     let runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     let environment = runtime.as_ref().map(|runtime| runtime.environment.clone());
-    // `ort` would look for a library to make an error of its own.
+    // The check is made here, for `ort` would look for a library to make an error of its own.
     environment.ok_or_else(|| EngineError::Fault("ONNX Runtime has not been loaded".into()))
 }

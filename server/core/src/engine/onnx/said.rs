@@ -1,9 +1,9 @@
-//! What ONNX Runtime says, but not where in its sources it says so.
+//! ONNX Runtime's messages, without the places in its sources that they come from.
 
-/// The message on one line, without paths and signatures of its sources. Of "Exception during
-/// initialization: /onnxruntime_src/... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ; GPU=0 ;
-/// hostname=... ; file=... ; line=250 ; expr=cudnnCreate(&handle);" the beginning, the failure, and
-/// what was called.
+/// The message on one line, without the paths and signatures of ONNX Runtime's sources. "Exception
+/// during initialization: /onnxruntime_src/... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ;
+/// GPU=0 ; hostname=... ; file=... ; line=250 ; expr=cudnnCreate(&handle);" keeps its beginning,
+/// the failure, and the function that was called.
 pub(super) fn brief(message: &str) -> String {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     match of_cuda(&message) {
@@ -28,9 +28,9 @@ fn without_places(message: &str) -> String {
     while !rest.is_empty() {
         let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
         rest = match word {
-            // "[ONNXRuntimeError] : 1 : FAIL : ", in front of what has been said before.
+            // "[ONNXRuntimeError] : 1 : FAIL : " stands in front of the message of an inner error.
             "[ONNXRuntimeError]" => after.splitn(6, ' ').nth(5).unwrap_or(""),
-            // "model.cc:256 Function ", or with the file's path and a whole signature.
+            // A place is "model.cc:256 Function ", or the file's whole path and a whole signature.
             _ if is_place(word) && word.contains('/') => after_signature(after),
             _ if is_place(word) => after.split_once(' ').map_or("", |(_, message)| message),
             _ => {
@@ -42,7 +42,7 @@ fn without_places(message: &str) -> String {
     told.join(" ")
 }
 
-/// Whether it is a line of a C++ file, such as `graph.cc:1471`.
+/// Whether a word names a line of a C++ file, such as `graph.cc:1471`.
 fn is_place(word: &str) -> bool {
     let Some((file, line)) = word.rsplit_once(':') else { return false };
     let of_source = [".cc", ".cpp", ".cu", ".h", ".hpp", ".cuh", ".inl"];
@@ -51,8 +51,8 @@ fn is_place(word: &str) -> bool {
         && line.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What follows a function as a C++ compiler writes it: its result, its name, its parameters, and
-/// behind them `const`, a lambda in it, or what its templates stand for.
+/// The text behind a function's signature as a C++ compiler writes it: the result, the name, the
+/// parameters, and behind them `const`, a lambda in the function, or the types of its templates.
 fn after_signature(text: &str) -> &str {
     // A signature with spaces has parameters; without parameters it is one word.
     let word = text.split_once(' ').map_or("", |(_, message)| message);
@@ -71,7 +71,8 @@ fn after_signature(text: &str) -> &str {
             let Some(close) = closed(text, end + skipped) else { return word };
             end = close;
         } else if rest.starts_with("::") {
-            // A lambda, or a function of a class within the function.
+            // The signature goes on with a lambda, or with a function of a class within the
+            // function.
             let next = rest.find("<lambda(").map(|at| end + at);
             let next = next.filter(|at| at - end <= 2).or_else(|| Some(end + parameters(rest)?));
             let Some(close) = next.and_then(|at| closed(text, at)) else { return word };
@@ -87,7 +88,7 @@ fn is_name(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// Where a function's parameters begin: the first parenthesis that is in no template's brackets.
+/// The place where a function's parameters begin: the first parenthesis in no template's brackets.
 fn parameters(text: &str) -> Option<usize> {
     let mut depth = 0i32;
     for (at, character) in text.char_indices() {
@@ -101,7 +102,7 @@ fn parameters(text: &str) -> Option<usize> {
     None
 }
 
-/// The place behind what closes the bracket that is at `open`.
+/// The place behind the bracket that closes the one at `open`.
 fn closed(text: &str, open: usize) -> Option<usize> {
     let mut depth = 0i32;
     for (at, character) in text[open..].char_indices() {

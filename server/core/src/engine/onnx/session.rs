@@ -24,32 +24,33 @@ use crate::model::TensorSpec;
 use crate::model::device::{Device, GpuOptions};
 use crate::tensor::{Tensor, TensorView};
 
-/// What every session of a model is made from.
+/// The content that every session of a model is made from.
 #[derive(Debug, Default)]
 pub(super) struct File {
-    /// The file's path, or a name where it lies nowhere.
+    /// The file's path, or a name where the content is on no disk.
     pub path: PathBuf,
-    /// The content, but for weights in files beside it.
+    /// The content, without the weights in files beside it.
     pub bytes: Vec<u8>,
-    /// Weights of files beside it.
+    /// The weights in files beside it.
     pub weights: Weights,
 }
 
-/// Where a session is to run, and how.
+/// The place where a session is to run, and how it runs there.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     pub device: Device,
     pub gpu: GpuOptions,
-    /// The stream that all work of a GPU's session is put on, as an address; 0: one of its own.
+    /// The address of the stream that all work of a GPU's session is put on; 0: a stream of the
+    /// session's own.
     pub stream: usize,
-    /// Runs can be captured as CUDA graphs.
+    /// Whether runs can be captured as CUDA graphs.
     pub graphs: bool,
 }
 
 impl File {
-    /// A session on one thread: the shards and workers are the parallelism, so it needs none of its own.
-    /// A session. Making it is given up at this time, as soon as the library looks whether it is to
-    /// end.
+    /// A session that runs on the thread of its caller: the shards and workers are the parallelism,
+    /// so a session needs no threads of its own. Making it is given up at `until`, as soon as the
+    /// library looks whether it is to end.
     pub fn session(&self, place: Place, until: Instant) -> Result<Session, EngineError> {
         let environment = environment()?;
         let build = || {
@@ -60,7 +61,8 @@ impl File {
                 .with_inter_threads(1)?
                 .with_intra_op_spinning(false)?
                 .with_inter_op_spinning(false)?
-                // Patterns are kept for every shape ever seen, and cost a tenth where batch sizes vary.
+                // Memory patterns are kept for every shape ever seen, and cost a tenth where batch
+                // sizes vary.
                 .with_memory_pattern(false)?
                 .with_config_entry("session.use_env_allocators", "1")?;
             let builder = outside::give(builder, &self.weights, place.device == Device::Cpu)?;
@@ -83,24 +85,25 @@ impl File {
 }
 
 impl Place {
-    /// Has a session run there, or fail: never elsewhere.
+    /// Makes a session run at this place, or fail where it cannot: it never runs elsewhere.
     #[allow(unsafe_code)]
     fn apply(self, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
         let Device::Cuda(number) = self.device else { return Ok(builder) };
         let mut cuda = ep::CUDA::default()
             .with_device_id(number as i32)
-            // A larger step than asked for is memory that no other model has.
+            // A step that is larger than asked for takes memory from other models.
             .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
-            // The default tries every algorithm, and what it takes then depends on the moment.
+            // The default search tries every algorithm, and which one it picks depends on the
+            // moment.
             .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
-            // The library's own default is on.
+            // TF32 is set, for the library's own default is on.
             .with_tf32(self.gpu.tf32)
             .with_cuda_graph(self.graphs);
         if self.gpu.memory_limit > 0 {
             cuda = cuda.with_memory_limit(self.gpu.memory_limit);
         }
         if self.stream != 0 {
-            // SAFETY: whoever names a stream keeps it for longer than the session.
+            // SAFETY: the caller that names a stream keeps it for longer than the session.
             cuda = unsafe { cuda.with_compute_stream(self.stream as *mut ()) };
         }
         let builder = builder.with_config_entry("session.record_ep_graph_assignment_info", "1")?;
@@ -126,7 +129,7 @@ impl Stop for Arc<RunOptions> {
     }
 }
 
-/// How a run goes, and what ends it.
+/// The options of a run, and the watch that ends it.
 pub(super) struct Options {
     pub run: Arc<RunOptions>,
     watch: Arc<Watch>,
@@ -144,7 +147,7 @@ impl Options {
         RunOptions::new().map(Self::of).map_err(|error| run_error(&error))
     }
 
-    /// Does a run by these options, within bounds.
+    /// Does a run with these options, and holds it to `bounds`.
     pub fn bounded<T>(
         &self,
         bounds: &Bounds,
@@ -167,15 +170,14 @@ impl Options {
         Self { watch: Watch::new(run.clone()), run }
     }
 
-    /// Options of a run that captures nothing and replays nothing. Without synchronisation it is
-    /// only begun:
-    /// the library would wait for the whole GPU, and not for its own stream alone.
+    /// Options of a run that captures nothing and replays nothing. Without `synchronise` the run is
+    /// only begun, for the library would wait for the whole GPU, and not for its own stream alone.
     pub fn eager(synchronise: bool) -> Result<Self, EngineError> {
         Self::new("-1", synchronise)
     }
 
-    /// Options of a run that replays the graph of this number, or captures it the first time; only
-    /// begun.
+    /// Options of a run that replays the CUDA graph of this number, or captures it the first time.
+    /// The run is only begun.
     pub fn of_graph(number: usize) -> Result<Self, EngineError> {
         Self::new(&number.to_string(), false)
     }
@@ -193,11 +195,11 @@ impl Options {
     }
 }
 
-/// Runs a graph on tensors where they are.
+/// An engine that runs a graph on its caller's own tensors.
 #[derive(Debug)]
 pub(super) struct Plain {
     pub session: Session,
-    /// The inputs, each with whether the graph takes it as a scalar, whatever axes of size 1
+    /// The names of the inputs, each with whether the graph takes a scalar, whatever axes of size 1
     /// clients send.
     inputs: Vec<(String, bool)>,
     options: Options,

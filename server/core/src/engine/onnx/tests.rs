@@ -1,5 +1,5 @@
-//! Batches of fixed sizes on ONNX Runtime's CPU provider, in memory of the host, and in that of a
-//! library that stands in for CUDA's: the very code that runs on a GPU.
+//! Tests of batches of fixed sizes on ONNX Runtime's CPU provider: in the host's memory, and in the
+//! memory of a library that stands in for CUDA's. The code is the same that runs on a GPU.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::tensor::TensorView;
 use crate::tensor::strings;
 use crate::tensor::{DType, Tensor, aligned};
 
-/// The library of the environment that `make build` makes.
+/// Loads ONNX Runtime's library from the environment that `make build` makes.
 fn load() {
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/lib");
     let folders = fs::read_dir(&environment).into_iter().flatten().flatten();
@@ -44,7 +44,7 @@ fn load() {
     load_runtime(&library).expect("it loads");
 }
 
-/// The host's memory, twice.
+/// The host's memory in both roles: the host's own, and a device's.
 #[derive(Debug)]
 struct Host;
 
@@ -115,7 +115,7 @@ fn open(graph: Graph) -> OnnxFile {
     OnnxFile::of_content("small", graph.file(), later()).expect("it opens")
 }
 
-/// When nothing is loaded any more.
+/// A time limit that no load reaches.
 fn later() -> Instant {
     watchdog::from_now(Duration::MAX)
 }
@@ -181,7 +181,7 @@ fn convolution() -> Graph {
     }
 }
 
-/// Every row of the batch is added to each: what is behind the batch shows.
+/// A graph that adds the sum of all rows to each row, so that rows behind the batch show.
 fn sum_of_rows() -> Graph {
     Graph {
         nodes: vec![
@@ -195,7 +195,7 @@ fn sum_of_rows() -> Graph {
     }
 }
 
-/// Whole numbers that choose rows of weights, beside floats.
+/// A graph whose inputs are whole numbers, which choose rows of weights, and floats.
 fn embedding() -> Graph {
     Graph {
         nodes: vec![
@@ -210,10 +210,10 @@ fn embedding() -> Graph {
     }
 }
 
-/// So many rows for every input of a network: floats in [-1, 1), or whole numbers of 0 and 1.
+/// A batch of `rows` for every input of a network: floats in [-1, 1), or whole numbers of 0 and 1.
 fn batch(file: &OnnxFile, rows: usize) -> Vec<Tensor> {
     let batch = |input: &TensorSpec| {
-        // An open size that is not the batch's is any size.
+        // An open size other than the batch's may be any size; 16 is taken.
         let own = input.dims[1..].iter().map(|&size| usize::try_from(size).unwrap_or(16));
         let shape: Vec<_> = [rows].into_iter().chain(own).collect();
         let count = shape.iter().product();
@@ -228,8 +228,8 @@ fn batch(file: &OnnxFile, rows: usize) -> Vec<Tensor> {
     file.inputs().iter().map(batch).collect()
 }
 
-/// The sizes that a network is made ready in, after batches of every number of rows, rising and
-/// falling.
+/// The sizes that a network is made ready for. Batches of every number of rows, rising and falling,
+/// are held against the answers of a plain engine first.
 fn sizes_in_which_it_answers_as_a_plain_engine(file: &OnnxFile) -> Vec<usize> {
     let (mut plain, mut engine) = (plain(file), bucketed(file));
     engine.prepare(11).expect("it fits");
@@ -417,7 +417,7 @@ impl FakeCuda {
     }
 }
 
-/// Its device memory is the host's, and ONNX Runtime is told so.
+/// The fake library's memory. Its device's part is the host's memory, and ONNX Runtime is told so.
 #[derive(Debug)]
 struct InHost(Box<dyn Memory>);
 
@@ -472,7 +472,7 @@ fn an_engine_runs_in_cudas_memory_and_gives_it_back() {
     let inputs = [floats(&[2, 10], &numbers(2, 20))];
     assert_eq!(run(&mut engine, &inputs), run(&mut *plain, &inputs));
     assert_eq!(cuda.call("fake_slow", 0), busy + 1, "it slept while the GPU was busy");
-    // One pair for the input and one for each output, a stream and an event.
+    // The engine holds a pair for the input and one for each output, a stream and an event.
     assert_eq!(cuda.call("fake_alive", 0), 3 * 2 + 2);
     drop(engine);
     assert_eq!(cuda.call("fake_alive", 0), 0);
@@ -542,7 +542,7 @@ fn a_model_without_room_is_refused_with_figures() {
     assert_eq!(cuda.call("fake_alive", 0), 0);
 }
 
-/// As many ones as it is asked for, by one INT64.
+/// A graph that gives as many ones as its input, one INT64, says.
 fn expands() -> Graph {
     Graph {
         nodes: vec![Node::new("Expand", &["one", "n"], "y")],

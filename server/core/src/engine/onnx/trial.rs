@@ -12,8 +12,8 @@ use crate::tensor::{DType, Tensor, aligned};
 /// The longest that the trial of a device takes: CUDA has much to load the first time.
 const TRIAL: Duration = Duration::from_secs(300);
 
-/// Runs a small network on a device: first as it comes, then as models are run there. The error has
-/// the words of ONNX Runtime, or of CUDA.
+/// Runs a small network on a device: first in a plain session, then with an engine as models are
+/// run there. The error has the words of ONNX Runtime, or of CUDA.
 pub fn try_device(device: Device) -> Result<(), EngineError> {
     let until = watchdog::from_now(TRIAL);
     let opened = OnnxFile::of_content(&device.to_string(), graph::trial(), until)?;

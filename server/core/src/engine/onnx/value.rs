@@ -1,4 +1,4 @@
-//! Tensors as values of ONNX Runtime, and back.
+//! Conversions of tensors to ONNX Runtime's values, and back.
 
 use std::ptr;
 
@@ -14,7 +14,7 @@ use crate::engine::EngineError;
 use crate::tensor::strings;
 use crate::tensor::{DType, Tensor, TensorView, byte_size};
 
-/// Which elements stand for which.
+/// The pairs of ONNX Runtime's element types and ours.
 const ELEMENTS: [(TensorElementType, DType); 14] = [
     (TensorElementType::Bool, DType::Bool),
     (TensorElementType::Uint8, DType::Uint8),
@@ -32,19 +32,19 @@ const ELEMENTS: [(TensorElementType, DType); 14] = [
     (TensorElementType::String, DType::Bytes),
 ];
 
-/// The type of these elements, where it is one that is served.
+/// Our type for ONNX Runtime's; none where such elements cannot be served.
 pub(super) fn dtype(element: TensorElementType) -> Option<DType> {
     ELEMENTS.iter().find(|(one, _)| *one == element).map(|(_, dtype)| *dtype)
 }
 
-/// The elements of this type.
+/// ONNX Runtime's type for ours.
 pub(super) fn element(dtype: DType) -> TensorElementType {
     let known = ELEMENTS.iter().find(|(_, one)| *one == dtype);
     known.map_or(TensorElementType::Undefined, |(element, _)| *element)
 }
 
-/// Evaluates an expression with a name for the Rust type of a [`DType`]'s elements; strings, which
-/// have none, by an expression of their own.
+/// Evaluates an expression with a name for the Rust type of a [`DType`]'s elements. Strings have no
+/// such type, and are evaluated by an expression of their own.
 macro_rules! with_type {
     ($dtype:expr, $T:ident => $body:expr, strings => $strings:expr) => {
         match $dtype {
@@ -70,7 +70,7 @@ macro_rules! with_type {
     }};
 }
 
-/// A value over the view's own bytes.
+/// A value over the view's own bytes; strings are copied.
 pub(super) fn borrowed<'a>(view: &TensorView<'a>) -> Result<SessionInputValue<'a>, EngineError> {
     let fault = |error: &dyn std::fmt::Display| {
         EngineError::Fault(format!("{} {:?}: {error}", view.dtype.name(), view.shape))
@@ -85,8 +85,9 @@ pub(super) fn borrowed<'a>(view: &TensorView<'a>) -> Result<SessionInputValue<'a
     })
 }
 
-/// A value with these strings. ONNX Runtime's strings are bytes of any kind, but `ort` would end
-/// them at a NUL and refuse what is no UTF-8: so each is put into the value's own memory.
+/// A value with copies of these strings. ONNX Runtime's strings are bytes of any kind, but `ort`
+/// would end them at a NUL and refuse bytes that are no UTF-8. So each string is written into the
+/// value's own memory.
 #[allow(unsafe_code)]
 fn string_tensor(view: &TensorView<'_>) -> ort::Result<ort::value::Tensor<String>> {
     let empty = vec![""; view.shape.iter().product()];
@@ -109,7 +110,7 @@ fn string_tensor(view: &TensorView<'_>) -> ort::Result<ort::value::Tensor<String
     Ok(value)
 }
 
-/// The strings of a value, as a BYTES tensor holds them.
+/// The strings of a value, in the layout of a BYTES tensor.
 #[allow(unsafe_code)]
 fn strings_of(value: &DynValue, count: usize) -> ort::Result<BytesMut> {
     let size = strings_size(value)?;
@@ -139,7 +140,7 @@ fn elements<T: CheckedBitPattern>(data: &[u8]) -> Result<&[T], checked::CheckedC
     if data.is_empty() { Ok(&[]) } else { checked::try_cast_slice(data) }
 }
 
-/// The bytes that a copy of a value's elements takes; nothing where that cannot be told.
+/// The bytes that a copy of a value's elements takes; 0 where that cannot be told.
 pub(super) fn size(value: &DynValue) -> usize {
     let ValueType::Tensor { ty, shape, .. } = value.dtype() else { return 0 };
     let shape: Vec<_> = shape.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();
@@ -152,7 +153,7 @@ pub(super) fn size(value: &DynValue) -> usize {
     }
 }
 
-/// The bytes of a value's strings, one after the other.
+/// The number of bytes of all strings of a value together.
 #[allow(unsafe_code)]
 fn strings_size(value: &DynValue) -> ort::Result<usize> {
     let mut size = 0;

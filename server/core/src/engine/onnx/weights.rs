@@ -1,9 +1,9 @@
-//! Where an ONNX model's weights are: inside it, or in files beside it.
+//! The weights of an ONNX model, which are inside it or in files beside it.
 
 use prost::Message;
 use prost::encoding::{WireType, decode_varint};
 
-/// How deep messages of a model may lie in one another; ONNX Runtime reads no more.
+/// The most messages of a model that may lie in one another; ONNX Runtime reads no more.
 const MOST_DEPTH: usize = 100;
 
 /// A tensor whose data lies in a file beside the model.
@@ -13,39 +13,39 @@ pub struct Outside {
     pub name: String,
     /// The type of its elements, as `onnx.TensorProto.DataType` numbers them.
     pub data_type: i32,
-    /// The sizes.
+    /// The sizes of the axes.
     pub dims: Vec<i64>,
     /// The file, by its path from the model's folder.
     pub file: String,
-    /// Bytes of that file before it.
+    /// The bytes of that file before the tensor's data.
     pub offset: u64,
-    /// How many bytes there are; none: up to the file's end.
+    /// The bytes of the tensor's data; none: up to the file's end.
     pub length: Option<u64>,
 }
 
-/// What becomes of such a tensor.
+/// The decision on a tensor whose data lies outside.
 #[derive(Debug)]
 pub enum Place {
     /// The tensor stays outside: a session is given it by its name.
     Beside,
-    /// This is its data, which goes into the model.
+    /// The tensor's data goes into the model, and is given here.
     Inside(Vec<u8>),
 }
 
-/// Puts what lies outside a model into it, but for what is to stay beside it; nothing where there is
-/// nothing to put. The second argument of `place` says whether the tensor may stay: it is a weight
-/// of the main graph, which has a name.
+/// Puts the data that lies outside a model into it, but for tensors that are to stay beside it;
+/// none where the model stays as it is. The second argument of `place` says whether the tensor may
+/// stay: a weight of the main graph may, which has a name.
 pub fn put_inside(
     model: &[u8],
     mut place: impl FnMut(Outside, bool) -> Result<Place, String>,
 ) -> Result<Option<Vec<u8>>, String> {
     Kind::Model.rewritten(model, 0, &mut |tensor, depth| {
-        // A model's graph, and its initializers.
+        // Depth 1 is the model's graph, and depth 2 its initializers.
         place(tensor, depth == 2)
     })
 }
 
-/// The kinds of messages on the way to tensors, in onnx.proto.
+/// The kinds of messages of onnx.proto that lead to tensors.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Model,
@@ -57,11 +57,11 @@ enum Kind {
     Tensor,
 }
 
-/// Decides on a tensor that lies at this depth.
+/// A function that decides on a tensor, and is told its depth.
 type Decide<'a> = dyn FnMut(Outside, usize) -> Result<Place, String> + 'a;
 
 impl Kind {
-    /// What lies in a field, where that leads to tensors.
+    /// The kind of the messages in a field; none where they lead to no tensors.
     fn of_field(self, field: u32) -> Option<Self> {
         match (self, field) {
             (Self::Model, 7) | (Self::Attribute, 6 | 11) => Some(Self::Graph),
@@ -76,7 +76,7 @@ impl Kind {
         }
     }
 
-    /// The message with what has been decided on; nothing where it stays as it is.
+    /// The message with the data that goes into it; none where it stays as it is.
     fn rewritten(
         self,
         message: &[u8],
@@ -164,19 +164,19 @@ fn put(message: &mut Vec<u8>, number: u32, content: &[u8]) {
     message.extend_from_slice(content);
 }
 
-/// A field of a message, as it is written.
+/// A field of a message, as it is encoded.
 struct Field<'a> {
     number: u32,
-    /// Whether the field may be a message: it is some bytes with their length.
+    /// Whether the field may be a message: it is encoded as bytes with their length.
     is_message: bool,
     content: &'a [u8],
     /// The field with its number and length.
     whole: &'a [u8],
-    /// Bytes of the message before it.
+    /// The bytes of the message before the field.
     start: usize,
 }
 
-/// The fields of a message, one after the other; an error is the last.
+/// The fields of a message, one after the other. Nothing comes after an error.
 fn fields(message: &[u8]) -> Fields<'_> {
     Fields { message, at: 0 }
 }
@@ -244,7 +244,7 @@ const DATA_LOCATION: u32 = 14;
 /// The value of data_location for a file beside the model.
 const EXTERNAL: i32 = 1;
 
-/// What a tensor says of itself, but for its data.
+/// The part of `onnx.TensorProto` that describes a tensor, without its data.
 #[derive(Clone, PartialEq, Message)]
 struct Tensor {
     #[prost(int64, repeated, tag = "1")]
@@ -293,7 +293,7 @@ mod tests {
         [tensor.encode_to_vec(), raw].concat()
     }
 
-    /// A model with two weights of its graph and one of a graph within.
+    /// A model with two weights of its graph, and one weight of an inner graph.
     fn model(first: &[u8], second: &[u8], inner: &[u8]) -> Vec<u8> {
         let branch = field(5, &field(6, &field(5, inner)));
         let graph = [field(5, first), field(1, &branch), field(5, second)].concat();

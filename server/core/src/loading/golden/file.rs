@@ -1,4 +1,4 @@
-//! The files of golden samples: an `onnx.TensorProto` each.
+//! The files of golden samples, each of which is an `onnx.TensorProto`.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::loading::error::LoadError;
 use crate::model::TensorSpec;
 use crate::tensor::{self, DType, Tensor, aligned, strings};
 
-/// The most bytes of one file.
+/// The most bytes of one sample's file.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// The part of `onnx.TensorProto` that such files use.
+/// The fields of `onnx.TensorProto` that such files use.
 #[derive(Clone, PartialEq, Message)]
 struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
@@ -38,7 +38,7 @@ struct TensorProto {
     uint64_data: Vec<u64>,
 }
 
-/// Every file of one side, each in the place of its tensor.
+/// The tensors of all input files, or of all output files, each in the place of its tensor.
 pub fn read_side(
     folder: &Path,
     side: &str,
@@ -109,7 +109,7 @@ fn tensor(proto: &TensorProto, spec: &TensorSpec) -> Result<Tensor, String> {
     Ok(Tensor { dtype: spec.dtype, shape, data: aligned(&data) })
 }
 
-/// The elements in little-endian order, from whichever field holds those of this type.
+/// The elements in little-endian order, from the field that holds elements of this type.
 fn elements(proto: &TensorProto, dtype: DType) -> Vec<u8> {
     if !proto.raw_data.is_empty() && dtype != DType::Bytes {
         return proto.raw_data.to_vec();
@@ -125,7 +125,7 @@ fn elements(proto: &TensorProto, dtype: DType) -> Vec<u8> {
     }
 }
 
-/// The low bytes of each value.
+/// The low bytes of each value, as many as an element of `dtype` has.
 fn narrowed<T: bytemuck::NoUninit>(values: &[T], dtype: DType) -> Vec<u8> {
     values.iter().flat_map(|value| &bytemuck::bytes_of(value)[..dtype.size()]).copied().collect()
 }

@@ -1,7 +1,7 @@
 //! Golden samples: inputs with the outputs that a model must give, as ONNX test data.
 //!
 //! A folder holds `input_0.pb`, `input_1.pb`, ... and `output_0.pb`, ...: one `onnx.TensorProto` a
-//! file, which is put in its place by its name or, where it has none, by its number.
+//! file. A tensor is put in its place by its name or, where it has none, by the file's number.
 
 use std::path::Path;
 
@@ -15,17 +15,17 @@ use crate::tensor::{DType, Rows, Tensor, aligned};
 
 pub mod file;
 
-/// One folder, in the order of the model's inputs and outputs.
+/// The tensors of one sample's folder, in the order of the model's inputs and outputs.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// What the model is given; aligned for an engine.
+    /// The inputs that the model is given, aligned for an engine.
     pub inputs: Vec<Tensor>,
-    /// What it must answer.
+    /// The outputs that the model must answer.
     pub outputs: Vec<Tensor>,
 }
 
 impl Sample {
-    /// Reads a folder. Errors name the file, what was expected and what came.
+    /// Reads a sample's folder. Errors name the file, what was expected and what came.
     pub fn read(
         folder: &Path,
         inputs: &[TensorSpec],
@@ -37,7 +37,8 @@ impl Sample {
         })
     }
 
-    /// The sample's rows, over and over, in a batch of `rows`; nothing where it has none.
+    /// The sample's rows, repeated in a batch of `rows`; none where the model has no batch axis or
+    /// the sample no rows.
     fn of_rows(&self, rows: usize, spec: &ModelSpec) -> Option<Self> {
         let count = *self.inputs.first()?.shape.first()?;
         let tensors = || self.inputs.iter().chain(&self.outputs);
@@ -58,17 +59,20 @@ impl Sample {
     }
 }
 
-/// How far a GPU's floats may be off for being a GPU's, absolute, or of numbers over 1 relative.
+/// The difference that a GPU's floats may have because a GPU computed them: absolute, and relative
+/// for numbers over 1.
 ///
-/// A GPU adds up in another order than the CPU that made the samples, and in another one for another
-/// size of the batch. A sum of n terms in FP32 is off by about sqrt(n) * 6e-8 of their size, 4e-6
-/// where n is 4096; some ten layers on top of each other make that 1e-5, and ten times as much is
-/// let pass. An error, such as a product that is rounded to TF32, is far larger.
+/// A GPU adds up in another order than the CPU that made the samples, and in different orders for
+/// different sizes of the batch. A sum of n terms in FP32 is off by about sqrt(n) * 6e-8 of their
+/// size, 4e-6 where n is 4096. Some ten layers on top of each other make that 1e-5, and ten times
+/// as much is let pass. An error, such as a product that is rounded to TF32, is far larger.
 const GPU_SLACK: f64 = 1e-4;
-/// The same where products may be rounded to TF32: each factor has 11 bits, and is off by up to 5e-4.
+/// The difference that a GPU's floats may have where products may be rounded to TF32: each factor
+/// then has 11 bits, and is off by up to 5e-4.
 const TF32_SLACK: f64 = 5e-3;
 
-/// How far answers of a device may be off beyond a model's own tolerance.
+/// The difference that answers of a device may have, where it is more than the model's own
+/// tolerance.
 pub fn slack(device: Device, gpu: GpuOptions) -> f64 {
     match device {
         Device::Cpu => 0.0,
@@ -77,12 +81,13 @@ pub fn slack(device: Device, gpu: GpuOptions) -> f64 {
     }
 }
 
-/// Runs every sample and compares each output with what it must be; then its rows again in batches of
-/// every size that the engine has made ready, full and short of one row.
+/// Runs every sample and compares each output with the expected one; then runs its rows again in
+/// batches of every size that the engine has made ready, full and short of one row.
 ///
-/// Floats may be off by the model's tolerance, or where that is more by the slack, which is relative
-/// for numbers over 1. NaN equals NaN and an infinity itself. All other elements are equal or not. The
-/// error names output, row, expected, came and difference.
+/// Floats may be off by the model's tolerance, or by the slack where that is more; the slack is
+/// relative for numbers over 1. NaN equals NaN, and an infinity equals itself. All other elements
+/// are equal or not. The error names the output and the row, the expected value and the one that
+/// came, and their difference.
 pub fn check(
     engine: &mut dyn Engine,
     spec: &ModelSpec,

@@ -1,10 +1,12 @@
-//! Looks at a model before it serves: which batches are worth their time, does it hold up a shard,
-//! do rows depend on each other.
+//! The warm-up of a model before it serves. It shows which batch sizes are worth their time,
+//! whether the model holds up a shard, and whether rows depend on each other.
 //!
-//! It is run on rows of its golden samples, where it has some, and on generated ones: floats in
-//! [-1, 1), integers of 0 and 1, which small embeddings take too, and strings of such integers. A network that refuses these is
-//! asked with golden rows alone, or else with rows of no zeros, all ones, all zeros. Sizes that the graph leaves
-//! open, but for the batch, are the golden sample's, or else the first of some usual lengths that runs.
+//! The network is run on rows of its golden samples, where it has some, and on generated rows:
+//! floats in [-1, 1), integers of 0 and 1, which small embeddings take too, and strings of such
+//! integers. A network that refuses these is run with golden rows alone. A network without golden
+//! samples is run with rows of no zeros, of ones and of zeros instead. Sizes that the graph leaves
+//! open, but for the batch, are the golden sample's, or else the first of some usual lengths that
+//! runs.
 
 use std::time::Duration;
 
@@ -18,24 +20,27 @@ use crate::tensor::compare::{difference, float};
 
 pub mod rows;
 
-/// A full batch that takes longer than this makes a model heavy.
+/// Microseconds of a full batch above which a model is heavy.
 const HEAVY: f64 = 500.0;
-/// A size whose rows cost at most this times the cheapest is as good as the best.
+/// The factor of the cheapest row's time up to which a batch size is as good as the best.
 const AS_GOOD: f64 = 1.05;
-/// Time in all for which larger batches are tried while rows get cheaper by it.
+/// Time in all for which larger batches are tried while larger batches make rows cheaper.
 const WHILE_CHEAPER: Duration = Duration::from_secs(1);
 /// Longest run after which a larger batch is tried though rows have not got cheaper.
 const WHILE_FLAT: Duration = Duration::from_micros(500);
-/// Runs are repeated, once at least, up to this time in all: the shortest has the least noise.
+/// Time in all for which the runs of one size are repeated, after two at least: the shortest run
+/// has the least noise.
 const REPEAT_FOR: Duration = Duration::from_micros(100);
-/// Answers closer than this, absolute or relative, are the same: the noise of floats.
+/// The difference up to which answers are the same: absolute, and relative for numbers over 1. It
+/// is the noise of floats.
 const NOISE: f64 = 1e-5;
 
-/// Runs a new engine until it is known, and gets it ready. `slack` is of [`golden::slack`].
+/// Runs a new engine until its report is known, and gets it ready. `slack` comes from
+/// [`golden::slack`].
 ///
-/// A network that takes none of the rows tried is not failed for it, as only real rows may do: it
-/// counts as heavy and its rows as dependent. An error is an answer that is not what the graph
-/// declares, a device that fails, or a run that had to be ended.
+/// A network that takes none of the rows tried is no error, for only real rows may suit it: it
+/// counts as heavy and its rows as dependent. Errors are an answer that is not what the graph
+/// declares, or not what the row had alone, a device that fails, and a run that had to be ended.
 pub fn warm_up(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
@@ -65,7 +70,8 @@ pub fn warm_up(
     Ok(Report { graphs: engine.graphs(), refusal, ..report(spec, false, Vec::new()) })
 }
 
-/// What rows have come to; nothing where the network does not take them, and why.
+/// The result of a run of trial rows; none where the network does not take them, and `refusal` says
+/// why. A device that fails, and a run that had to be ended, are errors.
 fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option<T>, LoadError> {
     match come {
         Ok(come) => Ok(Some(come)),
@@ -78,21 +84,23 @@ fn taken<T>(come: Result<T, EngineError>, refusal: &mut String) -> Result<Option
     }
 }
 
-/// Gets a new engine ready for the batches of a model whose rows depend on each other, or do not.
+/// Gets a new engine ready for a model's batches, unless the model's rows depend on each other.
 pub fn prepare(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
     rows_independent: bool,
 ) -> Result<(), LoadError> {
     match spec.max_batch_size > 0 && !rows_independent {
-        // Rows of zeros behind them would change their answers.
+        // A prepared engine runs rows of zeros behind a batch's own, which would change the
+        // answers.
         true => Ok(()),
         false => Ok(engine.prepare(spec.max_batch_size)?),
     }
 }
 
-/// Whether each row is answered as it was alone, before the engine was made ready, in batches of
-/// every size that it has been made ready for, full and short of one row.
+/// Checks that each row is answered in a batch as it was alone, before the engine was made ready.
+/// The batches are of every size that the engine has been made ready for, full and short of one
+/// row.
 fn check_sizes(
     engine: &mut dyn Engine,
     pool: &Pool,
@@ -116,7 +124,8 @@ fn check_sizes(
     Ok(())
 }
 
-/// What the timings, (rows, microseconds) by rising rows, mean.
+/// The report that the timings give: pairs of a batch's rows and the microseconds of its run, by
+/// rising rows.
 fn report(spec: &ModelSpec, rows_independent: bool, timings: Vec<(usize, f64)>) -> Report {
     let row_cost = |&(rows, time): &(usize, f64)| time / rows as f64;
     let cheapest = timings.iter().map(row_cost).fold(f64::INFINITY, f64::min);
@@ -143,9 +152,10 @@ fn declared(spec: &ModelSpec, outputs: &[Tensor]) -> Result<(), LoadError> {
     }
 }
 
-/// Whether each row is answered the same alone, in a batch, and elsewhere among others.
+/// Whether each row is answered the same alone, in a batch, and at another place among other rows.
 ///
-/// Rows that are all equal show nothing, and a network that is not shown to be independent is not.
+/// Rows that are all equal show nothing, and rows that are not shown to be independent count as
+/// dependent.
 fn rows_independent(
     engine: &mut dyn Engine,
     pool: &Pool,
@@ -157,7 +167,8 @@ fn rows_independent(
         return Ok(false);
     }
     let forwards: Vec<_> = (0..rows).collect();
-    // Other neighbours, other places, another size: backwards, without the last of them.
+    // The second batch has its rows backwards and one row less, which gives each row other
+    // neighbours, another place and another size of the batch.
     let backwards: Vec<_> = (0..rows).rev().skip(usize::from(rows > 2)).collect();
     for batch in [forwards, backwards] {
         let together = pool.run(engine, &batch)?;
@@ -171,7 +182,7 @@ fn rows_independent(
     Ok(true)
 }
 
-/// Whether the only row of `one` is the row at `place` of `many`, which must have `rows`.
+/// Whether the only row of `one` equals the row at `place` of `many`, which must have `rows` rows.
 fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f64) -> bool {
     let follows = one.shape.first() == Some(&1)
         && many.shape.first() == Some(&rows)
@@ -183,7 +194,7 @@ fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f
     same_elements(one, many.elements().skip(place * row_elements), tolerance)
 }
 
-/// Whether all elements of `one` are these.
+/// Whether all elements of `one` equal these others, within the tolerance.
 fn same_elements<'a>(one: &Tensor, others: impl Iterator<Item = &'a [u8]>, tolerance: f64) -> bool {
     one.elements().zip(others).all(|(a, b)| {
         let scale = float(one.dtype, a).map_or(1.0, |value| value.abs().max(1.0));
@@ -191,7 +202,8 @@ fn same_elements<'a>(one: &Tensor, others: impl Iterator<Item = &'a [u8]>, toler
     })
 }
 
-/// Times batches of 1, 2, 4, ... rows up to the largest, while there is something to learn.
+/// The timings of batches of 1, 2, 4, ... rows up to the largest, while larger batches are worth a
+/// trial: pairs of a batch's rows and the microseconds of its run.
 fn time_batches(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
@@ -209,7 +221,7 @@ fn time_batches(
         let row_cost = |time: Duration| time.as_secs_f64() * 1e6 / rows as f64;
         let is_cheaper = |time| row_cost(time) * AS_GOOD < cheapest;
         if !is_cheaper(time) {
-            // Is it the network, or did something else run just then?
+            // A second timing shows whether the network is slow, or something else ran just then.
             time = time.min(self::time(engine, &batch).unwrap_or(time));
         }
         timings.push((rows, time.as_secs_f64() * 1e6));
@@ -226,7 +238,7 @@ fn time_batches(
     Ok(timings)
 }
 
-/// The shortest of a few runs.
+/// The time of the shortest of a few runs, at least two.
 fn time(engine: &mut dyn Engine, batch: &[Tensor]) -> Result<Duration, EngineError> {
     let views: Vec<_> = batch.iter().map(|input| Some(input.view())).collect();
     let run = |engine: &mut dyn Engine| {
@@ -271,7 +283,7 @@ mod tests {
         warm_up(&mut *engine, &spec(&[-1, 3], max_batch_size), &[], 0.0).expect("a report")
     }
 
-    /// Answers as [`Fake`] does, but only inputs that pass the test.
+    /// An engine that answers as [`Fake`] does, but refuses inputs for which `takes` is false.
     #[derive(Debug)]
     struct Picky {
         takes: fn(&[usize], &[f32]) -> bool,

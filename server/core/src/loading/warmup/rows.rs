@@ -1,4 +1,4 @@
-//! The rows that a model is warmed up with: of its golden samples, or generated.
+//! The rows that a model is warmed up with: rows of its golden samples, and generated ones.
 
 use half::{bf16, f16};
 
@@ -7,21 +7,23 @@ use crate::loading::golden::Sample;
 use crate::model::{ModelSpec, TensorSpec};
 use crate::tensor::{self, DType, Rows, Tensor, aligned, strings};
 
-/// Sizes tried for axes that the graph leaves open; one of a usual length comes first.
+/// Sizes tried for axes that the graph leaves open; a usual length comes first.
 const GUESSES: [usize; 7] = [16, 8, 1, 32, 64, 128, 256];
-/// Distinct rows that batches are made of; also the batch in which rows are held against each other.
+/// The number of distinct rows that batches are made of; also the rows of the batch that shows
+/// whether rows depend on each other.
 const POOL_ROWS: usize = 8;
 /// The bytes of the largest batch that is tried.
 pub const MOST_BYTES: usize = 64 << 20;
 
-/// A few rows for every input, of which batches are made. Without a batch axis: the only run.
+/// A few rows for every input, of which batches are made. Without a batch axis, a row is the whole
+/// input of a run.
 #[derive(Debug)]
 pub struct Pool {
     /// The rows of each of the model's inputs.
     pub inputs: Vec<PoolInput>,
-    /// How many rows each has.
+    /// The number of rows that each input has.
     pub rows: usize,
-    /// Whether there is a batch axis.
+    /// Whether the model has a batch axis.
     pub has_batch: bool,
 }
 
@@ -29,12 +31,12 @@ pub struct Pool {
 #[derive(Debug)]
 pub struct PoolInput {
     dtype: DType,
-    /// The sizes of one row.
+    /// The sizes of one row's axes.
     shape: Vec<usize>,
     rows: Vec<Vec<u8>>,
 }
 
-/// What generated rows hold.
+/// The values of generated rows.
 #[derive(Clone, Copy, Debug)]
 enum Fill {
     /// Floats in [-1, 1), integers of 0 and 1.
@@ -48,7 +50,7 @@ enum Fill {
 }
 
 impl Pool {
-    /// The pools to try, the best first.
+    /// The pools to try, the most telling first.
     pub fn candidates<'a>(
         spec: &'a ModelSpec,
         golden: &'a [Sample],
@@ -73,7 +75,8 @@ impl Pool {
         }))
     }
 
-    /// Rows of all golden samples that are shaped like the first one's.
+    /// The rows of all golden samples whose shapes are those of the first; none where no sample has
+    /// rows.
     fn golden(spec: &ModelSpec, golden: &[Sample]) -> Option<Self> {
         let mut samples = golden.iter().filter_map(|sample| Self::of_sample(spec, sample));
         let mut pool = samples.next()?;
@@ -109,7 +112,7 @@ impl Pool {
         (rows > 0).then_some(Self { inputs, rows, has_batch })
     }
 
-    /// Generated rows of these shapes, or nothing where they are too large.
+    /// A pool of generated rows of these shapes; none where one row is over [`MOST_BYTES`].
     fn generated(spec: &ModelSpec, shapes: Vec<Vec<usize>>, fill: Fill) -> Option<Self> {
         let sizes = spec.inputs.iter().zip(&shapes);
         let row_bytes = sizes
@@ -140,12 +143,12 @@ impl Pool {
         self.inputs.iter_mut().for_each(|input| input.rows.truncate(rows));
     }
 
-    /// Whether any two rows differ.
+    /// Whether any two rows of an input differ.
     pub fn has_distinct_rows(&self) -> bool {
         self.inputs.iter().any(|input| input.rows.iter().any(|row| *row != input.rows[0]))
     }
 
-    /// What one row holds, in bytes.
+    /// The bytes of one row, over all inputs.
     pub fn row_bytes(&self) -> usize {
         self.inputs.iter().map(|input| input.rows[0].len()).sum()
     }
@@ -156,7 +159,8 @@ impl Pool {
         engine.run(&batch.iter().map(|input| Some(input.view())).collect::<Vec<_>>())
     }
 
-    /// What rows are answered alone: as many as a batch may have, and one where more show nothing.
+    /// The answers of rows that are run alone: as many rows as the pool has and a batch may have,
+    /// but one row where all are equal, for more would show nothing.
     pub fn run_alone(
         &self,
         engine: &mut dyn Engine,
@@ -181,13 +185,13 @@ impl Pool {
     }
 }
 
-/// The sizes of an input but for the batch.
+/// The sizes of an input without its batch axis.
 fn own_dims<'a>(spec: &ModelSpec, input: &'a TensorSpec) -> &'a [i64] {
     let batch = usize::from(spec.max_batch_size > 0).min(input.dims.len());
     &input.dims[batch..]
 }
 
-/// SplitMix64: the same rows at every start.
+/// The random numbers of SplitMix64 from a fixed seed: the rows are the same at every start.
 struct Random(u64);
 
 impl Random {
@@ -199,7 +203,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// The elements of a row; random ones begin with the row's parity, so that rows differ.
+    /// The bytes of a row's elements. Integers and strings begin with the parity of the row's
+    /// number, so that rows differ.
     fn row(&mut self, dtype: DType, elements: usize, fill: Fill, row: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(elements * dtype.size());
         for element in 0..elements {
@@ -207,7 +212,7 @@ impl Random {
             let bit = if element == 0 { row as u64 & 1 } else { bits & 1 };
             let (integer, float) = match fill {
                 Fill::Random => (bit, unit(bits)),
-                // No byte of a BOOL is 2.
+                // The only values of a BOOL are 0 and 1, so 2 is not generated.
                 Fill::Positive if dtype == DType::Bool => (bit, 1.0),
                 Fill::Positive => (bit + 1, 0.75 + unit(bits) / 4.0),
                 Fill::Ones => (1, 1.0),
@@ -226,7 +231,7 @@ impl Random {
     }
 }
 
-/// A number in [-1, 1) of the 24 highest bits: exact in FP32.
+/// A number in [-1, 1) from the 24 highest bits, which FP32 holds exactly.
 fn unit(bits: u64) -> f64 {
     (bits >> 40) as f64 / f64::from(1 << 23) - 1.0
 }
