@@ -32,7 +32,7 @@ pub struct ServerState {
     /// Whether clients may change what is logged.
     pub log_settings: bool,
     /// The control of models, which takes clients' orders; none where they may give none.
-    pub orders: Option<ModelControl>,
+    pub model_control: Option<ModelControl>,
     /// The server's name in ServerMetadata.
     pub server_name: String,
     /// The server's version in ServerMetadata.

@@ -75,7 +75,7 @@ impl Server {
         let budget = Budget::new(config.memory_budget, config.stall_time);
         let (orders, inbox) = ModelControl::new(config.allow_model_upload);
         let state = Arc::new(ServerState {
-            orders: config.model_control.then_some(orders),
+            model_control: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics::default(),
             handshake_time: config.handshake_time,
@@ -173,7 +173,7 @@ impl Server {
     /// and idle streams are ended. Requests that were accepted are still answered.
     pub fn drain(&self) {
         self.state.catalog.drain();
-        if let Some(orders) = &self.state.orders {
+        if let Some(orders) = &self.state.model_control {
             orders.end();
         }
         self.life.send_if_modified(|life| {

@@ -119,43 +119,43 @@ impl Runtime {
     /// The memory of a GPU, for a session of the calling thread, which is on that GPU from now on.
     #[allow(unsafe_code)]
     pub fn memory(self: Arc<Self>, number: u32) -> Result<Cuda, EngineError> {
-        let mut worker =
-            Worker { runtime: self, number, stream: ptr::null_mut(), event: ptr::null_mut() };
-        let functions = &worker.runtime.functions;
+        let mut stream =
+            CudaStream { runtime: self, number, handle: ptr::null_mut(), event: ptr::null_mut() };
+        let functions = &stream.runtime.functions;
         // SAFETY: a call without pointers, and two that write to memory of ours.
         unsafe {
-            worker.check("cudaSetDevice", (functions.set_device)(number as c_int))?;
-            let created = (functions.stream_create)(&mut worker.stream, STREAM_NON_BLOCKING);
-            worker.check("cudaStreamCreateWithFlags", created)?;
-            let created = (worker.runtime.functions.event_create)(&mut worker.event, EVENT_FLAGS);
-            worker.check("cudaEventCreateWithFlags", created)?;
+            stream.check("cudaSetDevice", (functions.set_device)(number as c_int))?;
+            let created = (functions.stream_create)(&mut stream.handle, STREAM_NON_BLOCKING);
+            stream.check("cudaStreamCreateWithFlags", created)?;
+            let created = (stream.runtime.functions.event_create)(&mut stream.event, EVENT_FLAGS);
+            stream.check("cudaEventCreateWithFlags", created)?;
         }
-        Ok(Cuda(Arc::new(worker)))
+        Ok(Cuda(Arc::new(stream)))
     }
 }
 
 /// A GPU's memory, and the stream on which all copies and runs take place.
 #[derive(Debug)]
-pub(super) struct Cuda(Arc<Worker>);
+pub(super) struct Cuda(Arc<CudaStream>);
 
 /// The handles of one worker's engine on a GPU: its stream, and the event that it waits with.
 #[derive(Debug)]
-struct Worker {
+struct CudaStream {
     runtime: Arc<Runtime>,
     number: u32,
-    stream: *mut c_void,
+    handle: *mut c_void,
     event: *mut c_void,
 }
 
 // SAFETY: CUDA's handles may be used by any thread; these are used by one at a time.
 #[allow(unsafe_code)]
-unsafe impl Send for Worker {}
+unsafe impl Send for CudaStream {}
 // SAFETY: CUDA's handles may be used by any thread; these are shared by the parts of one engine
 // alone.
 #[allow(unsafe_code)]
-unsafe impl Sync for Worker {}
+unsafe impl Sync for CudaStream {}
 
-impl Worker {
+impl CudaStream {
     /// The error that a call's code stands for. Only a lack of memory leaves the device usable.
     #[allow(unsafe_code)]
     fn check(&self, call: &str, code: c_int) -> Result<(), EngineError> {
@@ -177,7 +177,7 @@ impl Worker {
     }
 }
 
-impl Worker {
+impl CudaStream {
     /// The free bytes and all bytes of the GPU.
     #[allow(unsafe_code)]
     fn room(&self) -> Result<(usize, usize), EngineError> {
@@ -188,14 +188,14 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for CudaStream {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
         let functions = &self.runtime.functions;
         // SAFETY: event and stream are ours, or null, which is refused; they are used no more.
         unsafe {
             (functions.event_destroy)(self.event);
-            (functions.stream_destroy)(self.stream);
+            (functions.stream_destroy)(self.handle);
         }
     }
 }
@@ -207,7 +207,7 @@ impl Memory for Cuda {
         // At least one byte is allocated, for memory of no bytes has no address.
         let size = bytes.max(1);
         let mut pair = CudaPair {
-            worker: self.0.clone(),
+            stream: self.0.clone(),
             host: ptr::null_mut(),
             device: ptr::null_mut(),
             bytes,
@@ -227,36 +227,36 @@ impl Memory for Cuda {
     }
 
     fn stream(&self) -> usize {
-        self.0.stream.expose_provenance()
+        self.0.handle.expose_provenance()
     }
 
     #[allow(unsafe_code)]
     fn wait(&self) -> Result<(), EngineError> {
-        let (worker, functions) = (&self.0, &self.0.runtime.functions);
+        let (stream, functions) = (&self.0, &self.0.runtime.functions);
         // SAFETY: stream and event are alive, and of this GPU.
         unsafe {
-            worker
-                .check("cudaEventRecord", (functions.event_record)(worker.event, worker.stream))?;
+            stream
+                .check("cudaEventRecord", (functions.event_record)(stream.event, stream.handle))?;
             let begun = Instant::now();
             while begun.elapsed() < SPIN {
-                match (functions.event_query)(worker.event) {
+                match (functions.event_query)(stream.event) {
                     NOT_READY => spin_loop(),
-                    code => return worker.check("cudaEventQuery", code),
+                    code => return stream.check("cudaEventQuery", code),
                 }
             }
-            worker.check("cudaEventSynchronize", (functions.event_synchronize)(worker.event))
+            stream.check("cudaEventSynchronize", (functions.event_synchronize)(stream.event))
         }
     }
 
     #[allow(unsafe_code)]
     fn end_capture(&self) {
-        let (worker, functions) = (&self.0, &self.0.runtime.functions);
+        let (stream, functions) = (&self.0, &self.0.runtime.functions);
         let mut graph = ptr::null_mut();
         // SAFETY: the stream is alive; where nothing is captured on it, the call gives an error. A
         // graph that the capture has left is ours. The error is taken, so that none is left for the
         // next caller that asks.
         unsafe {
-            (functions.end_capture)(worker.stream, &mut graph);
+            (functions.end_capture)(stream.handle, &mut graph);
             if !graph.is_null() {
                 (functions.graph_destroy)(graph);
             }
@@ -282,7 +282,7 @@ impl Memory for Cuda {
 
 #[derive(Debug)]
 struct CudaPair {
-    worker: Arc<Worker>,
+    stream: Arc<CudaStream>,
     /// The host's part, which is pinned, so that the GPU reads and writes it by itself.
     host: *mut c_void,
     device: *mut c_void,
@@ -308,30 +308,30 @@ impl Pair for CudaPair {
     #[allow(unsafe_code)]
     fn upload(&mut self, bytes: usize) -> Result<(), EngineError> {
         assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
-        let (host, stream) = (self.host, self.worker.stream);
+        let (host, stream) = (self.host, self.stream.handle);
         // SAFETY: both parts have as many bytes, and live until the copy has been waited for.
         let code = unsafe {
-            (self.worker.runtime.functions.memcpy)(self.device, host, bytes, TO_DEVICE, stream)
+            (self.stream.runtime.functions.memcpy)(self.device, host, bytes, TO_DEVICE, stream)
         };
-        self.worker.check("cudaMemcpyAsync", code)
+        self.stream.check("cudaMemcpyAsync", code)
     }
 
     #[allow(unsafe_code)]
     fn download(&mut self, bytes: usize) -> Result<(), EngineError> {
         assert!(bytes <= self.bytes, "{bytes} of {}", self.bytes);
-        let (host, stream) = (self.host, self.worker.stream);
+        let (host, stream) = (self.host, self.stream.handle);
         // SAFETY: both parts have as many bytes, and live until the copy has been waited for.
         let code = unsafe {
-            (self.worker.runtime.functions.memcpy)(host, self.device, bytes, TO_HOST, stream)
+            (self.stream.runtime.functions.memcpy)(host, self.device, bytes, TO_HOST, stream)
         };
-        self.worker.check("cudaMemcpyAsync", code)
+        self.stream.check("cudaMemcpyAsync", code)
     }
 }
 
 impl Drop for CudaPair {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        let functions = &self.worker.runtime.functions;
+        let functions = &self.stream.runtime.functions;
         // SAFETY: both parts are ours or were never had; to free memory waits for the work that
         // uses it.
         unsafe {

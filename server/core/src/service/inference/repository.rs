@@ -21,7 +21,7 @@ pub async fn index(
     request: RepositoryIndexRequest,
 ) -> Result<RepositoryIndexResponse> {
     only_repository(&request.repository_name)?;
-    let names = match &state.orders {
+    let names = match &state.model_control {
         Some(control) if !request.ready => control.give(String::new(), Action::Index).await?,
         _ => Vec::new(),
     };
@@ -124,7 +124,7 @@ fn model_control<'a>(
     model: &str,
 ) -> Result<&'a ModelControl> {
     only_repository(repository)?;
-    let control = state.orders.as_ref().ok_or(Error::ControlDisabled)?;
+    let control = state.model_control.as_ref().ok_or(Error::ControlDisabled)?;
     let field = |detail: &str| Err(Error::BadField { field: "model_name", detail: detail.into() });
     if model.trim().is_empty() {
         return field("Model name cannot be empty. Please enter a valid name to deploy.");

@@ -54,7 +54,7 @@ impl<S> Inference<S> {
             "parameters",
             "statistics",
         ];
-        let control = self.state.orders.is_some();
+        let control = self.state.model_control.is_some();
         let sometimes = [
             (control, "model_repository"),
             (control, "model_repository(unload_dependents)"),
