@@ -16,6 +16,7 @@ from bench import load, options, questions, report, servers
 from bench.load import Load
 from bench.measure import Contender, Measured, Run, Settings, in_turn
 from bench.questions import Model
+from bench.regimes.overload import CONNECTIONS, DEADLINE_MS, MODEL, ROWS
 from bench.servers import BUILD, ROOT, SIGMAX, Server
 
 Regime = Callable[[str, Server, Settings], Contender]
@@ -102,9 +103,11 @@ def steady(name: str, server: Server, settings: Settings) -> Contender:
 
 def overload(name: str, server: Server, settings: Settings) -> Contender:
     """Send twice the requests that the server can answer; the rate is that of answers in time."""
-    question = questions.model_infer(server, Model("wide"), 16)
+    question = questions.model_infer(server, Model(MODEL), ROWS[0])
     (capacity,) = load.send(server, [Load(question, 4, 16)], settings.load, 1)
-    offered = Load(question, 8, rate=2 * capacity.right / capacity.seconds, deadline_ms=50)
+    offered = Load(
+        question, CONNECTIONS, rate=2 * capacity.right / capacity.seconds, deadline_ms=DEADLINE_MS
+    )
 
     def run(seconds: float) -> Run:
         before = server.cpu_seconds()

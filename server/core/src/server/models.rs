@@ -83,7 +83,7 @@ impl Server {
             device: model.report.device.clone(),
             workers: Vec::new(),
         };
-        let (runs, workers) = if model.report.heavy {
+        let (backends, workers) = if model.report.heavy {
             let workers = self.workers(&model, &queue_limits, factory, engines, &mut shown);
             let each = iter::repeat_with(|| Backend::Workers(workers.clone()));
             (each.take(self.shards.len()).collect(), Some(workers))
@@ -91,7 +91,7 @@ impl Server {
             let taken = engines.iter().map(|(_, thread)| thread.run(Option::take).recv().ok()?);
             (taken.flatten().map(Backend::Inline).collect(), None)
         };
-        self.install(&model, &queue_limits, runs);
+        self.install(&model, &queue_limits, backends);
         self.state.metrics.show(name, version, shown);
         self.state.catalog.set(name, version, State::Ready(model.clone()));
         if let Some(workers) = workers {
@@ -140,11 +140,11 @@ impl Server {
 
     /// Has every shard serve a model. Waits until all shards that turn do, and until the model that
     /// this one replaces has ended.
-    fn install(&self, model: &Arc<Model>, queue_limits: &Arc<QueueLimits>, runs: Vec<Backend>) {
+    fn install(&self, model: &Arc<Model>, queue_limits: &Arc<QueueLimits>, backends: Vec<Backend>) {
         let (done, all_done) = blocking::channel();
-        for (shard, runs) in self.shards.iter().zip(runs) {
+        for (shard, backend) in self.shards.iter().zip(backends) {
             let (model, queue_limits, done) = (model.clone(), queue_limits.clone(), done.clone());
-            shard.install(Install { model, runs, queue_limits, done });
+            shard.install(Install { model, backend, queue_limits, done });
         }
         drop(done);
         // A shard that does not turn serves the model later.

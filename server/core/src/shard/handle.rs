@@ -46,7 +46,7 @@ pub struct Install {
     /// The model.
     pub model: Arc<Model>,
     /// The backend on which this shard runs the model.
-    pub runs: Backend,
+    pub backend: Backend,
     /// The limits of what waits for the model, over all its queues.
     pub queue_limits: Arc<QueueLimits>,
     /// The sender that is dropped when the shard serves the model; nothing is ever sent.

@@ -29,9 +29,9 @@ impl Models {
     }
 
     /// Serves a model from now on, in the place of an earlier one of the same version.
-    pub fn install(&self, Install { model, runs, queue_limits, done }: Install) {
+    pub fn install(&self, Install { model, backend, queue_limits, done }: Install) {
         let metrics = self.state.metrics.writer(&model.spec.name, model.spec.version);
-        let served = ServedModel::new(model.clone(), runs, queue_limits, metrics);
+        let served = ServedModel::new(model.clone(), backend, queue_limits, metrics);
         let mut models = self.served.borrow_mut();
         let versions = models.entry(model.spec.name.clone()).or_default();
         versions.insert(model.spec.version, Rc::new(served));

@@ -12,16 +12,14 @@ use crate::error::Dialect;
 use crate::grpc::budget::Held;
 use crate::grpc::message::{PackedMessage, Unread};
 use crate::model::catalog::{State, newest_ready};
-use crate::model::{self, TensorSpec};
 use crate::proto::sigmax::classifier_service_server::ClassifierService;
 use crate::proto::sigmax::classify_stream_response::Result as Outcome;
 use crate::proto::sigmax::{
     ClassifyStreamRequest, ClassifyStreamResponse, GetModelRequest, GetModelResponse,
-    ListModelsRequest, ListModelsResponse, Model, ModelState, ModelSummary, ModelVersion,
-    StreamError, Task, TensorDescription,
+    ListModelsRequest, ListModelsResponse, ModelSummary, StreamError, Task,
 };
 use crate::service::classifier::classify;
-use crate::service::classifier::wire::wire_dtype;
+use crate::service::classifier::wire::{wire_model, wire_task, wire_versions};
 use crate::service::stream::{self, Answered};
 use crate::shard::Service;
 use crate::shard::handle::Handle;
@@ -106,51 +104,4 @@ async fn classify_one<S: Service>(
         }),
     };
     (Ok(ClassifyStreamResponse { id, result: Some(result) }), held)
-}
-
-fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {
-    let wire = |(version, state): (&u64, &State)| {
-        let wire = match state {
-            State::Loading => ModelState::Loading,
-            State::Ready(_) => ModelState::Ready,
-            State::Unavailable(_) | State::Lost(..) | State::Unloaded => ModelState::Unavailable,
-        };
-        let (version, reason) = (version.to_string(), state.reason().to_owned());
-        ModelVersion { version, state: wire as i32, reason }
-    };
-    versions.iter().rev().map(wire).collect()
-}
-
-fn wire_task(task: Option<model::Task>) -> Task {
-    match task {
-        None => Task::Unspecified,
-        Some(model::Task::Binary) => Task::Binary,
-        Some(model::Task::Multiclass) => Task::Multiclass,
-        Some(model::Task::Multilabel) => Task::Multilabel,
-    }
-}
-
-fn wire_model(model: &model::Model, versions: Vec<ModelVersion>) -> Model {
-    let model::Model { spec, report } = model;
-    let describe = |spec: &TensorSpec| TensorDescription {
-        name: spec.name.clone(),
-        dtype: wire_dtype(spec.dtype) as i32,
-        shape: spec.dims.clone(),
-        meaning: spec.meaning.clone(),
-    };
-    Model {
-        name: spec.name.clone(),
-        version: spec.version.to_string(),
-        versions,
-        inputs: spec.inputs.iter().map(describe).collect(),
-        outputs: spec.outputs.iter().map(describe).collect(),
-        task: wire_task(spec.task) as i32,
-        labels: spec.labels.clone(),
-        thresholds: spec.thresholds.clone(),
-        device: report.device.clone(),
-        max_batch_size: spec.max_batch_size as u32,
-        preferred_batch_size: report.preferred_batch_size as u32,
-        rows_independent: report.rows_independent,
-        device_reason: report.device_reason.clone(),
-    }
 }
