@@ -24,55 +24,57 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asigmax/v1/classifier.proto\x12\tsigmax.v1\"\x85\x01\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.sigmax.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\r\n\x03raw\x18\x04 \x01(\x0cH\x00\x12#\n\x06values\x18\x05 \x01(\x0b\x32\x11.sigmax.v1.ValuesH\x00\x42\x06\n\x04\x64\x61ta\"f\n\x06Values\x12\x0e\n\x06\x66loats\x18\x01 \x03(\x02\x12\x0f\n\x07\x64oubles\x18\x02 \x03(\x01\x12\x0c\n\x04ints\x18\x03 \x03(\x12\x12\r\n\x05uints\x18\x04 \x03(\x04\x12\r\n\x05\x62ools\x18\x05 \x03(\x08\x12\x0f\n\x07strings\x18\x06 \x03(\x0c\"\xb2\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12!\n\x06inputs\x18\x03 \x03(\x0b\x32\x11.sigmax.v1.Tensor\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x16\n\tthreshold\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x1c\n\x14return_probabilities\x18\x06 \x01(\x08\x42\x0c\n\n_threshold\"\xb5\x01\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\'\n\x04rows\x18\x03 \x03(\x0b\x32\x19.sigmax.v1.Classification\x12(\n\rprobabilities\x18\x04 \x01(\x0b\x32\x11.sigmax.v1.Tensor\x12#\n\x07timings\x18\x05 \x01(\x0b\x32\x12.sigmax.v1.Timings\"c\n\x0e\x43lassification\x12\'\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x16.sigmax.v1.ScoredClass\x12(\n\x08\x64\x65\x63ision\x18\x02 \x03(\x0b\x32\x16.sigmax.v1.ScoredClass\"@\n\x0bScoredClass\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"U\n\x07Timings\x12\x10\n\x08queue_ns\x18\x01 \x01(\x04\x12\x12\n\ncompute_ns\x18\x02 \x01(\x04\x12\x10\n\x08total_ns\x18\x03 \x01(\x04\x12\x12\n\nbatch_rows\x18\x04 \x01(\r\"P\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x07request\x18\x02 \x01(\x0b\x32\x1a.sigmax.v1.ClassifyRequest\"\x88\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x08response\x18\x02 \x01(\x0b\x32\x1b.sigmax.v1.ClassifyResponseH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.sigmax.v1.StreamErrorH\x00\x42\x08\n\x06result\"<\n\x0bStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.sigmax.v1.ModelSummary\"f\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x08versions\x18\x02 \x03(\x0b\x32\x17.sigmax.v1.ModelVersion\x12\x1d\n\x04task\x18\x03 \x01(\x0e\x32\x0f.sigmax.v1.Task\"U\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.sigmax.v1.ModelState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"<\n\x0fGetModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.sigmax.v1.Model\"\xe8\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12)\n\x08versions\x18\x03 \x03(\x0b\x32\x17.sigmax.v1.ModelVersion\x12,\n\x06inputs\x18\x04 \x03(\x0b\x32\x1c.sigmax.v1.TensorDescription\x12-\n\x07outputs\x18\x05 \x03(\x0b\x32\x1c.sigmax.v1.TensorDescription\x12\x1d\n\x04task\x18\x06 \x01(\x0e\x32\x0f.sigmax.v1.Task\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x12\n\nthresholds\x18\x08 \x03(\x02\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x16\n\x0emax_batch_size\x18\n \x01(\r\x12\x1c\n\x14preferred_batch_size\x18\x0b \x01(\r\x12\x18\n\x10rows_independent\x18\x0c \x01(\x08\x12\x15\n\rdevice_reason\x18\r \x01(\t\"e\n\x11TensorDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.sigmax.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0f\n\x07meaning\x18\x04 \x01(\t*\xc8\x02\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02\x12\x14\n\x10\x44\x41TA_TYPE_UINT16\x10\x03\x12\x14\n\x10\x44\x41TA_TYPE_UINT32\x10\x04\x12\x14\n\x10\x44\x41TA_TYPE_UINT64\x10\x05\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x06\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x07\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x08\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\t\x12\x12\n\x0e\x44\x41TA_TYPE_FP16\x10\n\x12\x12\n\x0e\x44\x41TA_TYPE_BF16\x10\x0b\x12\x12\n\x0e\x44\x41TA_TYPE_FP32\x10\x0c\x12\x12\n\x0e\x44\x41TA_TYPE_FP64\x10\r\x12\x13\n\x0f\x44\x41TA_TYPE_BYTES\x10\x0e*W\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTASK_BINARY\x10\x01\x12\x13\n\x0fTASK_MULTICLASS\x10\x02\x12\x13\n\x0fTASK_MULTILABEL\x10\x03*v\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x03\x32\xc3\x02\n\x11\x43lassifierService\x12\x43\n\x08\x43lassify\x12\x1a.sigmax.v1.ClassifyRequest\x1a\x1b.sigmax.v1.ClassifyResponse\x12Y\n\x0e\x43lassifyStream\x12 .sigmax.v1.ClassifyStreamRequest\x1a!.sigmax.v1.ClassifyStreamResponse(\x01\x30\x01\x12I\n\nListModels\x12\x1c.sigmax.v1.ListModelsRequest\x1a\x1d.sigmax.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.sigmax.v1.GetModelRequest\x1a\x1b.sigmax.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asigmax/v1/classifier.proto\x12\tsigmax.v1\"\x85\x01\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.sigmax.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\r\n\x03raw\x18\x04 \x01(\x0cH\x00\x12#\n\x06values\x18\x05 \x01(\x0b\x32\x11.sigmax.v1.ValuesH\x00\x42\x06\n\x04\x64\x61ta\"f\n\x06Values\x12\x0e\n\x06\x66loats\x18\x01 \x03(\x02\x12\x0f\n\x07\x64oubles\x18\x02 \x03(\x01\x12\x0c\n\x04ints\x18\x03 \x03(\x12\x12\r\n\x05uints\x18\x04 \x03(\x04\x12\r\n\x05\x62ools\x18\x05 \x03(\x08\x12\x0f\n\x07strings\x18\x06 \x03(\x0c\"\xc0\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12!\n\x06inputs\x18\x03 \x03(\x0b\x32\x11.sigmax.v1.Tensor\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x16\n\tthreshold\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x1c\n\x14return_probabilities\x18\x06 \x01(\x08\x12\x0c\n\x04head\x18\x07 \x01(\tB\x0c\n\n_threshold\"\xc3\x01\n\x10\x43lassifyResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\'\n\x04rows\x18\x03 \x03(\x0b\x32\x19.sigmax.v1.Classification\x12(\n\rprobabilities\x18\x04 \x01(\x0b\x32\x11.sigmax.v1.Tensor\x12#\n\x07timings\x18\x05 \x01(\x0b\x32\x12.sigmax.v1.Timings\x12\x0c\n\x04head\x18\x06 \x01(\t\"c\n\x0e\x43lassification\x12\'\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x16.sigmax.v1.ScoredClass\x12(\n\x08\x64\x65\x63ision\x18\x02 \x03(\x0b\x32\x16.sigmax.v1.ScoredClass\"@\n\x0bScoredClass\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"U\n\x07Timings\x12\x10\n\x08queue_ns\x18\x01 \x01(\x04\x12\x12\n\ncompute_ns\x18\x02 \x01(\x04\x12\x10\n\x08total_ns\x18\x03 \x01(\x04\x12\x12\n\nbatch_rows\x18\x04 \x01(\r\"P\n\x15\x43lassifyStreamRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x07request\x18\x02 \x01(\x0b\x32\x1a.sigmax.v1.ClassifyRequest\"\x88\x01\n\x16\x43lassifyStreamResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x08response\x18\x02 \x01(\x0b\x32\x1b.sigmax.v1.ClassifyResponseH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.sigmax.v1.StreamErrorH\x00\x42\x08\n\x06result\"<\n\x0bStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.sigmax.v1.ModelSummary\"f\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x08versions\x18\x02 \x03(\x0b\x32\x17.sigmax.v1.ModelVersion\x12\x1d\n\x04task\x18\x03 \x01(\x0e\x32\x0f.sigmax.v1.Task\"U\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.sigmax.v1.ModelState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"<\n\x0fGetModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.sigmax.v1.Model\"\x9a\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12)\n\x08versions\x18\x03 \x03(\x0b\x32\x17.sigmax.v1.ModelVersion\x12,\n\x06inputs\x18\x04 \x03(\x0b\x32\x1c.sigmax.v1.TensorDescription\x12-\n\x07outputs\x18\x05 \x03(\x0b\x32\x1c.sigmax.v1.TensorDescription\x12\x1d\n\x04task\x18\x06 \x01(\x0e\x32\x0f.sigmax.v1.Task\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x12\n\nthresholds\x18\x08 \x03(\x02\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x16\n\x0emax_batch_size\x18\n \x01(\r\x12\x1c\n\x14preferred_batch_size\x18\x0b \x01(\r\x12\x18\n\x10rows_independent\x18\x0c \x01(\x08\x12\x15\n\rdevice_reason\x18\r \x01(\t\x12\x1e\n\x05heads\x18\x0e \x03(\x0b\x32\x0f.sigmax.v1.Head\x12\x10\n\x08warnings\x18\x0f \x03(\t\"g\n\x04Head\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x1d\n\x04task\x18\x03 \x01(\x0e\x32\x0f.sigmax.v1.Task\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x12\n\nthresholds\x18\x05 \x03(\x02\"w\n\x11TensorDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05\x64type\x18\x02 \x01(\x0e\x32\x13.sigmax.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x10\n\x08\x65ncoding\x18\x05 \x01(\t*\xc8\x02\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02\x12\x14\n\x10\x44\x41TA_TYPE_UINT16\x10\x03\x12\x14\n\x10\x44\x41TA_TYPE_UINT32\x10\x04\x12\x14\n\x10\x44\x41TA_TYPE_UINT64\x10\x05\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x06\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x07\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x08\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\t\x12\x12\n\x0e\x44\x41TA_TYPE_FP16\x10\n\x12\x12\n\x0e\x44\x41TA_TYPE_BF16\x10\x0b\x12\x12\n\x0e\x44\x41TA_TYPE_FP32\x10\x0c\x12\x12\n\x0e\x44\x41TA_TYPE_FP64\x10\r\x12\x13\n\x0f\x44\x41TA_TYPE_BYTES\x10\x0e*W\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTASK_BINARY\x10\x01\x12\x13\n\x0fTASK_MULTICLASS\x10\x02\x12\x13\n\x0fTASK_MULTILABEL\x10\x03*v\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x03\x32\xc3\x02\n\x11\x43lassifierService\x12\x43\n\x08\x43lassify\x12\x1a.sigmax.v1.ClassifyRequest\x1a\x1b.sigmax.v1.ClassifyResponse\x12Y\n\x0e\x43lassifyStream\x12 .sigmax.v1.ClassifyStreamRequest\x1a!.sigmax.v1.ClassifyStreamResponse(\x01\x30\x01\x12I\n\nListModels\x12\x1c.sigmax.v1.ListModelsRequest\x1a\x1d.sigmax.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.sigmax.v1.GetModelRequest\x1a\x1b.sigmax.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sigmax.v1.classifier_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=2040
-  _globals['_DATATYPE']._serialized_end=2368
-  _globals['_TASK']._serialized_start=2370
-  _globals['_TASK']._serialized_end=2457
-  _globals['_MODELSTATE']._serialized_start=2459
-  _globals['_MODELSTATE']._serialized_end=2577
+  _globals['_DATATYPE']._serialized_start=2241
+  _globals['_DATATYPE']._serialized_end=2569
+  _globals['_TASK']._serialized_start=2571
+  _globals['_TASK']._serialized_end=2658
+  _globals['_MODELSTATE']._serialized_start=2660
+  _globals['_MODELSTATE']._serialized_end=2778
   _globals['_TENSOR']._serialized_start=42
   _globals['_TENSOR']._serialized_end=175
   _globals['_VALUES']._serialized_start=177
   _globals['_VALUES']._serialized_end=279
   _globals['_CLASSIFYREQUEST']._serialized_start=282
-  _globals['_CLASSIFYREQUEST']._serialized_end=460
-  _globals['_CLASSIFYRESPONSE']._serialized_start=463
-  _globals['_CLASSIFYRESPONSE']._serialized_end=644
-  _globals['_CLASSIFICATION']._serialized_start=646
-  _globals['_CLASSIFICATION']._serialized_end=745
-  _globals['_SCOREDCLASS']._serialized_start=747
-  _globals['_SCOREDCLASS']._serialized_end=811
-  _globals['_TIMINGS']._serialized_start=813
-  _globals['_TIMINGS']._serialized_end=898
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=900
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=980
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=983
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1119
-  _globals['_STREAMERROR']._serialized_start=1121
-  _globals['_STREAMERROR']._serialized_end=1181
-  _globals['_LISTMODELSREQUEST']._serialized_start=1183
-  _globals['_LISTMODELSREQUEST']._serialized_end=1202
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1204
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1265
-  _globals['_MODELSUMMARY']._serialized_start=1267
-  _globals['_MODELSUMMARY']._serialized_end=1369
-  _globals['_MODELVERSION']._serialized_start=1371
-  _globals['_MODELVERSION']._serialized_end=1456
-  _globals['_GETMODELREQUEST']._serialized_start=1458
-  _globals['_GETMODELREQUEST']._serialized_end=1518
-  _globals['_GETMODELRESPONSE']._serialized_start=1520
-  _globals['_GETMODELRESPONSE']._serialized_end=1571
-  _globals['_MODEL']._serialized_start=1574
-  _globals['_MODEL']._serialized_end=1934
-  _globals['_TENSORDESCRIPTION']._serialized_start=1936
-  _globals['_TENSORDESCRIPTION']._serialized_end=2037
-  _globals['_CLASSIFIERSERVICE']._serialized_start=2580
-  _globals['_CLASSIFIERSERVICE']._serialized_end=2903
+  _globals['_CLASSIFYREQUEST']._serialized_end=474
+  _globals['_CLASSIFYRESPONSE']._serialized_start=477
+  _globals['_CLASSIFYRESPONSE']._serialized_end=672
+  _globals['_CLASSIFICATION']._serialized_start=674
+  _globals['_CLASSIFICATION']._serialized_end=773
+  _globals['_SCOREDCLASS']._serialized_start=775
+  _globals['_SCOREDCLASS']._serialized_end=839
+  _globals['_TIMINGS']._serialized_start=841
+  _globals['_TIMINGS']._serialized_end=926
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=928
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=1008
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=1011
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=1147
+  _globals['_STREAMERROR']._serialized_start=1149
+  _globals['_STREAMERROR']._serialized_end=1209
+  _globals['_LISTMODELSREQUEST']._serialized_start=1211
+  _globals['_LISTMODELSREQUEST']._serialized_end=1230
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1232
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1293
+  _globals['_MODELSUMMARY']._serialized_start=1295
+  _globals['_MODELSUMMARY']._serialized_end=1397
+  _globals['_MODELVERSION']._serialized_start=1399
+  _globals['_MODELVERSION']._serialized_end=1484
+  _globals['_GETMODELREQUEST']._serialized_start=1486
+  _globals['_GETMODELREQUEST']._serialized_end=1546
+  _globals['_GETMODELRESPONSE']._serialized_start=1548
+  _globals['_GETMODELRESPONSE']._serialized_end=1599
+  _globals['_MODEL']._serialized_start=1602
+  _globals['_MODEL']._serialized_end=2012
+  _globals['_HEAD']._serialized_start=2014
+  _globals['_HEAD']._serialized_end=2117
+  _globals['_TENSORDESCRIPTION']._serialized_start=2119
+  _globals['_TENSORDESCRIPTION']._serialized_end=2238
+  _globals['_CLASSIFIERSERVICE']._serialized_start=2781
+  _globals['_CLASSIFIERSERVICE']._serialized_end=3104
 # @@protoc_insertion_point(module_scope)

@@ -93,34 +93,38 @@ class Values(_message.Message):
     def __init__(self, floats: _Optional[_Iterable[float]] = ..., doubles: _Optional[_Iterable[float]] = ..., ints: _Optional[_Iterable[int]] = ..., uints: _Optional[_Iterable[int]] = ..., bools: _Optional[_Iterable[bool]] = ..., strings: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "inputs", "top_k", "threshold", "return_probabilities")
+    __slots__ = ("model_name", "model_version", "inputs", "top_k", "threshold", "return_probabilities", "head")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     RETURN_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     inputs: _containers.RepeatedCompositeFieldContainer[Tensor]
     top_k: int
     threshold: float
     return_probabilities: bool
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., top_k: _Optional[int] = ..., threshold: _Optional[float] = ..., return_probabilities: bool = ...) -> None: ...
+    head: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., top_k: _Optional[int] = ..., threshold: _Optional[float] = ..., return_probabilities: bool = ..., head: _Optional[str] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("model_name", "model_version", "rows", "probabilities", "timings")
+    __slots__ = ("model_name", "model_version", "rows", "probabilities", "timings", "head")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     rows: _containers.RepeatedCompositeFieldContainer[Classification]
     probabilities: Tensor
     timings: Timings
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., rows: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., probabilities: _Optional[_Union[Tensor, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    head: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., rows: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., probabilities: _Optional[_Union[Tensor, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., head: _Optional[str] = ...) -> None: ...
 
 class Classification(_message.Message):
     __slots__ = ("classes", "decision")
@@ -225,7 +229,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "versions", "inputs", "outputs", "task", "labels", "thresholds", "device", "max_batch_size", "preferred_batch_size", "rows_independent", "device_reason")
+    __slots__ = ("name", "version", "versions", "inputs", "outputs", "task", "labels", "thresholds", "device", "max_batch_size", "preferred_batch_size", "rows_independent", "device_reason", "heads", "warnings")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -239,6 +243,8 @@ class Model(_message.Message):
     PREFERRED_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     ROWS_INDEPENDENT_FIELD_NUMBER: _ClassVar[int]
     DEVICE_REASON_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
@@ -252,16 +258,34 @@ class Model(_message.Message):
     preferred_batch_size: int
     rows_independent: bool
     device_reason: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[TensorDescription, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorDescription, _Mapping]]] = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[float]] = ..., device: _Optional[str] = ..., max_batch_size: _Optional[int] = ..., preferred_batch_size: _Optional[int] = ..., rows_independent: bool = ..., device_reason: _Optional[str] = ...) -> None: ...
+    heads: _containers.RepeatedCompositeFieldContainer[Head]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[TensorDescription, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorDescription, _Mapping]]] = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[float]] = ..., device: _Optional[str] = ..., max_batch_size: _Optional[int] = ..., preferred_batch_size: _Optional[int] = ..., rows_independent: bool = ..., device_reason: _Optional[str] = ..., heads: _Optional[_Iterable[_Union[Head, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Head(_message.Message):
+    __slots__ = ("name", "output", "task", "labels", "thresholds")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    output: str
+    task: Task
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    thresholds: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, name: _Optional[str] = ..., output: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class TensorDescription(_message.Message):
-    __slots__ = ("name", "dtype", "shape", "meaning")
+    __slots__ = ("name", "dtype", "shape", "meaning", "encoding")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     MEANING_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: DataType
     shape: _containers.RepeatedScalarFieldContainer[int]
     meaning: str
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., meaning: _Optional[str] = ...) -> None: ...
+    encoding: str
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., meaning: _Optional[str] = ..., encoding: _Optional[str] = ...) -> None: ...

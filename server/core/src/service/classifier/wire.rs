@@ -69,6 +69,7 @@ pub fn wire_model(model: &model::Model, versions: Vec<ModelVersion>) -> Model {
         dtype: wire_dtype(spec.dtype) as i32,
         shape: spec.dims.clone(),
         meaning: spec.meaning.clone(),
+        encoding: String::new(),
     };
     Model {
         name: spec.name.clone(),
@@ -84,5 +85,7 @@ pub fn wire_model(model: &model::Model, versions: Vec<ModelVersion>) -> Model {
         preferred_batch_size: report.preferred_batch_size as u32,
         rows_independent: report.rows_independent,
         device_reason: report.device_reason.clone(),
+        heads: Vec::new(),
+        warnings: Vec::new(),
     }
 }
