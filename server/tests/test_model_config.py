@@ -26,6 +26,7 @@ class Tensor:
     name: str
     dtype: "DType"
     dims: Sequence[int]
+    any_rank: bool = False
     optional: bool = False
 
 
@@ -127,7 +128,7 @@ def test_labels_of_a_file_name_classes() -> None:
     assert described("", y=labels).outputs[0].labels == labels
     opened = graph()
     opened.metadata = {"sigmax.format": "1", "sigmax.task": "multiclass"}
-    assert described("", opened, y=labels).labels == labels
+    assert described("", opened, y=labels).heads[0].labels == labels
     opened.metadata["sigmax.labels"] = json.dumps(["d", "c", "b", "a"])
     with pytest.raises(ContradictionError, match="expected those of the label file"):
         described("", opened, y=labels)
@@ -238,8 +239,14 @@ def test_a_contradiction_names_both(text: str, problem: str) -> None:
 
 
 def test_a_batch_size_needs_a_batch_axis() -> None:
-    with pytest.raises(ContradictionError, match=r"max_batch_size is 8: .* has 'x' FP32\[1, 4\]"):
-        described("max_batch_size: 8", graph(1, 4))
+    with pytest.raises(ContradictionError, match=r"max_batch_size is 8: .* has 'x' FP32\[2, 4\]"):
+        described("max_batch_size: 8", graph(2, 4))
+
+
+def test_a_batch_size_gives_a_batch_axis_to_a_graph_of_one_row() -> None:
+    spec = described("max_batch_size: 8", graph(1, 4))
+    assert (spec.max_batch_size, spec.inputs[0].dims, spec.outputs[0].dims) == (8, (-1, 4), (-1, 4))
+    assert described("", graph(1, 4)).max_batch_size == 0
 
 
 def test_fields_without_effect_are_listed() -> None:

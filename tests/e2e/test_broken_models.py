@@ -185,16 +185,6 @@ def cut_short(model: Any) -> None:
     model.graph.initializer[0].raw_data = b"123"
 
 
-def twins(folder: Path) -> None:
-    """A softmax over a thousand scores, two of which have one label."""
-    labels = [f"class {number}" for number in (*range(999), 500)]
-    shape = ("batch", 1000)
-    shapes = [files.tensor("x", "FP32", *shape)], [files.tensor("p", "FP32", *shape)]
-    node = onnx.helper.make_node("Softmax", ["x"], ["p"], axis=-1)
-    model = files.graph([node], *shapes, task="multiclass", labels=labels)
-    files.save(model, folder.parent, folder.name)
-
-
 LABELLED = 'output [ { name: "p" label_filename: "labels.txt" } ]'
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n"
 LONG = json.dumps(["a" * 10_000_000, *"bcde"])
@@ -225,11 +215,6 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "large-config": (configured("#" * (2 << 20)), "config.pbtxt: expected at most 1048576 bytes"),
     "long": (stating(labels=LONG), "labels of at most 1000 characters, at 0, got 'aaaa"),
     "long-json": (stating(labels=LONG[:-1]), "sigmax.labels: expected JSON, got '[\"aaaa"),
-    "pair": (twins, "expected labels that differ, at 500 and 999, got 'class 500'"),
-    "equal": (
-        stating(labels='["a", "b", "a", "d", "e"]'),
-        "expected labels that differ, at 0 and 2, got 'a'",
-    ),
     "pointer": (content(POINTER), "it is a pointer of Git LFS, and not the file itself: fetch it"),
     "page": (content(b"<!DOCTYPE html><html></html>"), "it is a web page"),
     "empty": (content(b""), "it is empty"),

@@ -239,7 +239,7 @@ def whole_batch() -> onnx.ModelProto:
         [make_node("Softmax", ["x"], ["p"], axis=0)],
         [tensor("x", "FP32", "batch", 3)],
         [tensor("p", "FP32", "batch", 3)],
-        task="multiclass",
+        task="multilabel",
         labels=["a", "b", "c"],
     )
 

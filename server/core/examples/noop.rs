@@ -15,7 +15,8 @@ use bytes::Bytes;
 use sigmax_core::engine::{Engine, EngineError, Source};
 use sigmax_core::loading::description::Described;
 use sigmax_core::model::device::{Device, GpuOptions};
-use sigmax_core::model::{ModelSpec, Task, TensorSpec};
+use sigmax_core::model::head::{Head, Task};
+use sigmax_core::model::{ModelSpec, TensorSpec};
 use sigmax_core::server::Server;
 use sigmax_core::server::config::ServerConfig;
 use sigmax_core::tensor::{DType, Tensor, TensorView};
@@ -74,8 +75,13 @@ fn spec(noop: &Noop) -> ModelSpec {
         inputs: noop.inputs.clone(),
         outputs: noop.outputs.clone(),
         max_batch_size: ROWS,
-        task: Some(Task::Multiclass),
-        labels: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
+        heads: vec![Head {
+            name: String::new(),
+            output: 0,
+            task: Task::Multiclass,
+            labels: ["a", "b", "c", "d", "e"].map(String::from).to_vec(),
+            thresholds: vec![],
+        }],
         ..Default::default()
     }
 }

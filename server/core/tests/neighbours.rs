@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, heavy, serve, until_held, until_queued};
+use common::{Client, heavy, serve, serve_classifier, until_held, until_queued};
 use sigmax_core::engine::fake::Fake;
 use tonic::Code;
 
@@ -47,7 +47,7 @@ async fn a_panic_fails_its_own_request() {
 
 #[tokio::test]
 async fn a_row_without_a_finite_probability_fails_its_own_request() {
-    let server = serve(&Fake::new(2), |_| {});
+    let server = serve_classifier(&Fake::new(2), |_| {});
     let client = Client::connect(&server).await;
     let error = client.classify([f32::NAN, 1.0]).await.expect_err("not finite");
     assert_eq!(error.code(), Code::InvalidArgument);

@@ -4,14 +4,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Client, heavy, serve, until_held, until_queued};
+use common::{Client, heavy, serve, serve_classifier, until_held, until_queued};
 use tonic::Code;
 use tonic_types::StatusExt;
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_says_when_to_try_again() {
     let fake = heavy();
-    let server = serve(&fake, |config| config.queue_rows = 4);
+    let server = serve_classifier(&fake, |config| config.queue_rows = 4);
     let client = Client::connect(&server).await;
     fake.close();
     let held = client.start([0.0, 0.0], None);

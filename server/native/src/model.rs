@@ -97,6 +97,7 @@ pub(crate) struct TensorInfo {
     name: String,
     dtype: &'static str,
     dims: Vec<i64>,
+    any_rank: bool,
     optional: bool,
 }
 
@@ -105,6 +106,7 @@ fn infos(specs: &[TensorSpec]) -> Vec<TensorInfo> {
         name: spec.name.clone(),
         dtype: spec.dtype.name(),
         dims: spec.dims.clone(),
+        any_rank: spec.any_rank,
         optional: spec.optional,
     };
     specs.iter().map(info).collect()
@@ -151,6 +153,8 @@ pub(crate) struct Report {
     device_reason: String,
     alternatives: Vec<Timed>,
     graphs: String,
+    refusal: String,
+    warnings: Vec<String>,
 }
 
 /// The speed of a model on one set of devices.
@@ -183,6 +187,8 @@ impl From<model::Report> for Report {
             device_reason: report.device_reason,
             alternatives: report.alternatives.into_iter().map(Timed::from).collect(),
             graphs: report.graphs,
+            refusal: report.refusal,
+            warnings: report.warnings,
         }
     }
 }

@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use sigmax_core::loading::description::{DescribedTensor, Description};
 use sigmax_core::loading::error::LoadError;
 use sigmax_core::model::device::GpuOptions;
+use sigmax_core::model::head::{Head, Task};
 use sigmax_core::model::triton_config;
-use sigmax_core::model::{self, ModelSpec, Placement, Task};
+use sigmax_core::model::{self, ModelSpec, Placement};
 use sigmax_core::server;
 use sigmax_core::server::config::ServerConfig;
 
@@ -152,15 +153,34 @@ struct Spec {
     max_batch_size: usize,
     inputs: Vec<Described>,
     outputs: Vec<Described>,
-    task: Option<String>,
-    labels: Vec<String>,
-    thresholds: Vec<f32>,
+    heads: Vec<HeadSpec>,
+    rows_independent: Option<bool>,
     tolerance: f32,
     golden: Vec<PathBuf>,
     batching: Batching,
     placements: Vec<Vec<Placed>>,
     device_reason: String,
+    warnings: Vec<String>,
     config: String,
+}
+
+/// The attributes of a head.
+#[derive(FromPyObject)]
+struct HeadSpec {
+    name: String,
+    output: usize,
+    task: String,
+    labels: Vec<String>,
+    thresholds: Vec<f32>,
+}
+
+impl TryFrom<HeadSpec> for Head {
+    type Error = String;
+
+    fn try_from(head: HeadSpec) -> Result<Self, String> {
+        let HeadSpec { name, output, task: meaning, labels, thresholds } = head;
+        Ok(Self { name, output, task: task(&meaning)?, labels, thresholds })
+    }
 }
 
 /// The attributes of a placement: the engines on one device.
@@ -236,6 +256,8 @@ pub(crate) fn duration(name: &str, seconds: f64) -> Result<Duration, String> {
 struct Described {
     name: String,
     dims: Vec<i64>,
+    any_rank: bool,
+    encoding: String,
     meaning: String,
     labels: Vec<String>,
     optional: bool,
@@ -243,8 +265,8 @@ struct Described {
 
 impl From<Described> for DescribedTensor {
     fn from(described: Described) -> Self {
-        let Described { name, dims, meaning, labels, optional } = described;
-        Self { name, dims, meaning, labels, optional }
+        let Described { name, dims, any_rank, encoding, meaning, labels, optional } = described;
+        Self { name, dims, any_rank, encoding, meaning, labels, optional }
     }
 }
 
@@ -253,9 +275,7 @@ fn task(name: &str) -> Result<Task, String> {
         "binary" => Ok(Task::Binary),
         "multiclass" => Ok(Task::Multiclass),
         "multilabel" => Ok(Task::Multilabel),
-        other => {
-            Err(format!("task: expected binary, multiclass, multilabel or None; got '{other}'"))
-        }
+        other => Err(format!("task: expected binary, multiclass or multilabel; got '{other}'")),
     }
 }
 
@@ -272,12 +292,12 @@ impl TryFrom<Spec> for Description {
                 name: spec.name,
                 version: spec.version,
                 max_batch_size: spec.max_batch_size,
-                task: spec.task.as_deref().map(task).transpose()?,
-                labels: spec.labels,
-                thresholds: spec.thresholds,
+                heads: spec.heads.into_iter().map(Head::try_from).collect::<Result<_, _>>()?,
+                rows_independent: spec.rows_independent,
                 tolerance: spec.tolerance,
                 placements: spec.placements.into_iter().map(place).collect::<Result<_, _>>()?,
                 device_reason: spec.device_reason,
+                warnings: spec.warnings,
                 batching: spec.batching.try_into()?,
                 config: triton_config::from_json(&spec.config)?,
                 ..ModelSpec::default()

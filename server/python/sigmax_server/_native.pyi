@@ -69,6 +69,7 @@ class TensorInfo:
     name: str
     dtype: DType
     dims: list[int]  # size of each axis, the batch axis included where there is one; -1: any
+    any_rank: bool  # whether the graph has no shape for the tensor; dims is empty then
     optional: bool  # whether the graph has an initial value for this input
 
 @final
@@ -114,6 +115,8 @@ class Report:
     device_reason: str  # reason of the spec, or of the choice between alternatives; may be empty
     alternatives: list[Timed]  # speed of each alternative; empty where there was no choice
     graphs: str  # state of CUDA graphs: "on" or "off: reason"; empty where no GPU is used
+    refusal: str  # why none of the rows tried ran; empty where some did
+    warnings: list[str]  # findings that a user should know, for people
 
 @final
 class Timed:

@@ -427,6 +427,9 @@ class TensorSpec:
         name: name of the tensor in the graph.
         dtype: type of the elements.
         dims: size of each axis, the batch axis included where there is one; -1: any.
+        any_rank: whether the number of axes is open, because the graph has no shape; `dims` is
+            empty then.
+        encoding: encoding of text in an input of bytes, "utf-8"; empty where there is none.
         meaning: meaning of the values, for people; empty where the file does not say.
         labels: names of an output's classes, by index; empty where none are declared.
         optional: whether a request may leave this input out.
@@ -435,9 +438,42 @@ class TensorSpec:
     name: str
     dtype: "DType"
     dims: tuple[int, ...]
+    any_rank: bool = False
+    encoding: str = ""
     meaning: str = ""
     labels: tuple[str, ...] = ()
     optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """An output of a model as a classification.
+
+    Attributes:
+        name: name by which a request asks for the head; empty where a model's one head has none.
+        output: place of the output among the graph's outputs.
+        task: meaning of the output.
+        labels: names of the classes, by index; empty where none are declared.
+        thresholds: thresholds of the decision, each in [0, 1]. Binary: one; multi-label: one for
+            each class; otherwise none.
+
+    Raises:
+        ValueError: a field has a value it cannot have.
+    """
+
+    name: str
+    output: int
+    task: "Task"
+    labels: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _expect(len(self.name) <= MOST_NAME, f"a name of at most {MOST_NAME} characters", self.name)
+        for threshold in self.thresholds:
+            _expect(0 <= threshold <= 1, "thresholds in [0, 1]", threshold)
+        _check_labels(self.labels)
+        if "" in self.labels:
+            _expect(False, f"labels that are not empty, at {self.labels.index('')}", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -501,16 +537,17 @@ class ModelSpec:
         inputs: inputs that are served, in the graph's order.
         outputs: outputs of the graph, in its order.
         config: Triton's model configuration of this version, complete, in JSON.
-        task: meaning of the first output; None: the model is served raw.
-        labels: names of the classes, by index; empty where none are declared.
-        thresholds: thresholds of the decision, each in [0, 1]. Binary: one; multi-label: one for
-            each class; otherwise none.
-        tolerance: most that an output may differ from its golden sample, absolute.
+        heads: outputs that are classifications, the default first; empty: the model is served raw.
+        rows_independent: the author's word on whether a row's answer depends on that row alone;
+            None: warming the model up finds out.
+        tolerance: most that an output may differ from its golden sample: absolute, and relative
+            for numbers over 1.
         golden: folders of golden samples.
         batching: rules by which requests form batches.
         placements: alternative sets of engines. Of several, the set with the best throughput
             serves, on a tie the first.
         device_reason: reason for these placements, for people.
+        warnings: findings that a user should know, for people.
 
     Raises:
         ValueError: a field has a value it cannot have.
@@ -522,14 +559,14 @@ class ModelSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     config: str
-    task: "Task | None" = None
-    labels: tuple[str, ...] = ()
-    thresholds: tuple[float, ...] = ()
+    heads: tuple[Head, ...] = ()
+    rows_independent: bool | None = None
     tolerance: float = 1e-5
     golden: tuple[str, ...] = ()
     batching: Batching = Batching()
     placements: tuple[tuple[Placement, ...], ...] = ((Placement("cpu"),),)
     device_reason: str = ""
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _expect(self.name != "" and self.name.isprintable(), "a printable name", self.name)
@@ -545,8 +582,6 @@ class ModelSpec:
             "at least one placement in every alternative",
             self.placements,
         )
-        for threshold in self.thresholds:
-            _expect(0 <= threshold <= 1, "thresholds in [0, 1]", threshold)
         for tensors in (self.inputs, self.outputs):
             _expect(len(tensors) <= MOST_TENSORS, f"at most {MOST_TENSORS} tensors", len(tensors))
             for tensor in tensors:
@@ -556,14 +591,6 @@ class ModelSpec:
                     tensor.name,
                 )
                 _check_labels(tensor.labels)
-        _check_labels(self.labels)
-        first: dict[str, int] = {}
-        for index, label in enumerate(self.labels):
-            before = first.setdefault(label, index)
-            if not label or before != index:
-                places = f"{before} and {index}"
-                expected = f"differ, at {places}" if label else f"are not empty, at {index}"
-                _expect(False, f"labels that {expected}", label)
 
 
 def _check_labels(labels: Sequence[str]) -> None:

@@ -25,6 +25,10 @@ class Tensor(Protocol):
         """Size of each axis, the batch axis included where there is one; -1: any."""
 
     @property
+    def any_rank(self) -> bool:
+        """Whether the graph has no shape for the tensor; `dims` is empty then."""
+
+    @property
     def optional(self) -> bool:
         """Whether the graph has an initial value for this input."""
 
@@ -38,7 +42,7 @@ class Opened(Protocol):
 
     @property
     def outputs(self) -> Sequence[Tensor]:
-        """Outputs in the graph's order; a task is about the first."""
+        """Outputs in the graph's order."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -49,6 +53,27 @@ class ContradictionError(Exception):
     """An error for a description that is wrong or contradicts the graph; the message names both."""
 
 
-def show(tensor: Tensor) -> str:
+class Shown(Protocol):
+    """A tensor with what messages show of it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor in the graph."""
+
+    @property
+    def dtype(self) -> "DType":
+        """Type of the elements."""
+
+    @property
+    def dims(self) -> Sequence[int]:
+        """Size of each axis."""
+
+    @property
+    def any_rank(self) -> bool:
+        """Whether the number of axes is open."""
+
+
+def show(tensor: Shown) -> str:
     """Return a tensor as messages name it, such as `'x' FP32[-1, 3]`."""
-    return f"{shown(tensor.name)} {tensor.dtype}{shown(list(tensor.dims))}"
+    dims = "of any shape" if tensor.any_rank else shown(list(tensor.dims))
+    return f"{shown(tensor.name)} {tensor.dtype}{dims}"

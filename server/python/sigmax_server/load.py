@@ -36,7 +36,7 @@ def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -
         found.name,
         found.version,
         _inputs(spec),
-        spec.task or "none",
+        ", ".join(head.task for head in spec.heads) or "none",
         report.device,
         report.heavy,
         report.rows_independent,
@@ -46,7 +46,7 @@ def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -
 
 
 def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:
-    """Return the speed of each alternative, which of them fail, and why CUDA graphs are off."""
+    """Return the warnings, the speed and failures of alternatives, and why CUDA graphs are off."""
     timings = [
         f"{each.device}: {each.microseconds_per_row:,.0f} us for a row, "
         f"{each.rows_per_second:,.0f} rows/s in full batches"
@@ -54,7 +54,7 @@ def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:
     ]
     failed = 1 < len(spec.placements) > len(report.alternatives)
     graphs = [f"CUDA graphs {report.graphs}"] if report.graphs.startswith("off") else []
-    return (*timings, *([report.device_reason] if failed else []), *graphs)
+    return (*report.warnings, *timings, *([report.device_reason] if failed else []), *graphs)
 
 
 def _open(found: Found, seconds: float) -> OpenedModel:

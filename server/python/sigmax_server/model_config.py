@@ -46,7 +46,6 @@ _UNUSED = (
     "optimization",
     "cc_model_filenames",
     "metric_tags",
-    "parameters",
     "model_warmup",
     "response_cache",
     "model_metrics",
@@ -176,6 +175,7 @@ def _kind(group: Config) -> str:
 def unused(config: Config) -> list[str]:
     """List the fields that are set and have no effect."""
     # preserve_ordering has no effect, because answers to different requests have no order.
+    parameters = [key for key in config.get("parameters", {}) if not key.startswith("sigmax.")]
     ordered = config.get("dynamic_batching", {}).get("preserve_ordering")
     of_groups = [
         f"instance_group.{field}"
@@ -184,6 +184,7 @@ def unused(config: Config) -> list[str]:
     ]
     return [
         *(field for field in _UNUSED if config.get(field)),
+        *(["parameters"] if parameters else []),
         *of_groups,
         *(["dynamic_batching.preserve_ordering"] if ordered else []),
     ]
@@ -192,8 +193,10 @@ def unused(config: Config) -> list[str]:
 def batch_size(config: Config, opened: Opened, default: int) -> int:
     """Return the most rows of a request; 0 where the model has no batch axis.
 
-    A graph has a batch axis where the first size of every input and output is variable. In a
-    configuration without a max_batch_size, dims are whole shapes, and there is no batch axis.
+    A graph has a batch axis where the first size of every input and output is variable, or where
+    the graph does not say it. In a configuration without a max_batch_size, dims are whole shapes,
+    and there is no batch axis. A configuration with a max_batch_size gives a batch axis to a graph
+    whose first sizes are all 1: its rows are run one by one.
 
     Args:
         config: configuration of the model.
@@ -206,16 +209,19 @@ def batch_size(config: Config, opened: Opened, default: int) -> int:
     """
     stated: int = config.get("max_batch_size", 0)
     served = _served_inputs(config, opened)
-    fixed = [each for each in (*served, *opened.outputs) if not _is_batched(each)]
-    if stated and fixed:
+    tensors = (*served, *opened.outputs)
+    fixed = [each for each in tensors if not _is_batched(each)]
+    one_row = all(list(each.dims[:1]) == [1] for each in tensors)
+    if stated and fixed and not one_row:
         _refuse(
             f"max_batch_size is {stated}: expected a first size that is variable in every input "
-            f"and output, the graph has {show(fixed[0])}"
+            f"and output, or 1 in every one; the graph has {show(fixed[0])}"
         )
     whole = any(
         tensor.get("dims") for side in ("input", "output") for tensor in config.get(side, ())
     )
-    return stated or (0 if fixed or whole else default)
+    any_rank = any(each.any_rank for each in served)
+    return stated or (0 if fixed or whole or any_rank else default)
 
 
 def tensors(
@@ -344,13 +350,29 @@ def _tensor(side: str, graph: Tensor, stated: Config, *, batched: bool) -> Tenso
     if optional and not graph.optional:
         _refuse(f"{place}: optional, but the graph has no value of its own for it")
     dims = _dims(place, graph, stated.get("dims", ()), batched=batched)
-    return TensorSpec(name=graph.name, dtype=graph.dtype, dims=dims, optional=optional)
+    return TensorSpec(
+        name=graph.name,
+        dtype=graph.dtype,
+        dims=dims or (),
+        any_rank=dims is None,
+        optional=optional,
+    )
 
 
-def _dims(place: str, graph: Tensor, stated: Sequence[int], *, batched: bool) -> tuple[int, ...]:
-    """Return the narrower of the graph's and the stated sizes, the batch axis included."""
+def _dims(
+    place: str, graph: Tensor, stated: Sequence[int], *, batched: bool
+) -> tuple[int, ...] | None:
+    """Return the narrower of the graph's and the stated sizes, the batch axis included.
+
+    None stands for any number of axes, where neither the graph nor the configuration says it.
+    """
+    first = (-1,) if batched else ()
+    if graph.any_rank:
+        if batched and not stated and place.startswith("input"):
+            _refuse(f"{place}: expected dims beside max_batch_size, for the graph has no shape")
+        return (*first, *stated) if stated else None
     if not stated:
-        return tuple(graph.dims)
+        return (*first, *graph.dims[len(first) :])
     if not graph.dims and all(size == 1 for size in stated):
         return tuple(stated)  # a scalar, because a configuration cannot have empty dims
     own = list(graph.dims[1:] if batched else graph.dims)
@@ -362,7 +384,7 @@ def _dims(place: str, graph: Tensor, stated: Sequence[int], *, batched: bool) ->
             f"the graph has {show(graph)}"
         )
     narrow = (max(one, other) for one, other in zip(own, stated, strict=True))
-    return (*graph.dims[:1], *narrow) if batched else tuple(narrow)
+    return (*first, *narrow)
 
 
 def _served_inputs(config: Config, opened: Opened) -> list[Tensor]:
@@ -372,7 +394,7 @@ def _served_inputs(config: Config, opened: Opened) -> list[Tensor]:
 
 
 def _is_batched(tensor: Tensor) -> bool:
-    return len(tensor.dims) > 0 and tensor.dims[0] == -1
+    return tensor.any_rank or (len(tensor.dims) > 0 and tensor.dims[0] == -1)
 
 
 def _data_type(tensor: Tensor) -> str:

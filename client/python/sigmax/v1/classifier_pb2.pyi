@@ -277,15 +277,17 @@ class Head(_message.Message):
     def __init__(self, name: _Optional[str] = ..., output: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., thresholds: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class TensorDescription(_message.Message):
-    __slots__ = ("name", "dtype", "shape", "meaning", "encoding")
+    __slots__ = ("name", "dtype", "shape", "meaning", "encoding", "any_rank")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     MEANING_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
+    ANY_RANK_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: DataType
     shape: _containers.RepeatedScalarFieldContainer[int]
     meaning: str
     encoding: str
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., meaning: _Optional[str] = ..., encoding: _Optional[str] = ...) -> None: ...
+    any_rank: bool
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., meaning: _Optional[str] = ..., encoding: _Optional[str] = ..., any_rank: bool = ...) -> None: ...

@@ -11,6 +11,7 @@ use crate::tensor::{Tensor, TensorView};
 pub mod fake;
 pub mod onnx;
 pub mod reaper;
+pub mod row_by_row;
 pub mod thread;
 pub mod watchdog;
 

@@ -75,6 +75,10 @@ pub enum Error {
     NotApplicable { model: String, detail: String },
     /// The model gave no finite probability for a row.
     NotFinite { model: String, row: usize, input: String },
+    /// The answer to a row is no probabilities, as the detail says.
+    NoProbability { model: String, input: String, detail: String },
+    /// The answer has another number of rows than the request; the log has the details.
+    RowsLost { model: String, expected: usize },
     /// The model itself refused the values, such as an index out of range.
     Refused { model: String },
     /// The engine failed; the log has the details.

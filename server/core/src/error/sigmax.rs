@@ -86,6 +86,13 @@ impl Error {
             Self::NotFinite { model, row, input } => format!(
                 "model '{model}' gives no finite probability for row {row} of input '{input}'"
             ),
+            Self::NoProbability { model, detail, .. } => {
+                format!("model '{model}' gives no probabilities: {detail}")
+            }
+            Self::RowsLost { model, expected } => format!(
+                "model '{model}' gives another number of rows than the {expected} of the request; \
+                 the server's log says more"
+            ),
             Self::Refused { model } => {
                 format!("model '{model}' does not take these values; the server's log says more")
             }

@@ -70,6 +70,8 @@ impl Error {
             Self::BadField { .. } => (Code::InvalidArgument, "BAD_FIELD"),
             Self::NotApplicable { .. } => (Code::FailedPrecondition, "NOT_A_CLASSIFIER"),
             Self::NotFinite { .. } => (Code::InvalidArgument, "NOT_FINITE"),
+            Self::NoProbability { .. } => (Code::InvalidArgument, "NO_PROBABILITY"),
+            Self::RowsLost { .. } => (Code::Internal, "ROWS_LOST"),
             Self::Refused { .. } => (Code::InvalidArgument, "VALUES_REFUSED"),
             Self::Fault { .. } => (Code::Internal, "ENGINE_FAULT"),
             Self::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
@@ -129,7 +131,8 @@ impl Error {
             Self::MissingInputs { .. } => Some("inputs".into()),
             Self::UnexpectedInput { input, .. }
             | Self::DuplicateInput { input }
-            | Self::NotFinite { input, .. } => Some(format!("inputs[{input}]")),
+            | Self::NotFinite { input, .. }
+            | Self::NoProbability { input, .. } => Some(format!("inputs[{input}]")),
             Self::WrongDtype { input, .. } => Some(format!("inputs[{input}].dtype")),
             Self::WrongShape { input, .. }
             | Self::WrongRows { input, .. }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::engine::Source;
 use crate::engine::onnx::file::OnnxFile;
+use crate::engine::row_by_row::RowByRow;
 use crate::loading::error::LoadError;
 use crate::loading::golden::Sample;
 use crate::model::{ModelSpec, TensorSpec};
@@ -15,6 +16,10 @@ pub struct DescribedTensor {
     pub name: String,
     /// The sizes of the axes, the batch axis included where there is one; -1: any size.
     pub dims: Vec<i64>,
+    /// Whether the number of axes is open; `dims` is empty then.
+    pub any_rank: bool,
+    /// The encoding of text in an input of bytes; may be empty.
+    pub encoding: String,
     /// The meaning of the tensor, for people.
     pub meaning: String,
     /// The names of the classes, by index.
@@ -62,7 +67,11 @@ impl Description {
             outputs: completed(outputs, file.outputs())?,
             ..spec
         };
-        Ok(Described { source: Box::new(file), spec, samples })
+        let source: Box<dyn Source> = match RowByRow::is_needed(&spec, &file) {
+            true => Box::new(RowByRow::new(Box::new(file))),
+            false => Box::new(file),
+        };
+        Ok(Described { source, spec, samples })
     }
 }
 
@@ -73,9 +82,9 @@ fn completed(
     graph: &[TensorSpec],
 ) -> Result<Vec<TensorSpec>, LoadError> {
     let of_graph = |tensor: DescribedTensor| {
-        let DescribedTensor { name, dims, meaning, labels, optional } = tensor;
-        let declared = graph.iter().find(|declared| declared.name == name)?;
-        Some(TensorSpec { name, dtype: declared.dtype, dims, meaning, labels, optional })
+        let DescribedTensor { name, dims, any_rank, encoding, meaning, labels, optional } = tensor;
+        let dtype = graph.iter().find(|declared| declared.name == name)?.dtype;
+        Some(TensorSpec { name, dtype, dims, any_rank, encoding, meaning, labels, optional })
     };
     let tensors: Vec<_> = described.into_iter().filter_map(of_graph).collect();
     match tensors.iter().map(|tensor| &tensor.name).eq(graph.iter().map(|tensor| &tensor.name)) {

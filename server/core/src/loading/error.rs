@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::engine::EngineError;
 use crate::engine::thread::Unfinished;
 use crate::model::device::Device;
+use crate::model::head::{Broken, Task};
 
 /// The reason why a model cannot be served. The text is for the people who run the server.
 #[derive(Debug)]
@@ -38,6 +39,24 @@ pub enum LoadError {
         rows: usize,
         /// The most by which the answers may differ.
         tolerance: f64,
+    },
+    /// A head's output is not what the head promises.
+    Promise {
+        /// The head's task.
+        task: Task,
+        /// The output's name.
+        output: String,
+        /// The rows that were asked: a golden sample's, or generated ones.
+        asked: String,
+        /// The way in which the promise is broken.
+        broken: Broken,
+    },
+    /// No shape tells how many axes an input has, and none of those tried runs.
+    AnyRank {
+        /// The input's name.
+        input: String,
+        /// The error of the last rows that the network was given.
+        refusal: String,
     },
     /// A file of a golden sample cannot be read.
     SampleFile {
@@ -90,6 +109,29 @@ impl fmt::Display for LoadError {
                 f,
                 "row {row} of a batch of {rows} is not answered as it is alone, within \
                  {tolerance:.1e}"
+            ),
+            Self::Promise { task, output, asked, broken } => {
+                write!(f, "sigmax.task is {task}: output '{output}' of {asked}, {broken}")?;
+                f.write_str(match (broken, task) {
+                    (Broken::OutOfRange { .. }, Task::Multiclass) => {
+                        "; where the output holds raw scores, `sigmax describe --activation \
+                         softmax` adds what is missing"
+                    }
+                    (Broken::OutOfRange { .. }, _) => {
+                        "; where the output holds raw scores, `sigmax describe --activation \
+                         sigmoid` adds what is missing"
+                    }
+                    (Broken::Sum { .. }, _) => {
+                        "; a softmax over another axis gives such sums, and so do independent \
+                         probabilities, whose task is multilabel"
+                    }
+                    _ => "",
+                })
+            }
+            Self::AnyRank { input, refusal } => write!(
+                f,
+                "input '{input}' has no shape in the graph, and no shape that was tried runs \
+                 ({refusal}): state its dims in config.pbtxt, or add a golden sample"
             ),
             Self::SampleFile { path, reason } => write!(f, "{}: {reason}", path.display()),
             Self::Sample { number, rows: None, reason } => {

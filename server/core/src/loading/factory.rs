@@ -41,6 +41,10 @@ impl EngineFactory {
             |engine: &mut dyn Engine| warmup::warm_up(engine, &self.spec, &self.samples, slack);
         let (engine, report) = self.make(device, until, warm_up)?;
         let is_refused = device != Device::Cpu && !report.refusal.is_empty();
+        report.warnings.iter().for_each(|warning| {
+            let ModelSpec { name, version, .. } = &self.spec;
+            tracing::warn!(model = %name, version, %device, warning);
+        });
         if is_refused && self.first(Device::Cpu, until).is_ok_and(|(_, it)| it.refusal.is_empty()) {
             return Err(LoadError::Unfit { device, refusal: report.refusal });
         }

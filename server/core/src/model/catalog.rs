@@ -1,5 +1,6 @@
 //! The catalog of all models and their states, which everything but the hot path asks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,13 +25,15 @@ pub enum State {
 }
 
 impl State {
-    /// The reason why the version does not serve; empty where it serves.
-    pub fn reason(&self) -> &str {
+    /// The reason why the version does not serve. Of a version that serves: why none of the rows
+    /// tried in loading ran; empty where some did.
+    pub fn reason(&self) -> Cow<'_, str> {
         match self {
-            Self::Ready(_) => "",
-            Self::Loading => "it is being loaded",
-            Self::Lost(_, reason) | Self::Unavailable(reason) => reason,
-            Self::Unloaded => "it has been unloaded",
+            Self::Ready(model) if model.report.refusal.is_empty() => "".into(),
+            Self::Ready(model) => format!("not tried: {}", model.report.refusal).into(),
+            Self::Loading => "it is being loaded".into(),
+            Self::Lost(_, reason) | Self::Unavailable(reason) => reason.into(),
+            Self::Unloaded => "it has been unloaded".into(),
         }
     }
 
@@ -219,7 +222,7 @@ impl Snapshot {
             state => Err(Error::NotReady {
                 model: name.to_owned(),
                 version: *version,
-                reason: state.reason().to_owned(),
+                reason: state.reason().into_owned(),
             }),
         }
     }

@@ -3,24 +3,15 @@
 use std::time::Duration;
 
 use crate::model::device::Device;
+use crate::model::head::Head;
 use crate::proto::inference::ModelConfig;
 use crate::tensor::DType;
 
 pub mod catalog;
 pub mod control;
 pub mod device;
+pub mod head;
 pub mod triton_config;
-
-/// The meaning of the first output, by which a decision is taken from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// A row of the output is one probability, of class 1.
-    Binary,
-    /// A row of the output has one probability a class, and they sum to 1.
-    Multiclass,
-    /// A row of the output has one independent probability a class.
-    Multilabel,
-}
 
 /// An input or output of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +22,10 @@ pub struct TensorSpec {
     pub dtype: DType,
     /// The sizes of the axes, the batch axis included where there is one; -1: any size.
     pub dims: Vec<i64>,
+    /// Whether the number of axes is open, because the graph does not say it; `dims` is empty then.
+    pub any_rank: bool,
+    /// The encoding of text in an input of bytes, such as `utf-8`; may be empty.
+    pub encoding: String,
     /// The meaning of the tensor, for people; may be empty.
     pub meaning: String,
     /// The names of the classes that an output tells apart, by index; may be empty.
@@ -46,6 +41,8 @@ impl TensorSpec {
             name: name.into(),
             dtype,
             dims: dims.to_vec(),
+            any_rank: false,
+            encoding: String::new(),
             meaning: String::new(),
             labels: Vec::new(),
             optional: false,
@@ -154,18 +151,16 @@ pub struct ModelSpec {
     pub version: u64,
     /// The inputs in the graph's order.
     pub inputs: Vec<TensorSpec>,
-    /// The outputs in the graph's order; the task is about the first.
+    /// The outputs in the graph's order.
     pub outputs: Vec<TensorSpec>,
     /// The most rows of one request; 0: the model has no batch axis.
     pub max_batch_size: usize,
-    /// The meaning of the first output; none: it is raw output.
-    pub task: Option<Task>,
-    /// The names of the classes, by index; may be empty.
-    pub labels: Vec<String>,
-    /// The thresholds of a decision: one for a binary task, one a class for a multi-label task, and
-    /// otherwise none.
-    pub thresholds: Vec<f32>,
-    /// The most by which golden answers may be off, absolute.
+    /// The outputs that are classifications, the default first; empty: all are raw.
+    pub heads: Vec<Head>,
+    /// The author's word on whether a row's answer depends on that row alone; none: the warm-up
+    /// finds out.
+    pub rows_independent: Option<bool>,
+    /// The most by which golden answers may be off: absolute, and relative for numbers over 1.
     pub tolerance: f32,
     /// The sets of engines that the model may be given; of several, the one with the best
     /// throughput is taken.
@@ -176,6 +171,8 @@ pub struct ModelSpec {
     pub batching: Batching,
     /// The limits of what the model may take of the server.
     pub limits: Limits,
+    /// Findings of the description that a user should know, for people.
+    pub warnings: Vec<String>,
     /// The whole specification as Triton's configuration.
     pub config: ModelConfig,
 }
@@ -188,6 +185,13 @@ impl ModelSpec {
             name => self.inputs.iter().position(|input| input.name == name),
         }
     }
+
+    /// The most rows of a request that is classified; 0: the model has no rows. A model without a
+    /// batch axis has one row where the first size of each input is 1.
+    pub fn row_limit(&self) -> usize {
+        let is_one_row = self.inputs.iter().all(|input| input.dims.first() == Some(&1));
+        self.max_batch_size.max(usize::from(is_one_row))
+    }
 }
 
 impl Default for ModelSpec {
@@ -199,14 +203,14 @@ impl Default for ModelSpec {
             inputs: Vec::new(),
             outputs: Vec::new(),
             max_batch_size: 0,
-            task: None,
-            labels: Vec::new(),
-            thresholds: Vec::new(),
+            heads: Vec::new(),
+            rows_independent: None,
             tolerance: 0.0,
             placements: vec![vec![Placement::default()]],
             device_reason: String::new(),
             batching: Batching::default(),
             limits: Limits::default(),
+            warnings: Vec::new(),
             config: ModelConfig::default(),
         }
     }
@@ -226,6 +230,8 @@ pub struct Report {
     pub microseconds_per_batch: Vec<(usize, f64)>,
     /// The reason why the network has run none of the rows tried; empty where it has run some.
     pub refusal: String,
+    /// Findings that a user of the model should know, for people.
+    pub warnings: Vec<String>,
     /// The devices that the model runs on, such as `cpu`, or `cuda:0, cuda:1`.
     pub device: String,
     /// The reason for these devices, for people; may be empty.

@@ -147,7 +147,7 @@ fn input(model: &ModelSpec, spec: &TensorSpec, given: Given) -> Result<Input> {
         .map(|&dim| usize::try_from(dim))
         .collect::<Result<Vec<_>, _>>()
         .ok()
-        .filter(|_| fits(&spec.dims, &given.shape))
+        .filter(|_| spec.any_rank || fits(&spec.dims, &given.shape))
         .ok_or_else(|| wrong_shape(model, spec, &given.shape))?;
     let size = byte_size(spec.dtype, &shape);
     let expected = size.ok_or_else(|| wrong_shape(model, spec, &given.shape))?;

@@ -1,4 +1,4 @@
-//! The difference of two elements.
+//! The difference of two elements, and how much of it is rounding.
 
 use half::{bf16, f16};
 
@@ -15,6 +15,19 @@ pub fn difference(dtype: DType, one: &[u8], other: &[u8]) -> f64 {
         (Some(a), Some(b)) if a.is_finite() && b.is_finite() => (a - b).abs(),
         _ => f64::INFINITY,
     }
+}
+
+/// The difference that an element may have from the expected one: absolute up to 1, and relative
+/// above. It is at least two roundings of the type's own precision, for FP16 and BF16 round every
+/// step of a network more coarsely than any tolerance.
+pub fn allowed(dtype: DType, expected: &[u8], tolerance: f64) -> f64 {
+    let size = float(dtype, expected).map_or(1.0, f64::abs);
+    let precision = match dtype {
+        DType::Fp16 => 2.0 / f64::from(1 << 10),
+        DType::Bf16 => 2.0 / f64::from(1 << 7),
+        _ => 0.0,
+    };
+    tolerance.max(precision) * if size.is_finite() { size.max(1.0) } else { 1.0 }
 }
 
 /// The value of an element of a floating-point type; none for other types.

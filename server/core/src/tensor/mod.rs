@@ -1,6 +1,7 @@
 //! Dense tensors: an element type, a shape and little-endian bytes.
 
 use bytes::Bytes;
+use half::{bf16, f16};
 
 pub mod compare;
 pub mod strings;
@@ -193,6 +194,24 @@ impl TensorView<'_> {
 /// overflows.
 pub fn byte_size(dtype: DType, shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(dtype.size(), |size, &dim| size.checked_mul(dim))
+}
+
+/// Appends floats of any width to `into` as FP32. Other types have no floats, and append nothing
+/// that means anything.
+pub fn read_floats(dtype: DType, bytes: &[u8], into: &mut Vec<f32>) {
+    let pairs = bytes.chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
+    match dtype {
+        DType::Fp16 => into.extend(pairs.map(|bytes| f16::from_le_bytes(bytes).to_f32())),
+        DType::Bf16 => into.extend(pairs.map(|bytes| bf16::from_le_bytes(bytes).to_f32())),
+        DType::Fp64 => {
+            let (doubles, _) = bytes.as_chunks::<8>();
+            into.extend(doubles.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32));
+        }
+        _ => {
+            let (floats, _) = bytes.as_chunks::<4>();
+            into.extend(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        }
+    }
 }
 
 /// A copy whose first byte lies at an address where an element of any type may lie.

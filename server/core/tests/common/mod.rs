@@ -14,12 +14,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use sigmax_core::engine::{Source, fake::Fake};
 use sigmax_core::loading::description::Described;
-use sigmax_core::model::{ModelSpec, Placement, Report, Task};
+use sigmax_core::loading::golden::Sample;
+use sigmax_core::model::head::{Head, Task};
+use sigmax_core::model::{ModelSpec, Placement, Report};
 use sigmax_core::proto::inference::model_infer_request::InferInputTensor;
 use sigmax_core::proto::inference::{ModelInferRequest, ModelInferResponse};
 use sigmax_core::proto::sigmax::{ClassifyRequest, ClassifyResponse, Tensor, tensor::Data};
 use sigmax_core::server::Server;
 use sigmax_core::server::config::ServerConfig;
+use sigmax_core::tensor::{self, DType, aligned};
 use tonic::Status;
 
 pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -61,20 +64,46 @@ pub fn load(
     fake: &Fake,
     placements: Vec<Vec<Placement>>,
 ) -> Result<Report, String> {
+    publish(server, fake, ModelSpec { placements, ..ModelSpec::default() }, vec![])
+}
+
+/// A server like that of [`serve`], whose "fake" classifies: its rows are probabilities.
+pub fn serve_classifier(fake: &Fake, change: impl FnOnce(&mut ServerConfig)) -> Server {
+    let server = start(change);
+    let head = Head {
+        name: String::new(),
+        output: 0,
+        task: Task::Multiclass,
+        labels: vec![],
+        thresholds: vec![],
+    };
+    let data = aligned(&row_bytes([0.25, 0.75]));
+    let row = tensor::Tensor { dtype: DType::Fp32, shape: vec![1, 2], data };
+    let sample = Sample { inputs: vec![row.clone()], outputs: vec![row] };
+    let spec = ModelSpec { heads: vec![head], ..ModelSpec::default() };
+    publish(&server, fake, spec, vec![sample]).expect("it loads");
+    server.finish_loading();
+    fake.take_sizes();
+    server
+}
+
+fn publish(
+    server: &Server,
+    fake: &Fake,
+    spec: ModelSpec,
+    samples: Vec<Sample>,
+) -> Result<Report, String> {
     let spec = ModelSpec {
         name: "fake".into(),
-        version: 1,
         inputs: fake.inputs().to_vec(),
         outputs: fake.outputs().to_vec(),
         max_batch_size: 64,
-        task: Some(Task::Multiclass),
-        placements,
-        ..Default::default()
+        ..spec
     };
     server.declare("fake", 1);
     let until = Instant::now() + Duration::from_secs(600);
     let source = Box::new(fake.clone());
-    let loaded = server.load(Described { source, spec, samples: vec![] }, until);
+    let loaded = server.load(Described { source, spec, samples }, until);
     let loaded = loaded.map_err(|error| error.to_string())?;
     let report = loaded.model.report.clone();
     server.publish(loaded);

@@ -382,10 +382,12 @@ fn open(
 
 /// The reason why a tensor cannot lie in fixed memory; none where it can.
 fn unfit(side: &str, spec: &TensorSpec, has_batch: bool) -> Option<String> {
-    let TensorSpec { name, dtype, dims, optional, .. } = spec;
+    let TensorSpec { name, dtype, dims, optional, any_rank, .. } = spec;
     let (first, own) = dims.split_at(usize::from(has_batch).min(dims.len()));
     if *optional {
         Some(format!("{side} '{name}' may be left out"))
+    } else if *any_rank {
+        Some(format!("{side} '{name}' has no shape in the graph"))
     } else if *dtype == DType::Bytes {
         Some(format!("{side} '{name}' holds strings"))
     } else if has_batch && first != [-1] {

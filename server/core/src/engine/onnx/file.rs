@@ -11,7 +11,7 @@ use ort::value::{Outlet, ValueType};
 use crate::engine::onnx::buckets::{self, Bucketed};
 use crate::engine::onnx::memory::Memory;
 use crate::engine::onnx::session::{File, Options, Place, Plain};
-use crate::engine::onnx::{content, cuda, extent, outside, value, weights};
+use crate::engine::onnx::{content, cuda, extent, outside, ranks, value, weights};
 use crate::engine::{Engine, EngineError, Source, thread};
 use crate::file;
 use crate::model::TensorSpec;
@@ -89,9 +89,14 @@ impl OnnxFile {
             let input = spec("input", initializer.name(), initializer.dtype());
             inputs.extend(input.map(|input| TensorSpec { optional: true, ..input }));
         }
+        let mut outputs = specs("output", session.outputs()).map_err(named)?;
+        let open = ranks::open(&file.bytes);
+        for tensor in inputs.iter_mut().chain(&mut outputs) {
+            tensor.any_rank = tensor.dims.is_empty() && open.contains(&tensor.name);
+        }
         Ok(Self {
             inputs,
-            outputs: specs("output", session.outputs()).map_err(named)?,
+            outputs,
             metadata: metadata(&session).map_err(named)?,
             is_open: extent::is_open(&file.bytes),
             file: file.into(),
@@ -166,7 +171,14 @@ fn specs(side: &str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, String> {
 
 fn spec(side: &str, name: &str, kind: &ValueType) -> Result<TensorSpec, String> {
     let ValueType::Tensor { ty, shape, .. } = kind else {
-        return Err(format!("{side} '{name}': expected a tensor, got {kind}"));
+        let cure = match kind {
+            ValueType::Sequence(of) if matches!(**of, ValueType::Map { .. }) => {
+                "; `sigmax describe` takes out the ZipMap that makes it, and so does zipmap=False \
+                 in skl2onnx"
+            }
+            _ => "",
+        };
+        return Err(format!("{side} '{name}': expected a tensor, got {kind}{cure}"));
     };
     let dtype = value::dtype(*ty).ok_or_else(|| {
         let known = DType::ALL.map(DType::name).join(", ");

@@ -12,6 +12,7 @@ mod graph;
 mod heap;
 mod memory;
 mod outside;
+mod ranks;
 pub mod runtime;
 mod said;
 mod session;

@@ -208,7 +208,8 @@ pub(super) struct Plain {
 
 impl Plain {
     pub fn new(session: Session, inputs: &[TensorSpec], options: Options) -> Self {
-        let named = |input: &TensorSpec| (input.name.clone(), input.dims.is_empty());
+        let is_scalar = |input: &TensorSpec| input.dims.is_empty() && !input.any_rank;
+        let named = |input: &TensorSpec| (input.name.clone(), is_scalar(input));
         let (inputs, bounds) = (inputs.iter().map(named).collect(), Bounds::default());
         Self { session, inputs, options, bounds }
     }

@@ -83,9 +83,10 @@ fn tensor(proto: &TensorProto, spec: &TensorSpec) -> Result<Tensor, String> {
         let found = found.map_or(format!("ONNX type {}", proto.data_type), |d| d.name().into());
         return Err(format!("'{}': expected {}, got {found}", spec.name, spec.dtype.name()));
     }
-    let fits = proto.dims.len() == spec.dims.len()
-        && proto.dims.iter().zip(&spec.dims).all(|(&dim, &of)| dim >= 0 && (of < 0 || of == dim));
-    if !fits {
+    let agree = |(&dim, &of): (&i64, &i64)| of < 0 || of == dim;
+    let fits = spec.any_rank
+        || (proto.dims.len() == spec.dims.len() && proto.dims.iter().zip(&spec.dims).all(agree));
+    if !fits || proto.dims.iter().any(|&dim| dim < 0) {
         return Err(format!(
             "'{}': expected shape {:?}, got {:?}",
             spec.name, spec.dims, proto.dims

@@ -13,11 +13,13 @@ use std::time::Duration;
 use crate::engine::{Engine, EngineError};
 use crate::loading::error::LoadError;
 use crate::loading::golden::Sample;
+use crate::loading::warmup::dependence::{row_difference, scaled};
 use crate::loading::warmup::rows::{MOST_BYTES, Pool};
 use crate::model::{ModelSpec, Report};
 use crate::tensor::Tensor;
-use crate::tensor::compare::{difference, float};
 
+pub mod dependence;
+pub mod promise;
 pub mod rows;
 
 /// Microseconds of a full batch above which a model is heavy.
@@ -31,8 +33,7 @@ const WHILE_FLAT: Duration = Duration::from_micros(500);
 /// Time in all for which the runs of one size are repeated, after two at least: the shortest run
 /// has the least noise.
 const REPEAT_FOR: Duration = Duration::from_micros(100);
-/// The difference up to which answers are the same: absolute, and relative for numbers over 1. It
-/// is the noise of floats.
+/// The difference up to which answers are the same, as [`allowed`] scales it: the noise of floats.
 const NOISE: f64 = 1e-5;
 
 /// Runs a new engine until its report is known, and gets it ready. `slack` comes from
@@ -40,7 +41,8 @@ const NOISE: f64 = 1e-5;
 ///
 /// A network that takes none of the rows tried is no error, for only real rows may suit it: it
 /// counts as heavy and its rows as dependent. Errors are an answer that is not what the graph
-/// declares, or not what the row had alone, a device that fails, and a run that had to be ended.
+/// declares, not what a head promises, or not what the row had alone, a device that fails, and a
+/// run that had to be ended.
 pub fn warm_up(
     engine: &mut dyn Engine,
     spec: &ModelSpec,
@@ -48,26 +50,34 @@ pub fn warm_up(
     slack: f64,
 ) -> Result<Report, LoadError> {
     let tolerance = f64::from(spec.tolerance).max(NOISE).max(slack);
+    promise::check_samples(spec, golden)?;
     let mut refusal = String::from("there are none to try");
     for pool in Pool::candidates(spec, golden) {
         let alone = pool.run_alone(engine, spec.max_batch_size);
         let Some(alone) = taken(alone, &mut refusal)? else { continue };
         declared(spec, &alone[0])?;
-        let independent = rows_independent(engine, &pool, &alone, tolerance);
-        let Some(rows_independent) = taken(independent, &mut refusal)? else { continue };
+        let seen = dependence::look(engine, &pool, &alone, tolerance);
+        let Some(seen) = taken(seen, &mut refusal)? else { continue };
+        let mut warnings = spec.warnings.clone();
+        warnings.extend(promise::check_rows(spec, golden, &alone, &seen.batch)?);
+        let rows_independent = seen.rows.independent(spec.rows_independent, &mut warnings);
         prepare(engine, spec, rows_independent)?;
-        check_sizes(engine, &pool, &alone, tolerance)?;
+        if seen.rows.may_be_independent() {
+            check_sizes(engine, &pool, &alone, tolerance)?;
+        }
         let timings = time_batches(engine, spec, &pool)?;
         let report = report(spec, rows_independent, timings);
-        return Ok(Report { graphs: engine.graphs(), ..report });
+        return Ok(Report { graphs: engine.graphs(), warnings, ..report });
     }
-    tracing::warn!(
-        model = %spec.name,
-        version = spec.version,
-        refusal,
-        "the network took none of the rows tried: each request is run alone"
-    );
-    Ok(Report { graphs: engine.graphs(), refusal, ..report(spec, false, Vec::new()) })
+    if let Some(input) = spec.inputs.iter().find(|input| input.any_rank) {
+        return Err(LoadError::AnyRank { input: input.name.clone(), refusal });
+    }
+    let mut warnings = spec.warnings.clone();
+    warnings.push(format!(
+        "none of the rows tried in loading ran ({refusal}): each request is run alone, by a worker"
+    ));
+    let report = report(spec, spec.rows_independent.unwrap_or(false), Vec::new());
+    Ok(Report { graphs: engine.graphs(), refusal, warnings, ..report })
 }
 
 /// The result of a run of trial rows; none where the network does not take them, and `refusal` says
@@ -113,8 +123,8 @@ fn check_sizes(
         for (place, &row) in batch.iter().enumerate() {
             let mut pairs = alone[row].iter().zip(&together);
             let is_same = |(one, many): (&Tensor, &Tensor)| match pool.has_batch {
-                true => same_row(one, many, place, rows, tolerance),
-                false => one.shape == many.shape && same_elements(one, many.elements(), tolerance),
+                true => row_difference(one, many, place, rows) <= tolerance,
+                false => one.shape == many.shape && scaled(one, many.elements()) <= tolerance,
             };
             if !pairs.all(is_same) {
                 return Err(LoadError::RowDiffers { row: place, rows, tolerance });
@@ -150,56 +160,6 @@ fn declared(spec: &ModelSpec, outputs: &[Tensor]) -> Result<(), LoadError> {
         true => Ok(()),
         false => Err(LoadError::OtherOutputs { declared, found }),
     }
-}
-
-/// Whether each row is answered the same alone, in a batch, and at another place among other rows.
-///
-/// Rows that are all equal show nothing, and rows that are not shown to be independent count as
-/// dependent.
-fn rows_independent(
-    engine: &mut dyn Engine,
-    pool: &Pool,
-    alone: &[Vec<Tensor>],
-    tolerance: f64,
-) -> Result<bool, EngineError> {
-    let rows = alone.len();
-    if !pool.has_batch || !pool.has_distinct_rows() {
-        return Ok(false);
-    }
-    let forwards: Vec<_> = (0..rows).collect();
-    // The second batch has its rows backwards and one row less, which gives each row other
-    // neighbours, another place and another size of the batch.
-    let backwards: Vec<_> = (0..rows).rev().skip(usize::from(rows > 2)).collect();
-    for batch in [forwards, backwards] {
-        let together = pool.run(engine, &batch)?;
-        for (place, &row) in batch.iter().enumerate() {
-            let mut pairs = alone[row].iter().zip(&together);
-            if !pairs.all(|(one, many)| same_row(one, many, place, batch.len(), tolerance)) {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Whether the only row of `one` equals the row at `place` of `many`, which must have `rows` rows.
-fn same_row(one: &Tensor, many: &Tensor, place: usize, rows: usize, tolerance: f64) -> bool {
-    let follows = one.shape.first() == Some(&1)
-        && many.shape.first() == Some(&rows)
-        && one.shape[1..] == many.shape[1..];
-    if !follows {
-        return false;
-    }
-    let row_elements: usize = one.shape.iter().product();
-    same_elements(one, many.elements().skip(place * row_elements), tolerance)
-}
-
-/// Whether all elements of `one` equal these others, within the tolerance.
-fn same_elements<'a>(one: &Tensor, others: impl Iterator<Item = &'a [u8]>, tolerance: f64) -> bool {
-    one.elements().zip(others).all(|(a, b)| {
-        let scale = float(one.dtype, a).map_or(1.0, |value| value.abs().max(1.0));
-        difference(one.dtype, a, b) <= tolerance * scale
-    })
 }
 
 /// The timings of batches of 1, 2, 4, ... rows up to the largest, while larger batches are worth a

@@ -9,6 +9,8 @@ use crate::tensor::{self, DType, Rows, Tensor, aligned, strings};
 
 /// Sizes tried for axes that the graph leaves open; a usual length comes first.
 const GUESSES: [usize; 7] = [16, 8, 1, 32, 64, 128, 256];
+/// Numbers of axes tried for an input for which the graph has no shape; the usual ones come first.
+const RANKS: [usize; 5] = [2, 1, 4, 3, 0];
 /// The number of distinct rows that batches are made of; also the rows of the batch that shows
 /// whether rows depend on each other.
 const POOL_ROWS: usize = 8;
@@ -63,15 +65,22 @@ impl Pool {
             });
             return Box::new(more.into_iter().chain([pool]));
         }
+        let any_rank = spec.inputs.iter().any(|input| input.any_rank);
         let open = spec.inputs.iter().any(|input| own_dims(spec, input).contains(&-1));
-        let guesses = if open { &GUESSES[..] } else { &GUESSES[..1] };
+        let guesses = if open || any_rank { &GUESSES[..] } else { &GUESSES[..1] };
+        let ranks = if any_rank { &RANKS[..] } else { &RANKS[..1] };
         let fills = [Fill::Random, Fill::Positive, Fill::Ones, Fill::Zeros];
+        let guessed = move |(fill, &rank, &guess): (Fill, &usize, &usize)| {
+            let close = |dim: &i64| usize::try_from(*dim).unwrap_or(guess);
+            let shape = |input: &TensorSpec| match input.any_rank {
+                true => (0..rank).map(|axis| if axis == 0 { 1 } else { guess }).collect(),
+                false => own_dims(spec, input).iter().map(close).collect(),
+            };
+            Self::generated(spec, spec.inputs.iter().map(shape).collect(), fill)
+        };
         Box::new(fills.into_iter().flat_map(move |fill| {
-            guesses.iter().filter_map(move |&guess| {
-                let close = |dim: &i64| usize::try_from(*dim).unwrap_or(guess);
-                let shape = |input| own_dims(spec, input).iter().map(close).collect();
-                Self::generated(spec, spec.inputs.iter().map(shape).collect(), fill)
-            })
+            let shapes = ranks.iter().flat_map(|rank| guesses.iter().map(move |it| (rank, it)));
+            shapes.filter_map(move |(rank, guess)| guessed((fill, rank, guess)))
         }))
     }
 

@@ -1,17 +1,16 @@
 //! The decision of a row: the classes to show and the classes decided, from its probabilities.
 
-use half::{bf16, f16};
-
 use crate::error::{Error, Result};
-use crate::model::{ModelSpec, Task};
+use crate::model::ModelSpec;
+use crate::model::head::{Broken, Head, Task};
 use crate::proto::sigmax::ClassifyRequest;
-use crate::tensor::DType;
+use crate::tensor::{DType, read_floats};
 
 /// The options of a request: how its rows are decided and shown.
 #[derive(Debug)]
 pub struct Options {
-    /// The model's task: what its output means.
-    pub task: Task,
+    /// The place of the head that decides, among the model's heads.
+    pub head: usize,
     /// The most classes that are shown of a row; at least 1.
     pub top: usize,
     /// The probability over which a class is decided; none: the model's own thresholds.
@@ -25,14 +24,20 @@ pub struct Options {
 pub fn options(spec: &ModelSpec, request: &ClassifyRequest) -> Result<Options> {
     let not_applicable =
         |detail: &str| Error::NotApplicable { model: spec.name.clone(), detail: detail.into() };
-    let task = spec.task.ok_or_else(|| {
-        not_applicable("declares no task, so its output is no classification; use ModelInfer")
-    })?;
-    if spec.max_batch_size == 0 {
-        return Err(not_applicable("has no batch axis, so it has no rows; use ModelInfer"));
+    if spec.heads.is_empty() {
+        return Err(not_applicable(
+            "declares no task, so its output is no classification; use ModelInfer",
+        ));
+    }
+    let head = head(spec, &request.head)?;
+    if spec.row_limit() == 0 {
+        return Err(not_applicable(
+            "has no batch axis, so it has no rows; use ModelInfer, or state max_batch_size in its \
+             config.pbtxt",
+        ));
     }
     if let Some(threshold) = request.threshold {
-        if task == Task::Multiclass {
+        if spec.heads[head].task == Task::Multiclass {
             let detail = "expected none for a multi-class model, whose most probable class decides";
             return Err(Error::BadField { field: "threshold", detail: detail.into() });
         }
@@ -42,13 +47,28 @@ pub fn options(spec: &ModelSpec, request: &ClassifyRequest) -> Result<Options> {
         }
     }
     Ok(Options {
-        task,
+        head,
         top: match request.top_k {
             0 => usize::MAX,
             top => top as usize,
         },
         threshold: request.threshold,
         return_probabilities: request.return_probabilities,
+    })
+}
+
+/// The place of the head with this name; the first where the name is empty.
+fn head(spec: &ModelSpec, name: &str) -> Result<usize> {
+    if name.is_empty() {
+        return Ok(0);
+    }
+    spec.heads.iter().position(|head| head.name == name).ok_or_else(|| {
+        let names: Vec<_> = spec.heads.iter().map(|head| &*head.name).collect();
+        let expected = match &names[..] {
+            [""] => "none, for the model has one head without a name".to_owned(),
+            names => format!("one of {}", names.join(", ")),
+        };
+        Error::BadField { field: "head", detail: format!("expected {expected}; got '{name}'") }
     })
 }
 
@@ -64,12 +84,20 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Decides a row.
-    pub fn decide(&mut self, spec: &ModelSpec, options: &Options, dtype: DType, row: &[u8]) {
+    /// Decides a row. An error says how the row's values break the head's promise.
+    pub fn decide(
+        &mut self,
+        head: &Head,
+        options: &Options,
+        dtype: DType,
+        row: usize,
+        bytes: &[u8],
+    ) -> Result<(), Broken> {
         let probabilities = &mut self.probabilities;
         probabilities.clear();
-        read(dtype, row, probabilities);
-        if options.task == Task::Binary {
+        read_floats(dtype, bytes, probabilities);
+        head.check_row(row, dtype, probabilities)?;
+        if head.task == Task::Binary {
             probabilities.insert(0, 1.0 - probabilities[0]);
         }
         self.top.clear();
@@ -83,9 +111,9 @@ impl Decision {
         self.top.sort_unstable_by(falling);
         self.decided.clear();
         let threshold = |index: usize| {
-            options.threshold.or_else(|| spec.thresholds.get(index).copied()).unwrap_or(0.5)
+            options.threshold.or_else(|| head.thresholds.get(index).copied()).unwrap_or(0.5)
         };
-        match options.task {
+        match head.task {
             Task::Multiclass => self.decided.push(self.top[0]),
             Task::Binary => self.decided.push(usize::from(probabilities[1] > threshold(0))),
             Task::Multilabel => {
@@ -93,23 +121,6 @@ impl Decision {
                 self.decided.extend((0..probabilities.len()).filter(over));
             }
         }
-    }
-}
-
-/// Appends a row's floats of any width to `into` as FP32. Other types do not come here: a model's
-/// description is refused where it has a task and an output of another type.
-fn read(dtype: DType, row: &[u8], into: &mut Vec<f32>) {
-    let pairs = row.chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
-    match dtype {
-        DType::Fp16 => into.extend(pairs.map(|bytes| f16::from_le_bytes(bytes).to_f32())),
-        DType::Bf16 => into.extend(pairs.map(|bytes| bf16::from_le_bytes(bytes).to_f32())),
-        DType::Fp64 => {
-            let (doubles, _) = row.as_chunks::<8>();
-            into.extend(doubles.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32));
-        }
-        _ => {
-            let (floats, _) = row.as_chunks::<4>();
-            into.extend(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-        }
+        Ok(())
     }
 }

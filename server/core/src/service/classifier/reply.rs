@@ -11,7 +11,8 @@ use prost::encoding::{
 use crate::error::{Error, Result};
 use crate::grpc::head::Call;
 use crate::metrics::timings::nanoseconds;
-use crate::model::{ModelSpec, Task};
+use crate::model::ModelSpec;
+use crate::model::head::{Broken, Head};
 use crate::proto::sigmax::{self, Timings};
 use crate::scheduler::request::Prediction;
 use crate::service::answer_size::fits;
@@ -25,6 +26,7 @@ const MODEL_VERSION: u32 = 2;
 const ROWS: u32 = 3;
 const PROBABILITIES: u32 = 4;
 const TIMINGS: u32 = 5;
+const HEAD: u32 = 6;
 /// The least bytes that a class takes in an answer.
 const LEAST_CLASS: usize = 9;
 // Field numbers of Classification.
@@ -42,9 +44,11 @@ pub fn encode(
     answer: &Prediction,
     call: Call,
 ) -> Result<BytesMut> {
-    let output = &answer.outputs[0];
-    let classes = classes(spec, output)?;
-    let rows = output.shape[0];
+    let head = &spec.heads[options.head];
+    let output = &answer.outputs[head.output];
+    let rows = answer.rows;
+    let classes =
+        head.classes(&output.shape, rows).map_err(|broken| refused(spec, head, broken))?;
     let shown = rows.saturating_mul(classes.min(options.top));
     let tensor = if options.return_probabilities { output.data.len() } else { 0 };
     fits(shown.saturating_mul(LEAST_CLASS).saturating_add(tensor), spec)?;
@@ -52,9 +56,11 @@ pub fn encode(
     reply.put_slice(call.reply_head);
     string::encode(MODEL_NAME, &spec.name, &mut reply);
     string::encode(MODEL_VERSION, &spec.version.to_string(), &mut reply);
-    put_rows(spec, options, output, classes, &mut reply)?;
+    put_rows(spec, options, output, classes, &mut reply)
+        .map_err(|broken| refused(spec, head, broken))?;
     if options.return_probabilities {
-        message::encode(PROBABILITIES, &wire_tensor(&spec.outputs[0].name, output), &mut reply);
+        let name = &spec.outputs[head.output].name;
+        message::encode(PROBABILITIES, &wire_tensor(name, output), &mut reply);
     }
     let timings = Timings {
         queue_ns: nanoseconds(answer.timings.queue),
@@ -63,25 +69,30 @@ pub fn encode(
         batch_rows: answer.timings.batch_rows as u32,
     };
     message::encode(TIMINGS, &timings, &mut reply);
+    if !head.name.is_empty() {
+        string::encode(HEAD, &head.name, &mut reply);
+    }
     Ok(reply)
 }
 
-/// The number of probabilities in a row; an error where it does not fit the model's task, labels or
-/// thresholds.
-fn classes(spec: &ModelSpec, output: &Tensor) -> Result<usize> {
-    let found: usize = output.shape[1..].iter().product();
-    let labels = spec.labels.len();
-    let fits = match spec.task {
-        Some(Task::Binary) => found == 1,
-        Some(Task::Multilabel) => found == spec.thresholds.len(),
-        _ => found > 0 && (labels == 0 || labels == found),
-    };
-    if fits {
-        return Ok(found);
+/// The error of a request whose answer breaks the head's promise. What cannot come from the request's
+/// values is logged, for the model is to blame.
+fn refused(spec: &ModelSpec, head: &Head, broken: Broken) -> Error {
+    let (model, input) = (spec.name.clone(), spec.inputs[0].name.clone());
+    let output = &spec.outputs[head.output].name;
+    match broken {
+        Broken::NotFinite { row } => Error::NotFinite { model, row, input },
+        Broken::OutOfRange { .. } | Broken::Sum { .. } => {
+            Error::NoProbability { model, input, detail: format!("output '{output}', {broken}") }
+        }
+        Broken::Rows { .. } | Broken::Classes { .. } => {
+            tracing::error!(%model, %output, %broken, "the output does not fit the model's task");
+            match broken {
+                Broken::Rows { expected, .. } => Error::RowsLost { model, expected },
+                _ => Error::Fault { model },
+            }
+        }
     }
-    let (model, shape) = (spec.name.clone(), &output.shape);
-    tracing::error!(%model, ?shape, labels, "the output does not fit the model's task");
-    Err(Error::Fault { model })
 }
 
 fn put_rows(
@@ -90,16 +101,13 @@ fn put_rows(
     output: &Tensor,
     classes: usize,
     reply: &mut BytesMut,
-) -> Result<()> {
+) -> Result<(), Broken> {
+    let head = &spec.heads[options.head];
     let mut decision = Decision::default();
     let size = classes * output.dtype.size();
-    for row in 0..output.shape[0] {
-        decision.decide(spec, options, output.dtype, &output.data[row * size..][..size]);
-        if decision.probabilities.iter().any(|probability| !probability.is_finite()) {
-            let input = spec.inputs[0].name.clone();
-            return Err(Error::NotFinite { model: spec.name.clone(), row, input });
-        }
-        put_row(&decision, &spec.labels, reply);
+    for (row, bytes) in output.data.chunks_exact(size).enumerate() {
+        decision.decide(head, options, output.dtype, row, bytes)?;
+        put_row(&decision, &head.labels, reply);
     }
     Ok(())
 }
@@ -162,6 +170,7 @@ mod tests {
     use super::*;
     use crate::metrics::timings::Timings;
     use crate::model::TensorSpec;
+    use crate::model::head::Task;
     use crate::proto::sigmax::{Classification, ClassifyResponse, ScoredClass};
     use crate::tensor::DType;
 
@@ -173,9 +182,13 @@ mod tests {
             inputs: vec![tensor("x")],
             outputs: vec![tensor("p")],
             max_batch_size: 8,
-            task: Some(task),
-            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
-            thresholds: thresholds.to_vec(),
+            heads: vec![Head {
+                name: String::new(),
+                output: 0,
+                task,
+                labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+                thresholds: thresholds.to_vec(),
+            }],
             ..Default::default()
         }
     }
@@ -196,9 +209,8 @@ mod tests {
         }
     }
 
-    fn options(task: Task) -> Options {
-        Options { task, top: usize::MAX, threshold: None, return_probabilities: false }
-    }
+    const ALL: Options =
+        Options { head: 0, top: usize::MAX, threshold: None, return_probabilities: false };
 
     /// The response as a client decodes it.
     fn decoded(
@@ -224,7 +236,7 @@ mod tests {
     fn multiclass_sorts_by_probability_and_decides_the_first() {
         let spec = spec(Task::Multiclass, &["a", "b", "c"], &[]);
         let answer = answer(&[2, 3], &[0.1, 0.7, 0.2, 0.5, 0.0, 0.5]);
-        let reply = decoded(&spec, &options(Task::Multiclass), &answer).expect("encodes");
+        let reply = decoded(&spec, &ALL, &answer).expect("encodes");
         assert_eq!((reply.model_name.as_str(), reply.model_version.as_str()), ("model", "7"));
         let expected = [class(1, "b", 0.7), class(2, "c", 0.2), class(0, "a", 0.1)];
         assert_eq!(reply.rows[0].classes, expected);
@@ -239,7 +251,7 @@ mod tests {
     fn top_cuts_the_classes_and_not_the_decision() {
         let spec = spec(Task::Multilabel, &[], &[0.5; 300]);
         let probabilities: Vec<f32> = (0..300).map(|i| i as f32 / 300.0).collect();
-        let options = Options { top: 2, ..options(Task::Multilabel) };
+        let options = Options { top: 2, ..ALL };
         let reply = decoded(&spec, &options, &answer(&[1, 300], &probabilities)).expect("encodes");
         let (classes, decision) = shown(&reply.rows[0]);
         assert_eq!((classes, decision), (vec![299, 298], (151..300).collect()));
@@ -249,12 +261,12 @@ mod tests {
     fn binary_has_two_classes_and_decides_strictly_over_the_threshold() {
         let spec = spec(Task::Binary, &["no", "yes"], &[0.5]);
         let answer = answer(&[3, 1], &[0.5, 0.75, 0.25]);
-        let reply = decoded(&spec, &options(Task::Binary), &answer).expect("encodes");
+        let reply = decoded(&spec, &ALL, &answer).expect("encodes");
         assert_eq!(reply.rows[0].classes, [class(0, "no", 0.5), class(1, "yes", 0.5)]);
         assert_eq!(reply.rows[0].decision, [class(0, "no", 0.5)]);
         assert_eq!(reply.rows[1].classes, [class(1, "yes", 0.75), class(0, "no", 0.25)]);
         assert_eq!(reply.rows[1].decision, [class(1, "yes", 0.75)]);
-        let lower = Options { threshold: Some(0.2), ..options(Task::Binary) };
+        let lower = Options { threshold: Some(0.2), ..ALL };
         let reply = decoded(&spec, &lower, &answer).expect("encodes");
         assert_eq!(shown(&reply.rows[2]), (vec![0, 1], vec![1]));
     }
@@ -263,7 +275,7 @@ mod tests {
     fn the_output_is_returned_where_asked_for() {
         let spec = spec(Task::Multiclass, &[], &[]);
         let answer = answer(&[1, 2], &[0.25, 0.75]);
-        let options = Options { return_probabilities: true, ..options(Task::Multiclass) };
+        let options = Options { return_probabilities: true, ..ALL };
         let reply = decoded(&spec, &options, &answer).expect("encodes");
         let tensor = reply.probabilities.expect("the tensor");
         assert_eq!((tensor.name.as_str(), &tensor.shape[..]), ("p", &[1, 2][..]));
@@ -274,14 +286,14 @@ mod tests {
     fn a_row_without_a_finite_probability_is_named() {
         let spec = spec(Task::Multiclass, &[], &[]);
         let answer = answer(&[2, 2], &[0.25, 0.75, f32::NAN, 0.5]);
-        let error = decoded(&spec, &options(Task::Multiclass), &answer).expect_err("refused");
+        let error = decoded(&spec, &ALL, &answer).expect_err("refused");
         assert_eq!(error, Error::NotFinite { model: "model".into(), row: 1, input: "x".into() });
     }
 
     #[test]
     fn an_output_that_is_not_the_task_is_a_fault() {
         let spec = spec(Task::Multiclass, &["a", "b", "c"], &[]);
-        let error = decoded(&spec, &options(Task::Multiclass), &answer(&[1, 2], &[0.5, 0.5]));
+        let error = decoded(&spec, &ALL, &answer(&[1, 2], &[0.5, 0.5]));
         assert_eq!(error, Err(Error::Fault { model: "model".into() }));
     }
 }

@@ -19,7 +19,7 @@ use crate::proto::sigmax::{
     ListModelsRequest, ListModelsResponse, ModelSummary, StreamError, Task,
 };
 use crate::service::classifier::classify;
-use crate::service::classifier::wire::{wire_model, wire_task, wire_versions};
+use crate::service::classifier::wire::{task_of, wire_model, wire_versions};
 use crate::service::stream::{self, Answered};
 use crate::shard::Service;
 use crate::shard::handle::Handle;
@@ -58,8 +58,7 @@ impl<S: Service> ClassifierService for Classifier<S> {
         let summary = |(name, versions): (&str, &BTreeMap<u64, State>)| ModelSummary {
             name: name.to_owned(),
             versions: wire_versions(versions),
-            task: newest_ready(versions).map_or(Task::Unspecified, |m| wire_task(m.spec.task))
-                as i32,
+            task: newest_ready(versions).map_or(Task::Unspecified, |model| task_of(model)) as i32,
         };
         Ok(Response::new(ListModelsResponse { models: snapshot.models().map(summary).collect() }))
     }

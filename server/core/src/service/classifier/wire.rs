@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::catalog::State;
-use crate::model::{self, TensorSpec};
-use crate::proto::sigmax::{self, Model, ModelState, ModelVersion, Task, TensorDescription};
+use crate::model::{self, TensorSpec, head};
+use crate::proto::sigmax::{self, Head, Model, ModelState, ModelVersion, Task, TensorDescription};
 use crate::tensor::DType;
 
 /// The DataType by which a dtype is named on the wire.
@@ -45,19 +45,33 @@ pub fn wire_versions(versions: &BTreeMap<u64, State>) -> Vec<ModelVersion> {
             State::Ready(_) => ModelState::Ready,
             State::Unavailable(_) | State::Lost(..) | State::Unloaded => ModelState::Unavailable,
         };
-        let (version, reason) = (version.to_string(), state.reason().to_owned());
+        let (version, reason) = (version.to_string(), state.reason().into_owned());
         ModelVersion { version, state: wire as i32, reason }
     };
     versions.iter().rev().map(wire).collect()
 }
 
 /// The Task by which a task is named on the wire.
-pub fn wire_task(task: Option<model::Task>) -> Task {
+fn wire_task(task: head::Task) -> Task {
     match task {
-        None => Task::Unspecified,
-        Some(model::Task::Binary) => Task::Binary,
-        Some(model::Task::Multiclass) => Task::Multiclass,
-        Some(model::Task::Multilabel) => Task::Multilabel,
+        head::Task::Binary => Task::Binary,
+        head::Task::Multiclass => Task::Multiclass,
+        head::Task::Multilabel => Task::Multilabel,
+    }
+}
+
+/// The Task of a model's first head; unspecified where there is none.
+pub fn task_of(model: &model::Model) -> Task {
+    model.spec.heads.first().map_or(Task::Unspecified, |head| wire_task(head.task))
+}
+
+fn wire_head(head: &head::Head, spec: &model::ModelSpec) -> Head {
+    Head {
+        name: head.name.clone(),
+        output: spec.outputs[head.output].name.clone(),
+        task: wire_task(head.task) as i32,
+        labels: head.labels.clone(),
+        thresholds: head.thresholds.clone(),
     }
 }
 
@@ -69,23 +83,26 @@ pub fn wire_model(model: &model::Model, versions: Vec<ModelVersion>) -> Model {
         dtype: wire_dtype(spec.dtype) as i32,
         shape: spec.dims.clone(),
         meaning: spec.meaning.clone(),
-        encoding: String::new(),
+        encoding: spec.encoding.clone(),
+        any_rank: spec.any_rank,
     };
+    let heads: Vec<_> = spec.heads.iter().map(|head| wire_head(head, spec)).collect();
+    let first = heads.first().cloned().unwrap_or_default();
     Model {
         name: spec.name.clone(),
         version: spec.version.to_string(),
         versions,
         inputs: spec.inputs.iter().map(describe).collect(),
         outputs: spec.outputs.iter().map(describe).collect(),
-        task: wire_task(spec.task) as i32,
-        labels: spec.labels.clone(),
-        thresholds: spec.thresholds.clone(),
+        task: first.task,
+        labels: first.labels,
+        thresholds: first.thresholds,
         device: report.device.clone(),
         max_batch_size: spec.max_batch_size as u32,
         preferred_batch_size: report.preferred_batch_size as u32,
         rows_independent: report.rows_independent,
         device_reason: report.device_reason.clone(),
-        heads: Vec::new(),
-        warnings: Vec::new(),
+        heads,
+        warnings: report.warnings.clone(),
     }
 }

@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use bytes::BytesMut;
 
 use crate::error::Result;
-use crate::model::{ModelSpec, Task};
+use crate::model::ModelSpec;
+use crate::model::head::Task;
 use crate::service::inference::parameters::bad;
 use crate::tensor::strings;
 use crate::tensor::{DType, Tensor};
@@ -51,8 +52,9 @@ pub fn classes(spec: &ModelSpec, output: usize, tensor: &Tensor, count: usize) -
 /// The label of a class; none where the output has no label for it. The one probability of a binary
 /// model is that of class 1.
 fn label(spec: &ModelSpec, output: usize, classes: usize, class: usize) -> Option<&str> {
-    let class = match spec.task {
-        Some(Task::Binary) if output == 0 && classes == 1 => 1,
+    let head = spec.heads.iter().find(|head| head.output == output);
+    let class = match head.map(|head| head.task) {
+        Some(Task::Binary) if classes == 1 => 1,
         _ => class,
     };
     spec.outputs[output].labels.get(class).map(String::as_str)

@@ -36,17 +36,17 @@ fn versions(snapshot: &Snapshot, only_ready: bool) -> Vec<ModelIndex> {
     let models = snapshot.models().flat_map(|(name, versions)| {
         versions.iter().map(move |(version, state)| {
             let (state, reason) = match state {
-                State::Ready(_) => ("READY", ""),
+                State::Ready(_) => ("READY", state.reason()),
                 // The reasons are Triton's own words, or empty where it gives none.
-                State::Loading => ("LOADING", ""),
-                State::Unloaded => ("UNAVAILABLE", "unloaded"),
+                State::Loading => ("LOADING", "".into()),
+                State::Unloaded => ("UNAVAILABLE", "unloaded".into()),
                 State::Unavailable(_) | State::Lost(..) => ("UNAVAILABLE", state.reason()),
             };
             ModelIndex {
                 name: name.to_owned(),
                 version: version.to_string(),
                 state: state.to_owned(),
-                reason: reason.to_owned(),
+                reason: reason.into_owned(),
             }
         })
     });
