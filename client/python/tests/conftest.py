@@ -1,10 +1,12 @@
 """A real gRPC server whose answers a test scripts, for testing the clients."""
 
 import asyncio
+import socket
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from inspect import isasyncgen, iscoroutine
 from typing import Any
 
@@ -154,6 +156,13 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
             context.add_callback(gone.set)
             gone.wait()
 
+    def server(self) -> grpc.Server:
+        """Make a server of this peer, which neither listens nor runs yet."""
+        server = grpc.server(ThreadPoolExecutor(8))
+        classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(self, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+        return server
+
     def answer(self, request: pb.ClassifyRequest) -> pb.ClassifyResponse:
         tensor = request.inputs[0]
         rows = np.frombuffer(tensor.raw, "<f4").reshape(tensor.shape)
@@ -186,13 +195,19 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
 def peer() -> Iterator[Peer]:
     """A running peer."""
     servicer = Peer()
-    server = grpc.server(ThreadPoolExecutor(8))
-    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server = servicer.server()
     servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     yield servicer
     server.stop(None).wait()
+
+
+@pytest.fixture
+def free_address() -> str:
+    """An address that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 class Blocking:
@@ -204,7 +219,11 @@ class Blocking:
         async def make() -> sigmax.AsyncClient:
             return sigmax.AsyncClient(*arguments, **options)
 
-        self._client = self._runner.run(make())
+        try:
+            self._client = self._runner.run(make())
+        except sigmax.SigmaxError:
+            self._runner.close()
+            raise
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -223,14 +242,26 @@ class Blocking:
             except StopAsyncIteration:
                 return
 
-    def close(self) -> None:
-        self._runner.run(self._client.close())
+    def finish(self) -> None:
+        """Close the client, and end its event loop."""
+        self.close()
         self._runner.close()
 
 
 @pytest.fixture(params=[sigmax.Client, Blocking], ids=["threads", "asyncio"])
-def client(request: pytest.FixtureRequest, peer: Peer) -> Iterator[Any]:
+def make(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Makes clients of each kind in turn, with the arguments of `sigmax.Client`."""
+    with ExitStack() as made:
+
+        def make_one(*arguments: Any, **options: Any) -> Any:
+            client = request.param(*arguments, **options)
+            made.callback(client.finish if isinstance(client, Blocking) else client.close)
+            return client
+
+        yield make_one
+
+
+@pytest.fixture
+def client(make: Any, peer: Peer) -> Any:
     """Each client in turn, of the peer."""
-    made = request.param(peer.address, timeout=60.0)
-    yield made
-    made.close()
+    return make(peer.address, timeout=60.0)

@@ -34,6 +34,14 @@ def test_pauses_double_up_to_a_second() -> None:
     assert schedule.remaining() is None
 
 
+def test_without_a_limit_tries_last_as_long_as_the_timeout() -> None:
+    clock = Clock()
+    schedule = Schedule(10, None, clock=clock, jitter=lambda: 0.5)
+    taken = pauses(schedule, clock, UNAVAILABLE)
+    assert 9 < sum(taken) < 10
+    assert max(taken) == 0.75
+
+
 @given(st.floats(0.01, 30), st.integers(0, 50), st.floats(0, 1, exclude_max=True))
 def test_pauses_end_before_the_deadline(timeout: float, retries: int, jitter: float) -> None:
     clock = Clock()
