@@ -230,7 +230,7 @@ def _read_objects(array: Array) -> Array:
         result = _read_integers(array, result)
     if result.dtype.kind == "f":
         for place, element in np.ndenumerate(array):
-            if isinstance(element, int | np.integer) and int(element) != result[place]:
+            if isinstance(element, int | np.integer) and int(element) != float(result[place]):
                 raise ValueError(f"{element} at {list(place)} is beside floats, and would change")
     return result
 

@@ -43,7 +43,7 @@ class Hostile(grpc.GenericRpcHandler):
         raw = reply if isinstance(reply, bytes) else reply.SerializeToString()
         self.answers[method] = lambda context: raw
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         method = details.method.rpartition("/")[2]
         if method in ("ClassifyStream", "Watch"):
             return grpc.stream_stream_rpc_method_handler(
