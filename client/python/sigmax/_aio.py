@@ -294,7 +294,7 @@ class AsyncClient:
                     raise
                 pause = schedule.pause_after(error)
                 if pause is None:
-                    raise error from failure
+                    raise schedule.final(error) from failure
             await asyncio.sleep(pause)
 
     @contextmanager

@@ -368,7 +368,7 @@ class Client:
                     raise
                 pause = schedule.pause_after(error)
                 if pause is None:
-                    raise error from failure
+                    raise schedule.final(error) from failure
             time.sleep(pause)
 
     @contextmanager

@@ -72,6 +72,7 @@ class Schedule:
         self._deadline = clock() + timeout
         self._retries = retries
         self._failures = 0
+        self._before = ""  # the last error that was followed by another try
 
     def remaining(self) -> float | None:
         """Return the seconds to the deadline, above 0; None where there is no deadline.
@@ -83,9 +84,8 @@ class Schedule:
             return None
         left = self._deadline - self._clock()
         if left <= 0:
-            raise DeadlineExceeded(
-                f"the timeout of {self._timeout:g} s has passed", code="DEADLINE_EXCEEDED"
-            )
+            passed = f"the timeout of {self._timeout:g} s has passed"
+            raise self.final(DeadlineExceeded(passed, code="DEADLINE_EXCEEDED"))
         return left
 
     def pause_after(self, error: SigmaxError) -> float | None:
@@ -103,7 +103,14 @@ class Schedule:
         if self._clock() + pause >= self._deadline:
             return None
         self._failures += 1
+        self._before = str(error)
         return pause
+
+    def final(self, error: SigmaxError) -> SigmaxError:
+        """Return the error that ends the call: a passed deadline names the failure before it."""
+        if self._before and isinstance(error, DeadlineExceeded):
+            return DeadlineExceeded(f"{error}; the try before: {self._before}", code=error.code)
+        return error
 
 
 def _passes(error: SigmaxError) -> bool:

@@ -80,3 +80,16 @@ def test_nothing_is_sent_after_the_deadline() -> None:
     with pytest.raises(DeadlineExceeded, match="the timeout of 1 s has passed"):
         schedule.remaining()
     assert schedule.pause_after(UNAVAILABLE) is None
+
+
+def test_a_deadline_that_passes_in_a_later_try_names_the_failure_before() -> None:
+    clock = Clock()
+    schedule = Schedule(1, None, clock=clock)
+    late = DeadlineExceeded("Deadline Exceeded", code="DEADLINE_EXCEEDED")
+    assert schedule.final(late) is late
+    schedule.pause_after(Unavailable("nobody there", code="UNAVAILABLE"))
+    assert schedule.final(UNAVAILABLE) is UNAVAILABLE
+    assert str(schedule.final(late)) == "Deadline Exceeded; the try before: nobody there"
+    clock.now += 2
+    with pytest.raises(DeadlineExceeded, match="1 s has passed; the try before: nobody there"):
+        schedule.remaining()
