@@ -41,7 +41,7 @@ def test_bfloat16_is_exact(server: Server) -> None:
 
 
 def test_outputs_are_asked_for_by_name(server: Server) -> None:
-    inputs = {"x": [[1, 2, 3]], "flags": [[True, False, True]]}
+    inputs: dict[str, Any] = {"x": [[1, 2, 3]], "flags": [[True, False, True]]}
     both = server.client.infer("pair", inputs)
     assert {name: array.tolist() for name, array in both.items()} == {
         "sum": [[2.0, 2.0, 4.0]],
