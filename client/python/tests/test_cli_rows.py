@@ -45,7 +45,9 @@ def array_file(path: Path, *arrays: Any, **named: Any) -> str:
 def test_rows_as_an_argument(ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("classify", "animal", json.dumps(ROWS), "--output=table") == 0
     assert capsys.readouterr().out.splitlines() == TABLE
-    assert ask("classify", "animal", "-", "--output=table", stdin=json.dumps(ROWS)) == 0
+    assert (
+        ask("classify", "--output=table", "animal", "--top-k=3", "-", stdin=json.dumps(ROWS)) == 0
+    )
     assert capsys.readouterr().out.splitlines() == TABLE
 
 
@@ -217,14 +219,14 @@ def test_models_as_csv(ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'labels,"bird, mammal, reptile"\n' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["[1]", "--json=-"], ["--csv=a", "--npy=b"]])
+@pytest.mark.parametrize("arguments", [[], ["[1]", "--json=-"], ["--csv=a", "--npy=b"]])
 def test_rows_come_from_one_place(
     ask: Any, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         ask("classify", "animal", *arguments)
     assert caught.value.code == 2
-    assert "not allowed with argument" in capsys.readouterr().err
+    assert "expected rows from one of ROWS, --json, --csv, --npy," in capsys.readouterr().err
 
 
 def test_an_address_that_is_none(ask: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ _IMAGES: Final = """images:
   channels. An image is turned as its EXIF says, converted to grey, RGB or RGBA, and stretched to
   the input's size (bilinear). UINT8 gets the values 0 to 255; a float gets them divided by 255.
 """
+_PLACES: Final = ("ROWS", "--json", "--csv", "--npy", "--npz", "--image")
 
 
 def make(elsewhere: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -24,7 +25,7 @@ def make(elsewhere: Mapping[str, str]) -> argparse.ArgumentParser:
         prog="sigmax", description="Serves classifiers, and asks servers to classify."
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
     asking = _asking_options()
 
     models = commands.add_parser("models", parents=[asking], help="list a server's models")
@@ -80,30 +81,31 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _add_inputs(command: argparse.ArgumentParser) -> None:
-    group = command.add_mutually_exclusive_group(required=True)
-    group.add_argument(
+    command.add_argument(
         "rows",
         metavar="ROWS",
         nargs="?",
         help="JSON: one row, a list of rows, or an object of inputs by name; -: from stdin",
     )
-    group.add_argument(
+    command.add_argument(
         "--json", metavar="FILE", help="file of such documents, or of lines of them; -: stdin"
     )
-    group.add_argument(
+    command.add_argument(
         "--csv",
         metavar="FILE",
         help="file with a row in each line; -: stdin. A model with several inputs needs a header "
         "with their names, one of texts any header",
     )
-    group.add_argument("--npy", metavar="FILE", help="array of rows; -: stdin")
-    group.add_argument("--npz", metavar="FILE", help="arrays by the names of the inputs; -: stdin")
-    group.add_argument("--image", metavar="FILE", action="append", help="may be repeated")
+    command.add_argument("--npy", metavar="FILE", help="array of rows; -: stdin")
+    command.add_argument(
+        "--npz", metavar="FILE", help="arrays by the names of the inputs; -: stdin"
+    )
+    command.add_argument("--image", metavar="FILE", action="append", help="may be repeated")
 
 
-def _asking_options() -> argparse.ArgumentParser:
+def _asking_options() -> "_Command":
     """Make the options that every command with a call to a server has."""
-    options = argparse.ArgumentParser(add_help=False)
+    options = _Command(add_help=False)
     options.add_argument(
         "--address",
         metavar="HOST:PORT",
@@ -125,6 +127,29 @@ def _asking_options() -> argparse.ArgumentParser:
         "terminal, else json",
     )
     return options
+
+
+class _Command(argparse.ArgumentParser):
+    """Parser of one command. Arguments may stand after options; rows come from one place."""
+
+    _is_parsing = False  # parse_known_intermixed_args calls parse_known_args
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        if self._is_parsing:
+            return super().parse_known_args(args, namespace)
+        self._is_parsing = True
+        options, rest = self.parse_known_intermixed_args(args, namespace)
+        self._is_parsing = False
+        if hasattr(options, "rows"):
+            given = [name for name in _PLACES if getattr(options, name.strip("-").lower())]
+            if len(given) != 1:
+                self.error(
+                    f"expected rows from one of {', '.join(_PLACES)}; "
+                    f"got {', '.join(given) or 'none of them'}"
+                )
+        return options, rest
 
 
 class _Version(argparse.Action):
