@@ -20,7 +20,7 @@ def read(model: Model, inputs: Inputs) -> tuple[list[_tensor.Array], bool]:
     """Read the values of every input, and tell whether they are one row.
 
     A value with as many axes as the model's input is a batch; a value with one axis fewer is one
-    row. A text for an input of UTF-8 bytes counts as an array of one axis, of the row's size.
+    row. A model without a batch axis has one row where the first size of its inputs is 1. A text for an input of UTF-8 bytes counts as an array of one axis, of the row's size.
 
     Args:
         model: Description of the model, which the inputs must fit.
@@ -114,7 +114,7 @@ def _is_one_row(model: Model, arrays: list[_tensor.Array]) -> bool:
 def _lacks_batch_axis(model: Model, spec: TensorSpec, array: _tensor.Array) -> bool:
     if _fits(spec.shape, array.shape):
         return False
-    has_batch_axis = model.max_batch_size > 0
+    has_batch_axis = model.max_batch_size > 0 or spec.shape[:1] == (1,)
     if has_batch_axis and _fits(spec.shape[1:], array.shape):
         return True
     or_row = f", or {list(spec.shape[1:])} for one row" if has_batch_axis else ""

@@ -147,6 +147,13 @@ def test_a_model_without_a_batch_axis_is_asked_as_it_is() -> None:
         _codec.encode(question(), model, [1, 2])
 
 
+def test_a_model_of_exactly_one_row_is_asked_with_and_without_its_axis() -> None:
+    model = described(TensorSpec("x", "FP32", (1, 3), ""), max_batch_size=0)
+    for values, single in ((np.ones(3), True), (np.ones((1, 3)), False)):
+        request, built = _codec.encode(question(), model, values)
+        assert (built.single, built.rows, list(request.inputs[0].shape)) == (single, 1, [1, 3])
+
+
 @pytest.mark.parametrize("top_k", [-1, 2**32])
 def test_top_k_is_checked_before_it_is_sent(top_k: int) -> None:
     with pytest.raises(InvalidInput, match=f"got {top_k}") as caught:
