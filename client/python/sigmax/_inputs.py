@@ -20,7 +20,8 @@ def read(model: Model, inputs: Inputs) -> tuple[list[_tensor.Array], bool]:
     """Read the values of every input, and tell whether they are one row.
 
     A value with as many axes as the model's input is a batch; a value with one axis fewer is one
-    row. A model without a batch axis has one row where the first size of its inputs is 1. A text for an input of UTF-8 bytes counts as an array of one axis, of the row's size.
+    row. A model without a batch axis has one row where the first size of its inputs is 1. A text
+    for an input of UTF-8 bytes counts as an array of one axis, of the row's size.
 
     Args:
         model: Description of the model, which the inputs must fit.

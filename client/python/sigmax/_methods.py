@@ -45,14 +45,16 @@ class Method(Generic[Request, Reply]):
             return MALFORMED
 
 
-def received(reply: Reply | Malformed) -> Reply:
+def received(reply: Reply | Malformed | None) -> Reply:
     """Return an answer that could be parsed.
 
     Raises:
-        ServerFault: The answer is MALFORMED.
+        ServerFault: The answer is MALFORMED, or there is none though the call has succeeded.
     """
     if isinstance(reply, Malformed):
         raise ServerFault.malformed("its bytes are no message of the expected type")
+    if reply is None:
+        raise ServerFault.malformed("the call has succeeded without an answer")
     return reply
 
 

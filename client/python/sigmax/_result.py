@@ -121,19 +121,23 @@ class Result(Sequence[Classification]):
         model: Name of the model that answered.
         version: Version that answered, as a decimal number.
         head: Name of the head that answered; empty where the model's one head has no name.
-        timings: Time that the request spent in the server.
     """
 
     def __init__(self, response: pb.ClassifyResponse, task: str | None, one_row: bool) -> None:
         self.model = response.model_name
         self.version = response.model_version
         self.head = response.head
-        spent = response.timings
-        self.timings = Timings(spent.queue_ns, spent.compute_ns, spent.total_ns, spent.batch_rows)
+        self._spent = response.timings
         self._rows = response.rows
         self._tensor = response.probabilities if response.HasField("probabilities") else None
         self._task = task
         self._one_row = one_row
+
+    @cached_property
+    def timings(self) -> Timings:
+        """Time that the request spent in the server."""
+        spent = self._spent
+        return Timings(spent.queue_ns, spent.compute_ns, spent.total_ns, spent.batch_rows)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -37,6 +37,7 @@ class Hostile(grpc.GenericRpcHandler):
         self.address = ""
         self.answers: dict[str, Callable[[grpc.ServicerContext], bytes]] = {}
         self.answer("GetModel", pb.GetModelResponse(model=MODEL))
+        self.streams = {"ClassifyStream", "Watch"}  # methods that any number of answers come from
         self.stream: Callable[[Iterator[bytes]], Iterator[bytes]] = lambda requests: requests
 
     def answer(self, method: str, reply: Any) -> None:
@@ -45,7 +46,7 @@ class Hostile(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         method = details.method.rpartition("/")[2]
-        if method in ("ClassifyStream", "Watch"):
+        if method in self.streams:
             return grpc.stream_stream_rpc_method_handler(
                 lambda requests, context: self.stream(requests)
             )
@@ -96,6 +97,21 @@ def test_answers_that_are_no_messages(asking: Any, hostile: Hostile) -> None:
     hostile.answer("GetModel", GARBAGE)
     with pytest.raises(sigmax.ServerFault, match="malformed"):
         asking.model("animal")
+
+
+def test_success_without_an_answer(asking: Any, hostile: Hostile) -> None:
+    hostile.streams |= {"ListModels", "GetModel"}
+    hostile.stream = lambda requests: iter([])
+    for call in (asking.models, lambda: asking.model("animal")):
+        with pytest.raises(sigmax.ServerFault, match="succeeded without an answer"):
+            call()
+
+
+def test_two_answers_to_one_request(asking: Any, hostile: Hostile) -> None:
+    hostile.streams.add("ListModels")
+    hostile.stream = lambda requests: iter([b"", b""])
+    with pytest.raises(sigmax.SigmaxError):  # gRPC waits for the end, which the server never sends
+        asking.models(timeout=0.5)
 
 
 def refuse(*details: AnyMessage, raw: bytes = b"") -> Callable[[grpc.ServicerContext], bytes]:
