@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sigmax._aio import AsyncClient
     from sigmax._client import Client
-    from sigmax._codec import Inputs
     from sigmax._errors import (
         AccessDenied,
         Cancelled,
         DeadlineExceeded,
+        InvalidAddress,
         InvalidInput,
         ModelNotFound,
         NotSupported,
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
         SigmaxError,
         Unavailable,
     )
-    from sigmax._model import Model, ModelSummary, ModelVersion, TensorSpec
+    from sigmax._inputs import Inputs
+    from sigmax._model import Head, Model, ModelSummary, ModelVersion, TensorSpec
     from sigmax._result import Classification, Result, ScoredClass, Timings
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "Classification",
     "Client",
     "DeadlineExceeded",
+    "Head",
     "Inputs",
+    "InvalidAddress",
     "InvalidInput",
     "Model",
     "ModelNotFound",
@@ -53,7 +56,8 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "_aio",
     "Client": "_client",
-    "Inputs": "_codec",
+    "Head": "_model",
+    "Inputs": "_inputs",
     "Model": "_model",
     "ModelSummary": "_model",
     "ModelVersion": "_model",

@@ -2,28 +2,41 @@
 
 import asyncio
 import math
-import sys
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import aclosing, contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.wrappers_pb2 import StringValue
+from numpy.typing import NDArray
 
-from sigmax import _channel, _codec
-from sigmax._codec import Inputs, Question
+from sigmax import _address, _channel, _codec, _infer, _methods, _retry
+from sigmax._codec import Question
 from sigmax._errors import SigmaxError
+from sigmax._inputs import Inputs
+from sigmax._methods import Malformed, Reply, Request, received
 from sigmax._model import Model, ModelSummary
 from sigmax._result import Result
 from sigmax._retry import Schedule
 from sigmax._status import from_rpc_error
 from sigmax._stream import Exchange, Key
 from sigmax.v1 import classifier_pb2 as pb
-from sigmax.v1.classifier_pb2_grpc import ClassifierServiceStub
 
+_Answer = TypeVar("_Answer")
+# By gRPC, the last two where the channel is closed: for a new call, and for one under way.
+_RAISED = (grpc.RpcError, grpc.aio.UsageError, asyncio.CancelledError)
 _Item = TypeVar("_Item")
-_Request = TypeVar("_Request")
-_Reply = TypeVar("_Reply")
 
 
 class AsyncClient:
@@ -34,22 +47,41 @@ class AsyncClient:
     those of `Client` are.
 
     Args:
-        address: Host and port, such as "localhost:8001", or "unix:PATH" for a Unix domain socket.
+        address: "HOST" or "HOST:PORT", such as "localhost:8001"; the port is 8001 where none is
+            given. "unix:PATH" for a Unix domain socket, or a target in gRPC's notation.
         timeout: Default time limit of a call in seconds, all its retries together; `math.inf` for
             none.
-        retries: Most retries of one call; 0 for none.
+        retries: Most retries of one call, for fewer than the time limit allows; 0 for none.
+
+    Raises:
+        InvalidAddress: The address cannot be one.
+        InvalidInput: The timeout or the retries are none.
     """
 
     def __init__(
-        self, address: str = "localhost:8001", *, timeout: float = 10.0, retries: int = 4
+        self,
+        address: str = "localhost:8001",
+        *,
+        timeout: float = 10.0,
+        retries: int | None = None,
     ) -> None:
+        self._target = _address.parse(address)
+        _retry.check_timeout(timeout)
+        _retry.check_retries(retries)
         self._timeout = timeout
         self._retries = retries
-        self._channel = grpc.aio.insecure_channel(address, options=_channel.options(address))
-        self._stub = ClassifierServiceStub(self._channel)
-        self._watch = self._channel.unary_stream(
-            _channel.WATCH_METHOD, _channel.WATCH_REQUEST, _channel.WATCH_RESPONSE
+        self._closed = False
+        self._channel = grpc.aio.insecure_channel(
+            self._target.name, options=_channel.options(self._target)
         )
+        self._classify = self._unary(_methods.CLASSIFY)
+        self._infer = self._unary(_methods.INFER)
+        self._list_models = self._unary(_methods.LIST_MODELS)
+        self._get_model = self._unary(_methods.GET_MODEL)
+        stream = _methods.CLASSIFY_STREAM
+        self._stream = self._channel.stream_stream(stream.path, stream.serialize, stream.parse)
+        watch = _methods.WATCH
+        self._watch = self._channel.unary_stream(watch.path, watch.serialize, watch.parse)
         self._described: dict[tuple[str, str], Model] = {}
 
     async def classify(
@@ -57,7 +89,8 @@ class AsyncClient:
         model: str,
         inputs: Inputs,
         *,
-        version: str = "",
+        version: str | int = "",
+        head: str = "",
         top_k: int = 0,
         threshold: float | None = None,
         return_probabilities: bool = True,
@@ -67,26 +100,46 @@ class AsyncClient:
 
         Arguments, result and errors are those of `Client.classify`.
         """
-        question = Question(model, version, top_k, threshold, return_probabilities)
+        version = str(version)
+        question = Question(model, version, head, top_k, threshold, return_probabilities)
         schedule = self._schedule(timeout)
-        kept = self._described.get((model, version))
-        described = kept or await self._describe(model, version, schedule)
-        try:
-            return await self._ask(question, described, inputs, schedule)
-        except SigmaxError as error:
-            if kept is None or not _codec.may_be_outdated(error):
-                raise
-            described = await self._describe(model, version, schedule)
-            if described.inputs == kept.inputs:
-                raise
-        return await self._ask(question, described, inputs, schedule)
+
+        async def ask(described: Model) -> Result:
+            request, asked = _codec.encode(question, described, inputs)
+            return _codec.decode(await self._call(self._classify, request, schedule), asked)
+
+        return await self._ask(model, version, schedule, ask)
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Inputs,
+        *,
+        outputs: Sequence[str] = (),
+        version: str | int = "",
+        timeout: float | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Run a model, and return its outputs as they are: for models without a task.
+
+        Arguments, result and errors are those of `Client.infer`.
+        """
+        version = str(version)
+        names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+        schedule = self._schedule(timeout)
+
+        async def ask(described: Model) -> dict[str, NDArray[Any]]:
+            request, single = _infer.encode(model, version, described, inputs, names)
+            return _infer.decode(await self._call(self._infer, request, schedule), names, single)
+
+        return await self._ask(model, version, schedule, ask)
 
     async def classify_stream(
         self,
         model: str,
         items: Iterable[tuple[Key, Inputs]] | AsyncIterable[tuple[Key, Inputs]],
         *,
-        version: str = "",
+        version: str | int = "",
+        head: str = "",
         top_k: int = 0,
         threshold: float | None = None,
         return_probabilities: bool = True,
@@ -98,77 +151,76 @@ class AsyncClient:
         asynchronous iterable. A caller that may leave the loop early uses `contextlib.aclosing`,
         so that the stream ends at once.
         """
-        question = Question(model, version, top_k, threshold, return_probabilities)
+        version = str(version)
+        question = Question(model, version, head, top_k, threshold, return_probabilities)
         schedule = Schedule(timeout, self._retries)
-        exchange: Exchange[Key] = Exchange(question, await self._describe(model, version, schedule))
+        described = await self._describe(
+            model, version, self._schedule(min(timeout, self._timeout))
+        )
+        exchange: Exchange[Key] = Exchange(question, described)
 
         async def requests() -> AsyncIterator[pb.ClassifyStreamRequest]:
             try:
                 async for key, inputs in _each(items):
                     for request in exchange.ask(key, inputs):
                         yield request
+                exchange.read_all = True
             except Exception as error:
                 exchange.broken = error
 
-        call = self._stub.ClassifyStream(requests(), timeout=schedule.remaining())
-        try:
-            async for reply in call:
-                for answer in exchange.answers(reply):
-                    yield answer
-        except grpc.RpcError as failure:
-            raise from_rpc_error(failure) from failure
-        finally:
-            call.cancel()  # for a caller that stops early; otherwise the call has ended already
-        for refusal in exchange.refused():
-            yield refusal
-        if exchange.broken is not None:
-            raise exchange.broken
+        with self._failures():
+            call = self._stream(requests(), timeout=schedule.remaining())
+            try:
+                async for reply in call:
+                    for answer in exchange.answers(received(reply)):
+                        yield answer
+            finally:
+                call.cancel()  # for a caller that stops early; otherwise the call has ended already
+        for ending in exchange.end():
+            yield ending
 
     async def models(self, *, timeout: float | None = None) -> list[ModelSummary]:
         """List all models of the server, in the order of their names.
 
         Arguments and errors are those of `Client.models`.
         """
-        reply = await self._call(
-            self._stub.ListModels, pb.ListModelsRequest(), self._schedule(timeout)
-        )
+        reply = await self._call(self._list_models, pb.ListModelsRequest(), self._schedule(timeout))
         return [_codec.decode_summary(model) for model in reply.models]
 
-    async def model(self, name: str, *, version: str = "", timeout: float | None = None) -> Model:
+    async def model(
+        self, name: str, *, version: str | int = "", timeout: float | None = None
+    ) -> Model:
         """Fetch the description of one version of a model.
 
         Arguments and errors are those of `Client.model`.
         """
-        return await self._describe(name, version, self._schedule(timeout))
+        return await self._describe(name, str(version), self._schedule(timeout))
 
     async def wait_until_ready(self, timeout: float = 60.0, *, model: str = "") -> None:
         """Wait until the server, or one of its models, is ready. The server need not run yet.
 
         Arguments and errors are those of `Client.wait_until_ready`.
         """
-        schedule = Schedule(timeout, sys.maxsize)
+        schedule = Schedule(timeout, None)
         seen = "no answer"
         while True:
-            call = self._watch(
-                _channel.watch_request(model), timeout=schedule.remaining(), wait_for_ready=True
-            )
             try:
-                async for status in call:
-                    if status.value == _channel.SERVING:
-                        return
-                    seen = _channel.status_name(status.value)
+                async with aclosing(self._watched(model, schedule)) as statuses:
+                    async for status in statuses:
+                        if status == _channel.SERVING:
+                            return
+                        seen = _channel.status_name(status)
                 error: SigmaxError = _channel.watch_ended()
-            except grpc.RpcError as failure:
-                error = from_rpc_error(failure)
-            finally:
-                call.cancel()
+            except SigmaxError as failure:
+                error = failure
             pause = schedule.pause_after(error)
             if pause is None:
                 raise _channel.not_ready(model, timeout, seen, error)
             await asyncio.sleep(pause)
 
     async def close(self) -> None:
-        """Close the connection, and cancel the calls under way."""
+        """Close the connection, and cancel the calls under way. Further calls are `Cancelled`."""
+        self._closed = True
         await self._channel.close()
 
     async def __aenter__(self) -> Self:
@@ -186,34 +238,83 @@ class AsyncClient:
         return Schedule(self._timeout if timeout is None else timeout, self._retries)
 
     async def _ask(
-        self, question: Question, described: Model, inputs: Inputs, schedule: Schedule
-    ) -> Result:
-        request, single = _codec.encode(question, described, inputs)
-        reply = await self._call(self._stub.Classify, request, schedule)
-        return _codec.decode(reply, described, single)
+        self,
+        model: str,
+        version: str,
+        schedule: Schedule,
+        ask: Callable[[Model], Awaitable[_Answer]],
+    ) -> _Answer:
+        """Call `ask` with the model's description, and again where a kept one was outdated."""
+        kept = self._described.get((model, version))
+        described = kept or await self._describe(model, version, schedule)
+        try:
+            return await ask(described)
+        except SigmaxError as error:
+            if kept is None or not _codec.may_be_outdated(error):
+                raise
+            described = await self._describe(model, version, schedule)
+            if not _codec.has_changed(kept, described):
+                raise
+        return await ask(described)
 
     async def _describe(self, name: str, version: str, schedule: Schedule) -> Model:
         request = pb.GetModelRequest(model_name=name, model_version=version)
-        reply = await self._call(self._stub.GetModel, request, schedule)
-        model = _codec.decode_model(reply.model)
+        model = _codec.decode_model((await self._call(self._get_model, request, schedule)).model)
         self._described[name, version] = model
         return model
 
+    async def _watched(self, model: str, schedule: Schedule) -> AsyncGenerator[int]:
+        """Yield each status of a model's health, or the server's where the name is empty."""
+        with self._failures():
+            request = StringValue(value=model)
+            call = self._watch(request, timeout=schedule.remaining(), wait_for_ready=True)
+            try:
+                async for status in call:
+                    yield received(status).value
+            finally:
+                call.cancel()
+
+    def _unary(
+        self, method: "_methods.Method[Request, Reply]"
+    ) -> "grpc.aio.UnaryUnaryMultiCallable[Request, Reply | Malformed]":
+        return self._channel.unary_unary(method.path, method.serialize, method.parse)
+
     async def _call(
         self,
-        method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Reply]",
-        request: _Request,
+        method: "grpc.aio.UnaryUnaryMultiCallable[Request, Reply | Malformed]",
+        request: Request,
         schedule: Schedule,
-    ) -> _Reply:
+    ) -> Reply:
         while True:
             try:
-                return await method(request, timeout=schedule.remaining())
-            except grpc.RpcError as failure:
-                error = from_rpc_error(failure)
+                return received(await method(request, timeout=schedule.remaining()))
+            except _RAISED as failure:
+                error = self._error(failure)
+                if error is None:
+                    raise
                 pause = schedule.pause_after(error)
                 if pause is None:
-                    raise error from failure
+                    raise schedule.final(error) from failure
             await asyncio.sleep(pause)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turn what gRPC raises into SigmaxError."""
+        try:
+            yield
+        except _RAISED as failure:
+            error = self._error(failure)
+            if error is None:
+                raise
+            raise error from failure
+
+    def _error(self, failure: BaseException) -> SigmaxError | None:
+        """Return the error for what gRPC has raised; None where that is not a failed call."""
+        if isinstance(failure, grpc.RpcError):
+            return from_rpc_error(failure, self._target)
+        task = asyncio.current_task()
+        is_cancelled = task is not None and task.cancelling() > 0
+        return _channel.closed() if self._closed and not is_cancelled else None
 
 
 async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[_Item]:

@@ -1,11 +1,10 @@
-"""The channel options of both clients, and the health check, whose service is not Sigmax's own."""
+"""The channel options of both clients, and what they say of a server's health."""
 
 from collections.abc import Sequence
 from typing import Final
 
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
-
-from sigmax._errors import DeadlineExceeded, SigmaxError, Unavailable
+from sigmax._address import Target
+from sigmax._errors import Cancelled, DeadlineExceeded, SigmaxError, Unavailable
 
 _OPTIONS: Final = (
     # The server limits message sizes; gRPC's own limit of 4 MiB would refuse answers it allows.
@@ -21,27 +20,20 @@ _OPTIONS: Final = (
 )
 
 
-def options(address: str) -> Sequence[tuple[str, int | str]]:
-    """Return the options of a channel to this address."""
-    if address.startswith("unix:"):
-        # gRPC would send the socket's path, which is no valid authority in HTTP.
-        return (*_OPTIONS, ("grpc.default_authority", "localhost"))
+def options(target: Target) -> Sequence[tuple[str, int]]:
+    """Return the options of a channel to this server."""
+    if target.is_local:
+        return (*_OPTIONS, ("grpc.enable_http_proxy", 0))
     return _OPTIONS
 
 
-# grpc.health.v1.Health/Watch takes a message whose field 1 is a string, and returns messages whose
-# field 1 is an enum. Protobuf's well-known wrappers have the same bytes. Stubs of our own for
-# that service could clash with a caller's.
-WATCH_METHOD: Final = "/grpc.health.v1.Health/Watch"
-WATCH_REQUEST: Final = StringValue.SerializeToString
-WATCH_RESPONSE: Final = Int32Value.FromString
-SERVING: Final = 1
+SERVING: Final = 1  # a status of grpc.health.v1
 _STATUSES: Final = {0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 
-def watch_request(service: str) -> StringValue:
-    """Make a request for the health of a service, which is a model's name; "": the server."""
-    return StringValue(value=service)
+def closed() -> Cancelled:
+    """Make the error for a call of a client that is closed."""
+    return Cancelled("the client is closed: make another", code="CANCELLED")
 
 
 def status_name(status: int) -> str:

@@ -1,27 +1,30 @@
 """The client for threads; `_aio` holds the one for asyncio."""
 
 import math
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
+from google.protobuf.wrappers_pb2 import StringValue
+from numpy.typing import NDArray
 
-from sigmax import _channel, _codec
-from sigmax._codec import Inputs, Question
+from sigmax import _address, _channel, _codec, _infer, _methods, _retry
+from sigmax._codec import Question
 from sigmax._errors import SigmaxError
+from sigmax._inputs import Inputs
+from sigmax._methods import Malformed, Reply, Request, received
 from sigmax._model import Model, ModelSummary
 from sigmax._result import Result
 from sigmax._retry import Schedule
 from sigmax._status import from_rpc_error
 from sigmax._stream import Exchange, Key
 from sigmax.v1 import classifier_pb2 as pb
-from sigmax.v1.classifier_pb2_grpc import ClassifierServiceStub
 
-_Request = TypeVar("_Request")
-_Reply = TypeVar("_Reply")
+_Answer = TypeVar("_Answer")
+_RAISED = (grpc.RpcError, ValueError)  # by gRPC; ValueError where the channel is closed
 
 
 class Client:
@@ -30,27 +33,49 @@ class Client:
     Close a client after use, or use it in a `with` statement. The connection is opened by the
     first call.
 
-    Every call has a deadline, unless its timeout is `math.inf`. A call is retried until then, at
-    most `retries` times, after errors that may pass: `Unavailable`, and `Overloaded` where the
-    server names a time after which to retry.
+    Every call has a deadline, unless its timeout is `math.inf`. A call is retried until then after
+    errors that may pass: `Unavailable`, and `Overloaded` where the server names a time after which
+    to retry. A call without a deadline is retried without an end.
+
+    A proxy that the environment names (`grpc_proxy`, `https_proxy`, `http_proxy`) is not used for
+    addresses of this machine.
 
     Args:
-        address: Host and port, such as "localhost:8001", or "unix:PATH" for a Unix domain socket.
+        address: "HOST" or "HOST:PORT", such as "localhost:8001"; the port is 8001 where none is
+            given. "unix:PATH" for a Unix domain socket, or a target in gRPC's notation.
         timeout: Default time limit of a call in seconds, all its retries together; `math.inf` for
             none.
-        retries: Most retries of one call; 0 for none.
+        retries: Most retries of one call, for fewer than the time limit allows; 0 for none.
+
+    Raises:
+        InvalidAddress: The address cannot be one.
+        InvalidInput: The timeout or the retries are none.
     """
 
     def __init__(
-        self, address: str = "localhost:8001", *, timeout: float = 10.0, retries: int = 4
+        self,
+        address: str = "localhost:8001",
+        *,
+        timeout: float = 10.0,
+        retries: int | None = None,
     ) -> None:
+        self._target = _address.parse(address)
+        _retry.check_timeout(timeout)
+        _retry.check_retries(retries)
         self._timeout = timeout
         self._retries = retries
-        self._channel = grpc.insecure_channel(address, options=_channel.options(address))
-        self._stub = ClassifierServiceStub(self._channel)
-        self._watch = self._channel.unary_stream(
-            _channel.WATCH_METHOD, _channel.WATCH_REQUEST, _channel.WATCH_RESPONSE
+        self._closed = False
+        self._channel = grpc.insecure_channel(
+            self._target.name, options=_channel.options(self._target)
         )
+        self._classify = self._unary(_methods.CLASSIFY)
+        self._infer = self._unary(_methods.INFER)
+        self._list_models = self._unary(_methods.LIST_MODELS)
+        self._get_model = self._unary(_methods.GET_MODEL)
+        stream = _methods.CLASSIFY_STREAM
+        self._stream = self._channel.stream_stream(stream.path, stream.serialize, stream.parse)
+        watch = _methods.WATCH
+        self._watch = self._channel.unary_stream(watch.path, watch.serialize, watch.parse)
         self._described: dict[tuple[str, str], Model] = {}
 
     def classify(
@@ -58,7 +83,8 @@ class Client:
         model: str,
         inputs: Inputs,
         *,
-        version: str = "",
+        version: str | int = "",
+        head: str = "",
         top_k: int = 0,
         threshold: float | None = None,
         return_probabilities: bool = True,
@@ -77,7 +103,10 @@ class Client:
             inputs: Values of the model's input: lists, a NumPy array or any object with
                 `__array__`, such as a PyTorch tensor. Shape [rows, ...] for a batch, without the
                 first axis for one row. A model with several inputs takes a dict of them by name.
-            version: Version as a decimal number; empty for the newest that is ready.
+                An input of UTF-8 bytes (`TensorSpec.encoding`) takes a text, or a list of texts
+                for a batch.
+            version: Number of the version; empty for the newest that is ready.
+            head: Name of the model's head that classifies (`Model.heads`); empty for the first.
             top_k: Most classes to return for each row, the most probable first; 0 for all.
             threshold: Threshold in [0, 1], instead of the model's own, for every class; None for
                 the model's own. Multi-class models take none.
@@ -102,26 +131,63 @@ class Client:
                 retries.
             SigmaxError: The call failed for any other reason; see the subclasses.
         """
-        question = Question(model, version, top_k, threshold, return_probabilities)
+        version = str(version)
+        question = Question(model, version, head, top_k, threshold, return_probabilities)
         schedule = self._schedule(timeout)
-        kept = self._described.get((model, version))
-        described = kept or self._describe(model, version, schedule)
-        try:
-            return self._ask(question, described, inputs, schedule)
-        except SigmaxError as error:
-            if kept is None or not _codec.may_be_outdated(error):
-                raise
-            described = self._describe(model, version, schedule)
-            if described.inputs == kept.inputs:
-                raise
-        return self._ask(question, described, inputs, schedule)
+
+        def ask(described: Model) -> Result:
+            request, asked = _codec.encode(question, described, inputs)
+            return _codec.decode(self._call(self._classify, request, schedule), asked)
+
+        return self._ask(model, version, schedule, ask)
+
+    def infer(
+        self,
+        model: str,
+        inputs: Inputs,
+        *,
+        outputs: Sequence[str] = (),
+        version: str | int = "",
+        timeout: float | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Run a model, and return its outputs as they are: for models without a task.
+
+        The call is ModelInfer of the Open Inference Protocol, on the same port.
+
+        Args:
+            model: Name of the model.
+            inputs: Values of the model's inputs, as for `classify`.
+            outputs: Names of the outputs to return; empty for all.
+            version: Number of the version; empty for the newest that is ready.
+            timeout: Time limit of this call in seconds, all its retries together; None for the
+                client's own, `math.inf` for none.
+
+        Returns:
+            An array for each output, by name, in the output's own dtype and shape; the first axis
+            is the batch, and is left out where the inputs are one row. NumPy has no BF16: such an
+            output is float32, which holds its values exactly. An output of BYTES is an array of
+            bytes objects.
+
+        Raises:
+            SigmaxError: As for `classify`, but that no task is needed.
+        """
+        version = str(version)
+        names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+        schedule = self._schedule(timeout)
+
+        def ask(described: Model) -> dict[str, NDArray[Any]]:
+            request, single = _infer.encode(model, version, described, inputs, names)
+            return _infer.decode(self._call(self._infer, request, schedule), names, single)
+
+        return self._ask(model, version, schedule, ask)
 
     def classify_stream(
         self,
         model: str,
         items: Iterable[tuple[Key, Inputs]],
         *,
-        version: str = "",
+        version: str | int = "",
+        head: str = "",
         top_k: int = 0,
         threshold: float | None = None,
         return_probabilities: bool = True,
@@ -138,6 +204,7 @@ class Client:
                 the connection takes them. An exception that the iterable raises is raised here
                 after the answers to all pairs before it.
             version: Version, as for `classify`.
+            head: Head, as for `classify`.
             top_k: Most classes to return for each row, as for `classify`.
             threshold: Threshold in [0, 1], as for `classify`.
             return_probabilities: Whether to return all probabilities, as for `classify`.
@@ -147,30 +214,32 @@ class Client:
             The key of each item with its result, or with the error of that item alone.
 
         Raises:
-            SigmaxError: The stream failed as a whole. A stream is not retried.
+            SigmaxError: The stream failed as a whole, or ended without an answer to each item. A
+                stream is not retried; the model's description, fetched before, is, for as long as
+                the client's own timeout.
         """
-        question = Question(model, version, top_k, threshold, return_probabilities)
+        version = str(version)
+        question = Question(model, version, head, top_k, threshold, return_probabilities)
         schedule = Schedule(timeout, self._retries)
-        exchange: Exchange[Key] = Exchange(question, self._describe(model, version, schedule))
+        described = self._describe(model, version, self._schedule(min(timeout, self._timeout)))
+        exchange: Exchange[Key] = Exchange(question, described)
 
         def requests() -> Iterator[pb.ClassifyStreamRequest]:
             try:
                 for key, inputs in items:
                     yield from exchange.ask(key, inputs)
+                exchange.read_all = True
             except Exception as error:
                 exchange.broken = error
 
-        call = self._stub.ClassifyStream(requests(), timeout=schedule.remaining())
-        try:
-            for reply in call:
-                yield from exchange.answers(reply)
-        except grpc.RpcError as failure:
-            raise from_rpc_error(failure) from failure
-        finally:
-            call.cancel()  # for a caller that stops early; otherwise the call has ended already
-        yield from exchange.refused()
-        if exchange.broken is not None:
-            raise exchange.broken
+        with self._failures():
+            call = self._stream(requests(), timeout=schedule.remaining())
+            try:
+                for reply in call:
+                    yield from exchange.answers(received(reply))
+            finally:
+                call.cancel()  # for a caller that stops early; otherwise the call has ended already
+        yield from exchange.end()
 
     def models(self, *, timeout: float | None = None) -> list[ModelSummary]:
         """List all models of the server, in the order of their names.
@@ -181,22 +250,22 @@ class Client:
         Raises:
             SigmaxError: The call failed; see the subclasses.
         """
-        reply = self._call(self._stub.ListModels, pb.ListModelsRequest(), self._schedule(timeout))
+        reply = self._call(self._list_models, pb.ListModelsRequest(), self._schedule(timeout))
         return [_codec.decode_summary(model) for model in reply.models]
 
-    def model(self, name: str, *, version: str = "", timeout: float | None = None) -> Model:
+    def model(self, name: str, *, version: str | int = "", timeout: float | None = None) -> Model:
         """Fetch the description of one version of a model.
 
         Args:
             name: Name of the model.
-            version: Version as a decimal number; empty for the newest that is ready.
+            version: Number of the version; empty for the newest that is ready.
             timeout: Time limit of this call in seconds; None for the client's own.
 
         Raises:
             ModelNotFound: The server has no such model, or no such version of it.
             SigmaxError: The call failed for any other reason; see the subclasses.
         """
-        return self._describe(name, version, self._schedule(timeout))
+        return self._describe(name, str(version), self._schedule(timeout))
 
     def wait_until_ready(self, timeout: float = 60.0, *, model: str = "") -> None:
         """Wait until the server, or one of its models, is ready. The server need not run yet.
@@ -210,29 +279,26 @@ class Client:
             SigmaxError: The wait failed for any other reason, such as a server without the
                 service grpc.health.v1.
         """
-        schedule = Schedule(timeout, sys.maxsize)
+        schedule = Schedule(timeout, None)
         seen = "no answer"
         while True:
-            call = self._watch(
-                _channel.watch_request(model), timeout=schedule.remaining(), wait_for_ready=True
-            )
             try:
-                for status in call:
-                    if status.value == _channel.SERVING:
-                        return
-                    seen = _channel.status_name(status.value)
+                with closing(self._watched(model, schedule)) as statuses:
+                    for status in statuses:
+                        if status == _channel.SERVING:
+                            return
+                        seen = _channel.status_name(status)
                 error: SigmaxError = _channel.watch_ended()
-            except grpc.RpcError as failure:
-                error = from_rpc_error(failure)
-            finally:
-                call.cancel()
+            except SigmaxError as failure:
+                error = failure
             pause = schedule.pause_after(error)
             if pause is None:
                 raise _channel.not_ready(model, timeout, seen, error)
             time.sleep(pause)
 
     def close(self) -> None:
-        """Close the connection, and cancel the calls under way."""
+        """Close the connection, and cancel the calls under way. Further calls are `Cancelled`."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -250,29 +316,74 @@ class Client:
         return Schedule(self._timeout if timeout is None else timeout, self._retries)
 
     def _ask(
-        self, question: Question, described: Model, inputs: Inputs, schedule: Schedule
-    ) -> Result:
-        request, single = _codec.encode(question, described, inputs)
-        return _codec.decode(self._call(self._stub.Classify, request, schedule), described, single)
+        self, model: str, version: str, schedule: Schedule, ask: Callable[[Model], _Answer]
+    ) -> _Answer:
+        """Call `ask` with the model's description, and again where a kept one was outdated."""
+        kept = self._described.get((model, version))
+        described = kept or self._describe(model, version, schedule)
+        try:
+            return ask(described)
+        except SigmaxError as error:
+            if kept is None or not _codec.may_be_outdated(error):
+                raise
+            described = self._describe(model, version, schedule)
+            if not _codec.has_changed(kept, described):
+                raise
+        return ask(described)
 
     def _describe(self, name: str, version: str, schedule: Schedule) -> Model:
         request = pb.GetModelRequest(model_name=name, model_version=version)
-        model = _codec.decode_model(self._call(self._stub.GetModel, request, schedule).model)
+        model = _codec.decode_model(self._call(self._get_model, request, schedule).model)
         self._described[name, version] = model
         return model
 
+    def _watched(self, model: str, schedule: Schedule) -> Generator[int]:
+        """Yield each status of a model's health, or the server's where the name is empty."""
+        with self._failures():
+            request = StringValue(value=model)
+            call = self._watch(request, timeout=schedule.remaining(), wait_for_ready=True)
+            try:
+                for status in call:
+                    yield received(status).value
+            finally:
+                call.cancel()
+
+    def _unary(
+        self, method: "_methods.Method[Request, Reply]"
+    ) -> "grpc.UnaryUnaryMultiCallable[Request, Reply | Malformed]":
+        return self._channel.unary_unary(method.path, method.serialize, method.parse)
+
     def _call(
         self,
-        method: "grpc.UnaryUnaryMultiCallable[_Request, _Reply]",
-        request: _Request,
+        method: "grpc.UnaryUnaryMultiCallable[Request, Reply | Malformed]",
+        request: Request,
         schedule: Schedule,
-    ) -> _Reply:
+    ) -> Reply:
         while True:
             try:
-                return method(request, timeout=schedule.remaining())
-            except grpc.RpcError as failure:
-                error = from_rpc_error(failure)
+                return received(method(request, timeout=schedule.remaining()))
+            except _RAISED as failure:
+                error = self._error(failure)
+                if error is None:
+                    raise
                 pause = schedule.pause_after(error)
                 if pause is None:
-                    raise error from failure
+                    raise schedule.final(error) from failure
             time.sleep(pause)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turn what gRPC raises into SigmaxError."""
+        try:
+            yield
+        except _RAISED as failure:
+            error = self._error(failure)
+            if error is None:
+                raise
+            raise error from failure
+
+    def _error(self, failure: Exception) -> SigmaxError | None:
+        """Return the error for what gRPC has raised; None where that is not a failed call."""
+        if isinstance(failure, grpc.RpcError):
+            return from_rpc_error(failure, self._target)
+        return _channel.closed() if self._closed else None

@@ -1,23 +1,15 @@
 """Conversion of values to requests, and of replies to results. Nothing here sends or waits."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from numpy.typing import ArrayLike
-
-from sigmax import _tensor
+from sigmax import _inputs
 from sigmax._enums import dtype_name, state_name, task_name
-from sigmax._errors import InvalidInput, NotSupported, SigmaxError
-from sigmax._model import Model, ModelSummary, ModelVersion, TensorSpec
+from sigmax._errors import InvalidInput, NotSupported, ServerFault, SigmaxError
+from sigmax._inputs import Inputs
+from sigmax._model import Head, Model, ModelSummary, ModelVersion, TensorSpec
 from sigmax._result import Result
 from sigmax.v1 import classifier_pb2 as pb
-
-Inputs: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
-"""Values of one row or of a batch: lists, arrays, or any object with `__array__`.
-
-Values of a model with several inputs are a dict of them by name.
-"""
 
 # Reasons of errors, the server's and our own, that mean: the inputs do not fit the description.
 _OF_DESCRIPTION = {
@@ -27,15 +19,18 @@ _OF_DESCRIPTION = {
     "MISSING_INPUT",
     "SHAPE_MISMATCH",
     "UNEXPECTED_INPUT",
+    "UNEXPECTED_OUTPUT",
+    "UNKNOWN_HEAD",
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
     """The options of a classify call, without the rows."""
 
     model: str
     version: str
+    head: str
     top_k: int
     threshold: float | None
     return_probabilities: bool
@@ -49,55 +44,85 @@ class Question:
             )
 
 
-def encode(question: Question, model: Model, inputs: Inputs) -> tuple[pb.ClassifyRequest, bool]:
-    """Build the request for `inputs`, and tell whether they are one row.
+@dataclass(slots=True)
+class Asked:
+    """A request's side of its answer, which the answer must fit."""
 
-    A value with as many axes as the model's input is a batch; a value with one axis fewer is one
-    row. Elements are converted to the model's dtypes; a conversion that would change a value is
-    refused (`_tensor.convert`).
+    question: Question
+    task: str | None
+    """Task of the head that was asked for."""
+    rows: int
+    """Rows of the request."""
+    single: bool
+    """Whether the inputs were one row, and not a batch of one row."""
+
+
+def encode(question: Question, model: Model, inputs: Inputs) -> tuple[pb.ClassifyRequest, Asked]:
+    """Build the request for `inputs`, and what its answer must fit.
 
     Args:
         question: Options of the call.
         model: Description of the model, which the inputs must fit.
-        inputs: Values of the only input, or of every input by its name.
-
-    Returns:
-        The request, and True where the inputs are one row without a batch axis.
+        inputs: Values of the only input, or of every input by its name (`_inputs.read`).
 
     Raises:
-        InvalidInput: A name, a shape or a value does not fit the description.
+        InvalidInput: A head, a name, a shape or a value does not fit the description.
     """
-    values = _by_name(model, inputs)
-    arrays = [_read(model, spec, values[spec.name]) for spec in model.inputs]
-    single = _is_one_row(model, arrays)
+    task = _task_of(question.head, model) if question.head else model.task
+    arrays, single = _inputs.read(model, inputs)
     request = pb.ClassifyRequest(
         model_name=question.model,
         model_version=question.version,
         inputs=[
-            _encode(model, spec, array, single)
+            pb.Tensor(
+                name=spec.name,
+                dtype=f"DATA_TYPE_{spec.dtype}",
+                raw=_inputs.to_bytes(model, spec, array),
+                shape=_inputs.shape_of(array, single),
+            )
             for spec, array in zip(model.inputs, arrays, strict=True)
         ],
         top_k=question.top_k,
         threshold=question.threshold,
         return_probabilities=question.return_probabilities,
+        head=question.head,
     )
-    return request, single
+    rows = 1 if single or not arrays[0].shape else arrays[0].shape[0]
+    return request, Asked(question, task, rows, single)
 
 
-def decode(response: pb.ClassifyResponse, model: Model, single: bool) -> Result:
-    """Build the result from `response`.
+def decode(response: pb.ClassifyResponse, asked: Asked) -> Result:
+    """Build the result from the server's answer to the request.
 
-    Args:
-        response: The server's answer.
-        model: Description of the model that the request was made with.
-        single: Whether the request's inputs were one row, and not a batch of one row.
+    Raises:
+        ServerFault: The answer is not one to that request.
     """
-    return Result(response, model.task, single)
+    if len(response.rows) != asked.rows:
+        raise ServerFault.malformed(f"expected {asked.rows} rows, got {len(response.rows)}")
+    if asked.question.head and response.head != asked.question.head:
+        raise ServerFault.malformed(
+            f"expected the head '{asked.question.head}', got '{response.head}'; "
+            "a server of an older version knows no heads"
+        )
+    if asked.question.return_probabilities and not response.HasField("probabilities"):
+        raise ServerFault.malformed("expected the probabilities, got none")
+    return Result(response, asked.task, asked.single)
 
 
 def may_be_outdated(error: SigmaxError) -> bool:
     """Return whether a description that has changed on the server could explain the error."""
-    return isinstance(error, NotSupported) or error.reason in _OF_DESCRIPTION
+    return (
+        isinstance(error, NotSupported) or error.reason in _OF_DESCRIPTION or "head" in error.fields
+    )
+
+
+def has_changed(kept: Model, described: Model) -> bool:
+    """Return whether a request built by the one description may differ from that by the other."""
+    return (kept.inputs, kept.heads, kept.outputs) != (
+        described.inputs,
+        described.heads,
+        described.outputs,
+    )
 
 
 def decode_model(message: pb.Model) -> Model:
@@ -116,6 +141,8 @@ def decode_model(message: pb.Model) -> Model:
         preferred_batch_size=message.preferred_batch_size,
         rows_independent=message.rows_independent,
         device_reason=message.device_reason,
+        heads=tuple(map(_head, message.heads)),
+        warnings=tuple(message.warnings),
     )
 
 
@@ -124,100 +151,30 @@ def decode_summary(message: pb.ModelSummary) -> ModelSummary:
     return ModelSummary(message.name, _versions(message.versions), task_name(message.task))
 
 
-def _by_name(model: Model, inputs: Inputs) -> Mapping[str, ArrayLike]:
-    expected = [spec.name for spec in model.inputs]
-    if not isinstance(inputs, Mapping):
-        if len(expected) == 1:
-            return {expected[0]: inputs}
-        raise InvalidInput.in_field(
-            "inputs",
-            "MISSING_INPUT",
-            f"model '{model.name}' expects a dict of the inputs {_quoted(expected)}; got one value",
-        )
-    if set(inputs) != set(expected):
-        unexpected = set(inputs) - set(expected)
-        raise InvalidInput.in_field(
-            "inputs",
-            "UNEXPECTED_INPUT" if unexpected else "MISSING_INPUT",
-            f"model '{model.name}' expects the inputs {_quoted(expected)}; got {_quoted(inputs)}",
-        )
-    return inputs
-
-
-def _read(model: Model, spec: TensorSpec, value: ArrayLike) -> _tensor.Array:
-    try:
-        return _tensor.read_texts(value) if spec.dtype == "BYTES" else _tensor.read(value)
-    except ValueError as error:
-        raise _bad(model, spec, "data", "BAD_ELEMENT", str(error)) from error
-
-
-def _is_one_row(model: Model, arrays: list[_tensor.Array]) -> bool:
-    """Return whether all inputs lack the batch axis; raise where a shape fits neither way."""
-    kinds = {
-        spec.name: _lacks_batch_axis(model, spec, array)
-        for spec, array in zip(model.inputs, arrays, strict=True)
-    }
-    if len(set(kinds.values())) > 1:
-        rows = [name for name, one_row in kinds.items() if one_row]
-        raise InvalidInput.in_field(
-            "inputs",
-            "BATCH_SIZE_MISMATCH",
-            f"model '{model.name}' expects one row of every input, or a batch of every input; "
-            f"got one row of {_quoted(rows)} only",
-        )
-    return all(kinds.values())
-
-
-def _lacks_batch_axis(model: Model, spec: TensorSpec, array: _tensor.Array) -> bool:
-    if _fits(spec.shape, array.shape):
-        return False
-    has_batch_axis = model.max_batch_size > 0
-    if has_batch_axis and _fits(spec.shape[1:], array.shape):
-        return True
-    or_row = f", or {list(spec.shape[1:])} for one row" if has_batch_axis else ""
-    raise _bad(
-        model,
-        spec,
-        "shape",
-        "SHAPE_MISMATCH",
-        f"expected shape {list(spec.shape)}{or_row}; got {list(array.shape)}",
+def _task_of(name: str, model: Model) -> str | None:
+    for head in model.heads:
+        if head.name == name:
+            return head.task
+    heads = _inputs.quoted(head.name for head in model.heads if head.name)
+    raise InvalidInput.in_field(
+        "head", "UNKNOWN_HEAD", f"head: model '{model.name}' has the heads {heads}; got '{name}'"
     )
 
 
-def _fits(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
-    return len(expected) == len(found) and all(
-        e in (-1, f) for e, f in zip(expected, found, strict=True)
+def _head(message: pb.Head) -> Head:
+    return Head(
+        message.name,
+        message.output,
+        task_name(message.task),
+        tuple(message.labels),
+        tuple(message.thresholds),
     )
-
-
-def _encode(model: Model, spec: TensorSpec, array: _tensor.Array, single: bool) -> pb.Tensor:
-    try:
-        raw = _tensor.to_bytes(array, spec.dtype)
-    except ValueError as error:
-        raise _bad(model, spec, "data", "BAD_ELEMENT", str(error)) from error
-    return pb.Tensor(
-        name=spec.name,
-        dtype=f"DATA_TYPE_{spec.dtype}",
-        shape=(1, *array.shape) if single else array.shape,
-        raw=raw,
-    )
-
-
-def _bad(model: Model, spec: TensorSpec, part: str, reason: str, detail: str) -> InvalidInput:
-    return InvalidInput.in_field(
-        f"inputs[{spec.name}].{part}",
-        reason,
-        f"input '{spec.name}' of model '{model.name}': {detail}",
-    )
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "nothing"
 
 
 def _specs(messages: Iterable[pb.TensorDescription]) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(m.name, dtype_name(m.dtype), tuple(m.shape), m.meaning) for m in messages
+        TensorSpec(m.name, dtype_name(m.dtype), tuple(m.shape), m.meaning, m.encoding)
+        for m in messages
     )
 
 

@@ -1,13 +1,14 @@
 """The errors of a call, and what each one means.
 
 SigmaxError              base class of all errors below; itself raised for any other status
+    InvalidAddress       the address of the server is none; told when a client is made
     InvalidInput         the request itself is wrong: shape, dtype, values, names, size
     ModelNotFound        the server has no such model, or no such version of it
     NotSupported         the model or the server cannot do this at all
     Overloaded           the server has too much work; `retry_after` says when to retry
     DeadlineExceeded     no answer came within the timeout
     Unavailable          the server cannot be reached, or the model is still being loaded
-    Cancelled            the call was cancelled
+    Cancelled            the call was cancelled, or the client is closed
     AccessDenied         credentials are missing, wrong, or not sufficient
     ServerFault          the server failed; the server's log says more
 """
@@ -44,12 +45,20 @@ class SigmaxError(Exception):
 
 
 class InvalidInput(SigmaxError):
-    """The request is wrong, and a retry fails, too. The message says what was expected."""
+    """The request is wrong, and a retry fails, too. The message says what was expected.
+
+    A request over one of the server's limits is wrong, too: the reasons "MESSAGE_TOO_LARGE",
+    "METADATA_TOO_LARGE", "RUN_TOO_LARGE", "REPLY_TOO_LARGE" and "TOO_MANY_STREAMS".
+    """
 
     @classmethod
     def in_field(cls, field: str, reason: str, message: str) -> "InvalidInput":
         """Make the error for one field of a request that is not sent because of it."""
         return cls(message, code="INVALID_ARGUMENT", reason=reason, fields={field: message})
+
+
+class InvalidAddress(SigmaxError):
+    """The address of the server cannot be one. The message says what was expected."""
 
 
 class ModelNotFound(SigmaxError):
@@ -63,8 +72,7 @@ class NotSupported(SigmaxError):
 class Overloaded(SigmaxError):
     """The server has more work than it accepts; retry after `retry_after` seconds.
 
-    `retry_after` is None where the server named no time, for example where a single run would need
-    too much memory (reason "RUN_TOO_LARGE"). The SDK does not retry such an error.
+    `retry_after` is None where the server named no time. The SDK does not retry such an error.
     """
 
 
@@ -77,7 +85,7 @@ class Unavailable(SigmaxError):
 
 
 class Cancelled(SigmaxError):
-    """The call was cancelled before its answer came."""
+    """The call was cancelled before its answer came, or the client is closed."""
 
 
 class AccessDenied(SigmaxError):
@@ -86,3 +94,8 @@ class AccessDenied(SigmaxError):
 
 class ServerFault(SigmaxError):
     """The server failed, and the request was not the cause."""
+
+    @classmethod
+    def malformed(cls, detail: str) -> "ServerFault":
+        """Make the error for an answer that is not what was asked for."""
+        return cls(f"the server's answer is malformed: {detail}", code="INTERNAL")

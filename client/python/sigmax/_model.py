@@ -15,6 +15,28 @@ class TensorSpec:
     """Size of each axis, the batch first; -1 for any size."""
     meaning: str
     """Meaning of the values, for people; empty where the model file does not say."""
+    encoding: str = ""
+    """Encoding of text in an input of bytes, "utf-8": a row is a text's bytes, and zeros up to the
+    row's size. Empty where the input is no encoded text, or the model file does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An output of a model as a classification: its task, its classes and their thresholds."""
+
+    name: str
+    """Name of the head, as `Client.classify` takes it; empty where the one head has no name."""
+    output: str
+    """Name of the output that has the probabilities."""
+    task: str | None
+    """Task of the head: "binary", "multiclass" or "multilabel"."""
+    labels: tuple[str, ...]
+    """Names of the classes, by index; empty where none are declared."""
+    thresholds: tuple[float, ...]
+    """Thresholds of the decision, each in [0, 1].
+
+    Binary: one. Multi-label: one for each class. Multi-class: empty.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +48,8 @@ class ModelVersion:
     state: str
     """State of the version: "loading", "ready" or "unavailable"."""
     reason: str
-    """Reason why the version is not ready; empty where it is ready."""
+    """Reason why the version is not ready. Of a ready version: "not tried: " and why, where none of
+    the rows that were tried in loading ran; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +80,13 @@ class Model:
     inputs: tuple[TensorSpec, ...]
     """Inputs that a request gives, in the graph's order."""
     outputs: tuple[TensorSpec, ...]
-    """Outputs of the graph, in its order; the task is about the first."""
+    """Outputs of the graph, in its order."""
     task: str | None
-    """Task of the model: "binary", "multiclass" or "multilabel"; None where it cannot classify."""
+    """Task of the first head; None where the model cannot classify."""
     labels: tuple[str, ...]
-    """Names of the classes, by index; empty where none are declared."""
+    """Names of the first head's classes, by index; empty where none are declared."""
     thresholds: tuple[float, ...]
-    """Thresholds of the decision, each in [0, 1].
-
-    Binary: one. Multi-label: one for each class. Multi-class and no task: empty.
-    """
+    """Thresholds of the first head's decision; empty where there is no task."""
     device: str
     """Devices that run the model: "cpu", "cuda:0", or several as "cuda:0, cuda:1"."""
     max_batch_size: int
@@ -77,3 +97,7 @@ class Model:
     """Whether the answer to a row depends on that row alone."""
     device_reason: str
     """Reason for running on that device, for people; may be empty."""
+    heads: tuple[Head, ...] = ()
+    """Heads of the model, which `Client.classify` can ask for; the first is the default."""
+    warnings: tuple[str, ...] = ()
+    """Findings of the loading that a user should know, for people."""

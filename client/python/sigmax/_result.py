@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sigmax import _tensor
 from sigmax._enums import dtype_name
+from sigmax._errors import ServerFault
 from sigmax.v1 import classifier_pb2 as pb
 
 
@@ -68,7 +69,10 @@ class Classification:
     @property
     def best(self) -> ScoredClass:
         """The class decided on; for a multi-label model the most probable class, decided or not."""
-        return self.classes[0] if self._task == "multilabel" else self.decision[0]
+        choices = self.classes if self._task == "multilabel" else self.decision
+        if not choices:
+            raise ServerFault.malformed("a row has no class")
+        return choices[0]
 
     @property
     def index(self) -> int:
@@ -116,18 +120,24 @@ class Result(Sequence[Classification]):
     Attributes:
         model: Name of the model that answered.
         version: Version that answered, as a decimal number.
-        timings: Time that the request spent in the server.
+        head: Name of the head that answered; empty where the model's one head has no name.
     """
 
     def __init__(self, response: pb.ClassifyResponse, task: str | None, one_row: bool) -> None:
         self.model = response.model_name
         self.version = response.model_version
-        spent = response.timings
-        self.timings = Timings(spent.queue_ns, spent.compute_ns, spent.total_ns, spent.batch_rows)
+        self.head = response.head
+        self._spent = response.timings
         self._rows = response.rows
         self._tensor = response.probabilities if response.HasField("probabilities") else None
         self._task = task
         self._one_row = one_row
+
+    @cached_property
+    def timings(self) -> Timings:
+        """Time that the request spent in the server."""
+        spent = self._spent
+        return Timings(spent.queue_ns, spent.compute_ns, spent.total_ns, spent.batch_rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -155,11 +165,13 @@ class Result(Sequence[Classification]):
         """Probabilities, shape [rows, classes]; a binary model's one column p becomes 1 - p, p."""
         if self._tensor is None:
             return None
-        array = _tensor.from_bytes(
-            self._tensor.raw,
-            dtype_name(self._tensor.dtype),
-            tuple(self._tensor.shape),
-        ).reshape(len(self), -1)
+        dtype, shape = dtype_name(self._tensor.dtype), tuple(self._tensor.shape)
+        try:
+            array = _tensor.from_bytes(self._tensor.raw, dtype, shape).reshape(len(self), -1)
+        except ValueError as error:
+            raise ServerFault.malformed(f"probabilities: {error}") from error
+        if array.dtype.kind != "f":
+            raise ServerFault.malformed(f"expected floats as probabilities, got {dtype}")
         if self._task == "binary":
             return np.hstack([1 - array, array])
         return array

@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
 )
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
+from sigmax._address import Target
 from sigmax._errors import (
     AccessDenied,
     Cancelled,
@@ -41,16 +42,36 @@ _CLASSES: dict[str, type[SigmaxError]] = {
     "UNKNOWN": ServerFault,
     "DATA_LOSS": ServerFault,
 }
-_NAMES: dict[int, str] = {status.value[0]: status.name for status in grpc.StatusCode}
+# Reasons that mean another class than their code: the limits that waiting does not lift have the
+# code of a full queue, and over the Open Inference Protocol a full queue has that of a lost server.
+_CLASSES_OF_REASONS: dict[str, type[SigmaxError]] = {
+    "MESSAGE_TOO_LARGE": InvalidInput,
+    "METADATA_TOO_LARGE": InvalidInput,
+    "QUEUE_FULL": Overloaded,
+    "REPLY_TOO_LARGE": InvalidInput,
+    "RUN_TOO_LARGE": InvalidInput,
+    "TOO_MANY_REGIONS": InvalidInput,
+    "TOO_MANY_STREAMS": InvalidInput,
+}
+_NAMES: dict[int, str] = {
+    status.value[0]: status.name for status in grpc.StatusCode if status is not grpc.StatusCode.OK
+}
 _Detail = TypeVar("_Detail", bound=Message)
 
 
-def from_rpc_error(failure: grpc.RpcError) -> SigmaxError:
-    """Make the error for a call of grpc or grpc.aio that ended with a status."""
+def from_rpc_error(failure: grpc.RpcError, target: Target) -> SigmaxError:
+    """Make the error for a call of grpc or grpc.aio that ended with a status.
+
+    Args:
+        failure: What grpc has raised.
+        target: Server that was called. A proxy on the way to it is named where there was no answer.
+    """
     code = failure.code().name
     message = failure.details() or code
-    trailers = failure.trailing_metadata() or ()
-    return from_status(code, message, _details(trailers))
+    details = _details(failure.trailing_metadata() or ())
+    if not details.details and code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and target.proxy:
+        message += f" (the variable {target.proxy} names a proxy; no_proxy lists hosts without one)"
+    return from_status(code, message, details)
 
 
 def from_stream_error(code: int, message: str, reason: str) -> SigmaxError:
@@ -68,24 +89,26 @@ def from_status(code: str, message: str, details: Status) -> SigmaxError:
         details: Details of google.rpc; empty where the status has none.
     """
     info = _first(details, ErrorInfo())
-    retry = _first(details, RetryInfo())
     violations = _first(details, BadRequest()).field_violations
     return _class_for(code, info.reason)(
         message,
         code=code,
         reason=info.reason,
         fields={violation.field: violation.description for violation in violations},
-        retry_after=(
-            retry.retry_delay.ToNanoseconds() / 1e9 if retry.HasField("retry_delay") else None
-        ),
+        retry_after=_retry_after(_first(details, RetryInfo())),
     )
 
 
+def _retry_after(retry: RetryInfo) -> float | None:
+    """Return the seconds that the server names; None where it names none, or a time in the past."""
+    if not retry.HasField("retry_delay"):
+        return None
+    seconds: float = retry.retry_delay.ToNanoseconds() / 1e9
+    return seconds if seconds >= 0 else None
+
+
 def _class_for(code: str, reason: str) -> type[SigmaxError]:
-    # A message over the size limit has the status of a full queue, but a retry does not help.
-    if reason == "MESSAGE_TOO_LARGE":
-        return InvalidInput
-    return _CLASSES.get(code, SigmaxError)
+    return _CLASSES_OF_REASONS.get(reason) or _CLASSES.get(code, SigmaxError)
 
 
 def _details(trailers: Iterable[Any]) -> Status:
@@ -100,9 +123,15 @@ def _details(trailers: Iterable[Any]) -> Status:
 
 
 def _first(details: Status, detail: _Detail) -> _Detail:
-    """Fill `detail` from the first detail of its type, and return it; empty where none is there."""
+    """Fill `detail` from the first detail of its type, and return it.
+
+    The detail is empty where none of its type is there, or the first is malformed.
+    """
     for candidate in details.details:
         if candidate.Is(detail.DESCRIPTOR):
-            candidate.Unpack(detail)
+            try:
+                candidate.Unpack(detail)
+            except DecodeError:
+                detail.Clear()
             break
     return detail

@@ -1,5 +1,6 @@
 """Conversion of values to the elements that a model takes, and back."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,19 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 def read(value: ArrayLike) -> Array:
     """Read lists, NumPy arrays or anything with `__array__` as an array of numbers.
 
+    Tensors of PyTorch may be of bfloat16, need a gradient or lie on a GPU. Arrays of objects, such
+    as those of data frames, may hold any numbers.
+
     Raises:
         ValueError: The value is ragged, or holds something other than booleans, integers of at
             most 64 bits and floats.
     """
     try:
-        array = np.asarray(value)
+        array = np.asarray(value if isinstance(value, np.ndarray) else _without_torch(value))
         if isinstance(value, list | tuple) and _hides_integers(array):
             array = _read_integers(value, array)
+        elif array.dtype == object:
+            array = _read_objects(array)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"expected an array of numbers, or lists of equal length: {error}"
@@ -62,6 +68,46 @@ def read_texts(value: ArrayLike) -> Array:
                 f"got {element!r} at {list(place)}"
             )
         result[place] = element.encode() if isinstance(element, str) else bytes(element)
+    return result
+
+
+def holds_texts(value: ArrayLike) -> bool:
+    """Return whether a value, or the first element of a list or an array, is a str or bytes."""
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    if isinstance(value, str | bytes):
+        return True
+    if isinstance(value, list | tuple | int | float):
+        return False
+    array = np.asarray(value, dtype=object)
+    return array.size > 0 and isinstance(array.flat[0], str | bytes)
+
+
+def pad_texts(texts: Array, size: int) -> Array:
+    """Write each text of an array from `read_texts` into a row of bytes, with zeros to its end.
+
+    Args:
+        texts: Texts in UTF-8, as bytes objects, of any shape.
+        size: Bytes of a row.
+
+    Returns:
+        An array of UINT8 of the shape [*texts.shape, size].
+
+    Raises:
+        ValueError: A text is longer than a row, or is not UTF-8.
+    """
+    if size < 0:
+        raise ValueError(f"expected an input of rows of a fixed size, got the size {size}")
+    result = np.zeros((*texts.shape, size), np.uint8)
+    for place, text in np.ndenumerate(texts):
+        text.decode()  # raises UnicodeDecodeError, a ValueError, that says what is wrong where
+        if len(text) > size:
+            raise ValueError(
+                f"expected texts of at most {size} bytes in UTF-8, got {len(text)} bytes"
+                + (f" at {list(place)}" if place else "")
+                + "; give a shorter text, for texts are never cut"
+            )
+        result[place][: len(text)] = np.frombuffer(text, np.uint8)
     return result
 
 
@@ -128,19 +174,65 @@ def from_bytes(raw: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
     """Decode a tensor of an answer. The array is a copy, so the caller may write to it.
 
     Args:
-        raw: Little-endian elements in row-major order.
-        dtype: Name of the dtype, such as "FP32"; BF16 is returned as float32.
+        raw: Little-endian elements in row-major order; those of BYTES as `to_bytes` writes them.
+        dtype: Name of the dtype, such as "FP32". BF16 is returned as float32, and BYTES as an array
+            of bytes objects.
         shape: Size of each axis.
 
     Raises:
         ValueError: The dtype is unknown, or the bytes do not fit the shape.
     """
+    if any(size < 0 for size in shape):
+        raise ValueError(f"expected sizes of 0 or more, got the shape {list(shape)}")
+    if dtype == "BYTES":
+        return _split_texts(raw, shape)
     if dtype not in _DTYPES:
-        raise ValueError(f"expected a dtype of {', '.join(_DTYPES)}, got {dtype}")
+        raise ValueError(f"expected a dtype of {', '.join(_DTYPES)} or BYTES, got {dtype}")
     array = np.frombuffer(raw, _DTYPES[dtype]).reshape(shape)
     if dtype == "BF16":
         return _from_bfloat16(array)
     return array.astype(array.dtype.newbyteorder("="))
+
+
+def _split_texts(raw: bytes, shape: tuple[int, ...]) -> Array:
+    texts = []
+    position = 0
+    while position < len(raw):
+        start = position + 4
+        position = start + int.from_bytes(raw[position:start], "little")
+        texts.append(raw[start:position])
+    if position != len(raw) or len(texts) != math.prod(shape):
+        raise ValueError(f"expected {math.prod(shape)} texts for the shape {list(shape)}")
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array.reshape(shape)
+
+
+def _without_torch(value: Any) -> Any:
+    """Return tensors of PyTorch, and lists of them, as tensors that NumPy can read."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        return value.float() if str(value.dtype) == "torch.bfloat16" else value
+    first = value
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    return [_without_torch(each) for each in value] if hasattr(first, "detach") else value
+
+
+def _read_objects(array: Array) -> Array:
+    """Read an array of numbers as objects. Raise ValueError where one is no number, or changes."""
+    numbers = (int, float, np.bool_, np.integer, np.floating)
+    for place, element in np.ndenumerate(array):
+        if not isinstance(element, numbers):
+            raise ValueError(f"got {element!r} at {list(place)}")
+    result = np.asarray(array.tolist())
+    if _hides_integers(result):
+        result = _read_integers(array, result)
+    if result.dtype.kind == "f":
+        for place, element in np.ndenumerate(array):
+            if isinstance(element, int | np.integer) and int(element) != float(result[place]):
+                raise ValueError(f"{element} at {list(place)} is beside floats, and would change")
+    return result
 
 
 def _hides_integers(array: Array) -> bool:

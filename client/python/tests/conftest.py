@@ -1,10 +1,14 @@
 """A real gRPC server whose answers a test scripts, for testing the clients."""
 
 import asyncio
+import io
+import socket
+import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from inspect import isasyncgen, iscoroutine
 from typing import Any
 
@@ -23,6 +27,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 from hypothesis import settings
+from sigmax import _cli
 from sigmax.v1 import classifier_pb2 as pb
 from sigmax.v1 import classifier_pb2_grpc
 
@@ -44,7 +49,10 @@ def failure(code: grpc.StatusCode, *details: Any, message: str = "scripted") -> 
 
 
 class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Knows one model, "animal", whose probabilities are the values of its input."""
+    """Knows one model, "animal", whose probabilities are the values of its input.
+
+    An input that is not three numbers of FP32 has the probabilities 0.25, 0.5 and 0.25.
+    """
 
     failure = staticmethod(failure)
     grpc = grpc
@@ -78,6 +86,7 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
         self.address = ""  # where it listens
         self.failures: deque[Status] = deque()  # what the next calls are answered with
         self.health: deque[list[str]] = deque([["SERVING"]])  # one list a Watch; the last stays
+        self.knows_heads = True  # whether it answers by the head that is asked for
         self.delay = 0.0  # seconds that a call waits, or until its caller has gone
         self.calls: list[Any] = []  # every request that came
         self.timeouts: list[float | None] = []  # what each had left
@@ -154,23 +163,37 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
             context.add_callback(gone.set)
             gone.wait()
 
+    def server(self) -> grpc.Server:
+        """Make a server of this peer, which neither listens nor runs yet."""
+        unlimited = [("grpc.max_receive_message_length", -1)]
+        server = grpc.server(ThreadPoolExecutor(8), options=unlimited)
+        classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(self, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+        return server
+
     def answer(self, request: pb.ClassifyRequest) -> pb.ClassifyResponse:
         tensor = request.inputs[0]
-        rows = np.frombuffer(tensor.raw, "<f4").reshape(tensor.shape)
-        binary = self.described.task == pb.TASK_BINARY
+        if tensor.dtype == pb.DATA_TYPE_FP32 and len(tensor.shape) == 2:
+            rows = np.frombuffer(tensor.raw, "<f4").reshape(tensor.shape)
+        else:
+            rows = np.tile(np.array([0.25, 0.5, 0.25], "<f4"), (tensor.shape[0], 1))
+        heads = {head.name: head for head in self.described.heads} if self.knows_heads else {}
+        name = request.head or next(iter(heads), "")
+        task = heads[name].task if name in heads else self.described.task
         reply = pb.ClassifyResponse(
             model_name="animal",
             model_version="2",
+            head=name if name in heads else "",
             timings=pb.Timings(queue_ns=1, compute_ns=2, total_ns=3, batch_rows=len(rows)),
         )
         for row in rows:
-            scores = [1 - row[0], row[0]] if binary else list(row)
+            scores = [1 - row[0], row[0]] if task == pb.TASK_BINARY else list(row)
             order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
             classes = [
                 pb.ScoredClass(index=i, label=self.described.labels[i], probability=scores[i])
                 for i in order
             ]
-            if self.described.task == pb.TASK_MULTILABEL:
+            if task == pb.TASK_MULTILABEL:
                 decided = [c for c in classes if c.probability > (request.threshold or 0.5)]
             else:
                 decided = classes[:1]
@@ -178,7 +201,9 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
                 pb.Classification(classes=classes[: request.top_k or None], decision=decided)
             )
         if request.return_probabilities:
-            reply.probabilities.CopyFrom(tensor)
+            reply.probabilities.CopyFrom(
+                pb.Tensor(dtype=pb.DATA_TYPE_FP32, shape=rows.shape, raw=rows.tobytes())
+            )
         return reply
 
 
@@ -186,13 +211,19 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
 def peer() -> Iterator[Peer]:
     """A running peer."""
     servicer = Peer()
-    server = grpc.server(ThreadPoolExecutor(8))
-    classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(servicer, server)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server = servicer.server()
     servicer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     yield servicer
     server.stop(None).wait()
+
+
+@pytest.fixture
+def free_address() -> str:
+    """An address that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 class Blocking:
@@ -204,7 +235,11 @@ class Blocking:
         async def make() -> sigmax.AsyncClient:
             return sigmax.AsyncClient(*arguments, **options)
 
-        self._client = self._runner.run(make())
+        try:
+            self._client = self._runner.run(make())
+        except sigmax.SigmaxError:
+            self._runner.close()
+            raise
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -223,14 +258,39 @@ class Blocking:
             except StopAsyncIteration:
                 return
 
-    def close(self) -> None:
-        self._runner.run(self._client.close())
+    def finish(self) -> None:
+        """Close the client, and end its event loop."""
+        self.close()
         self._runner.close()
 
 
+@pytest.fixture
+def ask(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the command `sigmax` against the peer, with this on its standard input."""
+
+    def run(*arguments: str, stdin: str | bytes = "") -> int:
+        monkeypatch.setenv("SIGMAX_ADDRESS", peer.address)
+        raw = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8"))
+        return _cli.main(arguments)
+
+    return run
+
+
 @pytest.fixture(params=[sigmax.Client, Blocking], ids=["threads", "asyncio"])
-def client(request: pytest.FixtureRequest, peer: Peer) -> Iterator[Any]:
+def make(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Makes clients of each kind in turn, with the arguments of `sigmax.Client`."""
+    with ExitStack() as made:
+
+        def make_one(*arguments: Any, **options: Any) -> Any:
+            client = request.param(*arguments, **options)
+            made.callback(client.finish if isinstance(client, Blocking) else client.close)
+            return client
+
+        yield make_one
+
+
+@pytest.fixture
+def client(make: Any, peer: Peer) -> Any:
     """Each client in turn, of the peer."""
-    made = request.param(peer.address, timeout=60.0)
-    yield made
-    made.close()
+    return make(peer.address, timeout=60.0)

@@ -17,18 +17,6 @@ from sigmax import _cli
 SIGMAX = str(Path(sys.executable).with_name("sigmax"))
 
 
-@pytest.fixture
-def ask(peer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the command against the peer, with this text on its standard input."""
-
-    def run(*arguments: str, stdin: str = "") -> int:
-        monkeypatch.setenv("SIGMAX_ADDRESS", peer.address)
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        return _cli.main(arguments)
-
-    return run
-
-
 def test_models(ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("models", "--output", "table") == 0
     assert capsys.readouterr().out.splitlines() == [

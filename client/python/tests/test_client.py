@@ -1,11 +1,12 @@
 """Both clients over a real connection: what they send, retry, keep and raise."""
 
+import asyncio
 import contextlib
 import math
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +14,6 @@ import grpc
 import numpy as np
 import pytest
 import sigmax
-from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
 from sigmax.v1 import classifier_pb2 as pb
 
 ROW = [0.25, 0.5, 0.25]
@@ -93,7 +93,13 @@ def test_the_rest_of_an_error_is_kept(client: Any, peer: Any) -> None:
         (CODE.INVALID_ARGUMENT, "", sigmax.InvalidInput),
         (CODE.OUT_OF_RANGE, "", sigmax.InvalidInput),
         (CODE.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", sigmax.InvalidInput),
+        (CODE.RESOURCE_EXHAUSTED, "METADATA_TOO_LARGE", sigmax.InvalidInput),
+        (CODE.RESOURCE_EXHAUSTED, "REPLY_TOO_LARGE", sigmax.InvalidInput),
+        (CODE.RESOURCE_EXHAUSTED, "RUN_TOO_LARGE", sigmax.InvalidInput),
+        (CODE.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", sigmax.InvalidInput),
+        (CODE.RESOURCE_EXHAUSTED, "TOO_MANY_REGIONS", sigmax.InvalidInput),
         (CODE.RESOURCE_EXHAUSTED, "MEMORY_BUDGET", sigmax.Overloaded),
+        (CODE.UNAVAILABLE, "QUEUE_FULL", sigmax.Overloaded),  # over the Open Inference Protocol
         (CODE.NOT_FOUND, "UNKNOWN_MODEL", sigmax.ModelNotFound),
         (CODE.FAILED_PRECONDITION, "NOT_A_CLASSIFIER", sigmax.NotSupported),
         (CODE.UNIMPLEMENTED, "", sigmax.NotSupported),
@@ -117,26 +123,43 @@ def test_every_status_has_its_error(
     assert len(peer.calls) == 1  # none of these is tried again
 
 
-def test_details_that_cannot_be_read_do_no_harm() -> None:
-    from sigmax import _status
-
-    trailers = [("x", "y"), ("grpc-status-details-bin", b"\xff\xff")]
-    error = _status.from_status("INTERNAL", "broken", _status._details(trailers))
-    assert (type(error), error.reason) == (sigmax.ServerFault, "")
-
-
 def test_unavailable_is_tried_again(client: Any, peer: Any) -> None:
     peer.failures.extend([peer.failure(CODE.UNAVAILABLE)] * 2)
     assert client.classify("animal", ROW).label == "mammal"
     assert len(peer.calls) == 4
 
 
-@pytest.mark.slow
-def test_tries_end(client: Any, peer: Any) -> None:
+def test_tries_end_with_the_timeout(client: Any, peer: Any) -> None:
+    peer.failures.extend([peer.failure(CODE.UNAVAILABLE)] * 99)
+    start = time.monotonic()
+    # The deadline may pass within the last try.
+    with pytest.raises((sigmax.Unavailable, sigmax.DeadlineExceeded), match="scripted"):
+        client.models(timeout=2.0)
+    assert time.monotonic() - start > 0.9  # the last pause would have passed the deadline
+    assert len(peer.calls) > 2
+
+
+def test_tries_can_be_limited(make: Any, peer: Any) -> None:
     peer.failures.extend([peer.failure(CODE.UNAVAILABLE)] * 99)
     with pytest.raises(sigmax.Unavailable, match="scripted"):
-        client.models()
-    assert len(peer.calls) == 5
+        make(peer.address, retries=1).models()
+    assert len(peer.calls) == 2
+
+
+def test_a_server_that_comes_back_within_the_timeout_is_reached(
+    make: Any, peer: Any, free_address: str
+) -> None:
+    client, server = make(free_address, timeout=60.0), peer.server()
+
+    def start() -> None:
+        server.add_insecure_port(free_address)
+        server.start()
+
+    starter = threading.Timer(2.0, start)  # four tries within the first second would miss it
+    starter.start()
+    assert [model.name for model in client.models()] == ["animal"]
+    starter.join()
+    server.stop(None).wait()
 
 
 def test_an_overloaded_server_is_asked_again_when_it_says(client: Any, peer: Any) -> None:
@@ -150,6 +173,43 @@ def test_an_overloaded_server_is_asked_again_when_it_says(client: Any, peer: Any
         client.models()  # ten minutes are beyond the deadline: told at once
     assert caught.value.retry_after == 600
     assert len(peer.calls) == 3
+
+
+def test_a_limit_that_waiting_does_not_lift_is_told_at_once(client: Any, peer: Any) -> None:
+    reason = peer.ErrorInfo(reason="RUN_TOO_LARGE")
+    peer.failures.append(peer.failure(CODE.RESOURCE_EXHAUSTED, reason, peer.retry_info(0.0)))
+    with pytest.raises(sigmax.InvalidInput):
+        client.models()
+    assert len(peer.calls) == 1
+
+
+@pytest.mark.parametrize("timeout", [1e300, 1e10, math.nan, -math.inf])
+def test_a_timeout_that_is_none_is_refused_by_name(client: Any, make: Any, timeout: float) -> None:
+    said = rf"^timeout: expected at most 1000000000 seconds.* got {timeout!r}$".replace("+", r"\+")
+    calls: list[Callable[[], Any]] = [
+        lambda: client.models(timeout=timeout),
+        lambda: client.model("animal", timeout=timeout),
+        lambda: client.classify("animal", ROW, timeout=timeout),
+        lambda: client.infer("animal", ROW, timeout=timeout),
+        lambda: next(client.classify_stream("animal", [], timeout=timeout)),
+        lambda: client.wait_until_ready(timeout),
+        lambda: make("localhost", timeout=timeout),
+    ]
+    for call in calls:
+        with pytest.raises(sigmax.InvalidInput, match=said) as caught:
+            call()
+        assert list(caught.value.fields) == ["timeout"]
+
+
+def test_retries_below_zero_are_refused(make: Any) -> None:
+    with pytest.raises(sigmax.InvalidInput, match=r"retries: expected 0 or more.* got -1"):
+        make("localhost", retries=-1)
+
+
+def test_a_version_may_be_a_number(client: Any, peer: Any) -> None:
+    assert client.classify("animal", ROW, version=2).version == "2"
+    assert client.model("animal", version=2).version == "2"
+    assert [request.model_version for request in peer.calls] == ["2", "2", "2"]
 
 
 def test_every_call_has_a_deadline(client: Any, peer: Any) -> None:
@@ -173,6 +233,53 @@ def test_a_deadline_that_passes(client: Any, peer: Any) -> None:
     with pytest.raises(sigmax.DeadlineExceeded, match="the timeout of 0 s has passed"):
         client.models(timeout=0)
     assert len(peer.calls) == 1
+
+
+def test_a_call_under_way_when_its_client_is_closed(peer: Any) -> None:
+    peer.delay = 60.0
+    client = sigmax.Client(peer.address, timeout=60.0)
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(client.models)
+        until_called(peer)
+        client.close()
+        with pytest.raises(sigmax.Cancelled):
+            call.result(60)
+
+
+def test_a_task_that_awaits_an_answer_when_its_client_is_closed(peer: Any) -> None:
+    peer.delay = 60.0
+
+    async def close_meanwhile() -> None:
+        client = sigmax.AsyncClient(peer.address, timeout=60.0)
+        call = asyncio.create_task(client.models())
+        await asyncio.to_thread(until_called, peer)
+        await client.close()
+        with pytest.raises(sigmax.Cancelled, match="the client is closed"):
+            await call
+        assert not call.cancelled()
+
+    asyncio.run(close_meanwhile())
+
+
+def test_a_task_that_is_cancelled_is_cancelled(peer: Any) -> None:
+    peer.delay = 60.0
+
+    async def cancel() -> None:
+        async with sigmax.AsyncClient(peer.address, timeout=60.0) as client:
+            call = asyncio.create_task(client.models())
+            await asyncio.to_thread(until_called, peer)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+    asyncio.run(cancel())
+
+
+def until_called(peer: Any) -> None:
+    """Wait until a request has come."""
+    patience = time.monotonic() + 60
+    while not peer.calls:
+        assert time.monotonic() < patience
 
 
 def test_models_and_their_descriptions(client: Any) -> None:
@@ -250,35 +357,27 @@ def test_waiting_ends(client: Any, peer: Any) -> None:
     assert said == f"model 'animal' was not ready within {timeout:g} s; last seen: NOT_SERVING"
 
 
-def test_waiting_for_a_server_that_is_not_running_yet(peer: Any) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with sigmax.Client(address) as client:
-        waiter = threading.Thread(target=client.wait_until_ready)
-        waiter.start()
-        server = grpc.server(ThreadPoolExecutor(2))
-        health_pb2_grpc.add_HealthServicer_to_server(peer, server)
-        server.add_insecure_port(address)
+def test_waiting_for_a_server_that_is_not_running_yet(
+    make: Any, peer: Any, free_address: str
+) -> None:
+    client, server = make(free_address), peer.server()
+
+    def start() -> None:
+        server.add_insecure_port(free_address)
         server.start()
-        waiter.join(60)
-        ready = not waiter.is_alive()
-        server.stop(None).wait()
-    assert ready
+
+    starter = threading.Timer(0.3, start)
+    starter.start()
+    client.wait_until_ready(60.0)
+    starter.join()
+    server.stop(None).wait()
 
 
-def test_nobody_there() -> None:
+def test_nobody_there(make: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))  # and never listens
-        with sigmax.Client(f"127.0.0.1:{probe.getsockname()[1]}", retries=1) as client:
-            with pytest.raises(sigmax.Unavailable, match="refused"):
-                client.models()
-            with pytest.raises(sigmax.DeadlineExceeded, match=r"the server .* no answer"):
-                client.wait_until_ready(0.2)
-
-
-def test_a_client_closes() -> None:
-    with sigmax.Client("127.0.0.1:1") as client:
-        pass
-    with pytest.raises(ValueError, match="closed"):
-        client.models()
+        client = make(f"127.0.0.1:{probe.getsockname()[1]}", retries=1)
+        with pytest.raises(sigmax.Unavailable, match="refused"):
+            client.models()
+        with pytest.raises(sigmax.DeadlineExceeded, match=r"the server .* no answer"):
+            client.wait_until_ready(0.2)

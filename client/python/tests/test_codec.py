@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sigmax import InvalidInput, Model, NotSupported, TensorSpec, _codec
-from sigmax._codec import Question
+from sigmax._codec import Asked, Question
 from sigmax.v1 import classifier_pb2 as pb
 
 
@@ -32,14 +32,26 @@ def described(
 
 
 def question(**changes: Any) -> Question:
-    options = {"version": "", "top_k": 0, "threshold": None, "return_probabilities": True}
+    options = {
+        "version": "",
+        "head": "",
+        "top_k": 0,
+        "threshold": None,
+        "return_probabilities": True,
+    }
     return Question("animal", **{**options, **changes})
 
 
+def asked(
+    task: str | None = "multiclass", rows: int = 1, *, single: bool = False, **changes: Any
+) -> Asked:
+    return Asked(question(**changes), task, rows, single)
+
+
 def test_the_whole_request() -> None:
-    asked = question(version="7", top_k=2, threshold=0.25, return_probabilities=False)
-    request, single = _codec.encode(asked, described(), [[1, 2, 3], [4, 5, 6]])
-    assert not single
+    asking = question(version="7", top_k=2, threshold=0.25, return_probabilities=False)
+    request, expected = _codec.encode(asking, described(), [[1, 2, 3], [4, 5, 6]])
+    assert expected == Asked(asking, "multiclass", 2, single=False)
     assert request == pb.ClassifyRequest(
         model_name="animal",
         model_version="7",
@@ -73,10 +85,10 @@ def test_one_row_and_a_batch_are_told_apart_by_their_axes(
             e in (-1, f) for e, f in zip(free, shape, strict=True)
         )
 
-    request, single = _codec.encode(question(), model, np.ones(expected))
-    assert (single, list(request.inputs[0].shape)) == (True, [1, *expected])
-    request, single = _codec.encode(question(), model, np.ones([rows, *expected]))
-    assert (single, list(request.inputs[0].shape)) == (False, [rows, *expected])
+    request, built = _codec.encode(question(), model, np.ones(expected))
+    assert (built.single, list(request.inputs[0].shape)) == (True, [1, *expected])
+    request, built = _codec.encode(question(), model, np.ones([rows, *expected]))
+    assert (built.single, list(request.inputs[0].shape)) == (False, [rows, *expected])
     if not fits(found) and not fits(found[1:]):
         with pytest.raises(InvalidInput) as caught:
             _codec.encode(question(), model, np.ones(found))
@@ -112,11 +124,11 @@ TWO = described(TensorSpec("image", "UINT8", (-1, 2, 2), ""), TensorSpec("age", 
 
 def test_several_inputs_come_by_name() -> None:
     image = [[1, 2], [3, 4]]
-    request, single = _codec.encode(question(), TWO, {"age": 7, "image": image})
-    assert single
+    request, built = _codec.encode(question(), TWO, {"age": 7, "image": image})
+    assert built.single
     assert [(t.name, list(t.shape)) for t in request.inputs] == [("image", [1, 2, 2]), ("age", [1])]
-    request, single = _codec.encode(question(), TWO, {"image": [image] * 3, "age": [7, 8, 9]})
-    assert not single
+    request, built = _codec.encode(question(), TWO, {"image": [image] * 3, "age": [7, 8, 9]})
+    assert not built.single
     assert [list(t.shape) for t in request.inputs] == [[3, 2, 2], [3]]
 
 
@@ -129,10 +141,17 @@ def test_several_inputs_are_all_one_row_or_all_a_batch() -> None:
 
 def test_a_model_without_a_batch_axis_is_asked_as_it_is() -> None:
     model = described(TensorSpec("x", "FP32", (3, 2), ""), max_batch_size=0)
-    request, single = _codec.encode(question(), model, np.ones((3, 2)))
-    assert (single, list(request.inputs[0].shape)) == (False, [3, 2])
+    request, built = _codec.encode(question(), model, np.ones((3, 2)))
+    assert (built.single, list(request.inputs[0].shape)) == (False, [3, 2])
     with pytest.raises(InvalidInput, match=r"expected shape \[3, 2\]; got \[2\]"):
         _codec.encode(question(), model, [1, 2])
+
+
+def test_a_model_of_exactly_one_row_is_asked_with_and_without_its_axis() -> None:
+    model = described(TensorSpec("x", "FP32", (1, 3), ""), max_batch_size=0)
+    for values, single in ((np.ones(3), True), (np.ones((1, 3)), False)):
+        request, built = _codec.encode(question(), model, values)
+        assert (built.single, built.rows, list(request.inputs[0].shape)) == (single, 1, [1, 3])
 
 
 @pytest.mark.parametrize("top_k", [-1, 2**32])
@@ -171,7 +190,7 @@ REPLY = pb.ClassifyResponse(
 
 
 def test_a_batch_is_a_sequence_of_rows() -> None:
-    result = _codec.decode(REPLY, described(), single=False)
+    result = _codec.decode(REPLY, asked(rows=2))
     assert (result.model, result.version, len(result)) == ("animal", "3", 2)
     assert result.labels == ["c", "b"]
     assert [row.probability for row in result] == [0.75, 1.0]
@@ -194,7 +213,7 @@ def test_a_result_of_one_row_is_that_row(single: bool) -> None:
     reply.probabilities.CopyFrom(REPLY.probabilities)
     reply.probabilities.shape[0] = 1
     reply.probabilities.raw = reply.probabilities.raw[:12]
-    result = _codec.decode(reply, described(), single)
+    result = _codec.decode(reply, asked(single=single))
     assert (result.label, result.probability, result.best.index) == ("c", 0.75, 2)
     assert result.top(1) == result.decision == result.classes[:1]
     assert result.probabilities.shape == ((3,) if single else (1, 3))
@@ -208,14 +227,14 @@ def test_probabilities_of_a_binary_model_have_two_columns(shape: list[int]) -> N
     reply.probabilities.dtype = pb.DATA_TYPE_FP32
     reply.probabilities.shape.extend(shape)
     reply.probabilities.raw = np.array([0.25], "<f4").tobytes()
-    result = _codec.decode(reply, described(task="binary"), single=True)
+    result = _codec.decode(reply, asked("binary", single=True))
     assert result.probabilities.tolist() == [0.75, 0.25]
     assert result.label == "b"  # the decision, by a low threshold, and not the most probable
 
 
 def test_a_row_of_a_multilabel_model_may_decide_nothing() -> None:
     reply = pb.ClassifyResponse(rows=[pb.Classification(classes=scored((2, 0.5), (0, 0.25)))])
-    result = _codec.decode(reply, described(task="multilabel"), single=True)
+    result = _codec.decode(reply, asked("multilabel", single=True, return_probabilities=False))
     assert (result.decision, result.label) == ((), "c")
     assert repr(result[0]) == "Classification(nothing decided)"
     for answer in (result, result[0]):

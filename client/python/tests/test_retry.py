@@ -34,6 +34,14 @@ def test_pauses_double_up_to_a_second() -> None:
     assert schedule.remaining() is None
 
 
+def test_without_a_limit_tries_last_as_long_as_the_timeout() -> None:
+    clock = Clock()
+    schedule = Schedule(10, None, clock=clock, jitter=lambda: 0.5)
+    taken = pauses(schedule, clock, UNAVAILABLE)
+    assert 9 < sum(taken) < 10
+    assert max(taken) == 0.75
+
+
 @given(st.floats(0.01, 30), st.integers(0, 50), st.floats(0, 1, exclude_max=True))
 def test_pauses_end_before_the_deadline(timeout: float, retries: int, jitter: float) -> None:
     clock = Clock()
@@ -72,3 +80,16 @@ def test_nothing_is_sent_after_the_deadline() -> None:
     with pytest.raises(DeadlineExceeded, match="the timeout of 1 s has passed"):
         schedule.remaining()
     assert schedule.pause_after(UNAVAILABLE) is None
+
+
+def test_a_deadline_that_passes_in_a_later_try_names_the_failure_before() -> None:
+    clock = Clock()
+    schedule = Schedule(1, None, clock=clock)
+    late = DeadlineExceeded("Deadline Exceeded", code="DEADLINE_EXCEEDED")
+    assert schedule.final(late) is late
+    schedule.pause_after(Unavailable("nobody there", code="UNAVAILABLE"))
+    assert schedule.final(UNAVAILABLE) is UNAVAILABLE
+    assert str(schedule.final(late)) == "Deadline Exceeded; the try before: nobody there"
+    clock.now += 2
+    with pytest.raises(DeadlineExceeded, match="1 s has passed; the try before: nobody there"):
+        schedule.remaining()

@@ -1,0 +1,165 @@
+"""The arguments of the commands that ask a server."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+_IMAGES: Final = """images:
+  --image needs Pillow (pip install "sigmax[images]") and a model whose one input has rows of the
+  shape [height, width], [height, width, channels] or [channels, height, width], with 1, 3 or 4
+  channels. An image is turned as its EXIF says, converted to grey, RGB or RGBA, and stretched to
+  the input's size (bilinear). UINT8 gets the values 0 to 255; a float gets them divided by 255.
+"""
+_PLACES: Final = ("ROWS", "--json", "--csv", "--npy", "--npz", "--image")
+
+
+def make(elsewhere: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Make the parser. The name of the function that answers is in `command`.
+
+    Args:
+        elsewhere: Help of the commands that other packages implement, by the command's name.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sigmax", description="Serves classifiers, and asks servers to classify."
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Command)
+    asking = _asking_options()
+
+    models = commands.add_parser("models", parents=[asking], help="list a server's models")
+    models.set_defaults(command="describe.models")
+
+    model = commands.add_parser("model", parents=[asking], help="describe one model")
+    _add_model(model)
+    model.set_defaults(command="describe.model")
+
+    classify = commands.add_parser(
+        "classify",
+        parents=[asking],
+        help="classify rows",
+        description="Classifies rows of JSON, CSV or NumPy's files, and images.",
+        epilog=_IMAGES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_model(classify)
+    _add_inputs(classify)
+    classify.add_argument("--head", metavar="NAME", default="", help="default: the model's first")
+    classify.add_argument(
+        "--top-k", metavar="N", type=int, default=0, help="most classes for each row; 0: all"
+    )
+    classify.add_argument(
+        "--threshold", metavar="P", type=float, help="in [0, 1]; default: the model's own"
+    )
+    classify.set_defaults(command="ask.classify")
+
+    infer = commands.add_parser(
+        "infer",
+        parents=[asking],
+        help="run a model, and print its outputs as they are",
+        description="Runs a model on rows of JSON, CSV or NumPy's files, and on images, and prints "
+        "its outputs as they are. The model needs no task.",
+        epilog=_IMAGES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_model(infer)
+    _add_inputs(infer)
+    infer.add_argument(
+        "--only", metavar="NAME", action="append", default=[], help="an output; may be repeated"
+    )
+    infer.set_defaults(command="ask.infer")
+
+    for name, text in elsewhere.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", help="name of the model")
+    command.add_argument("--model-version", metavar="N", default="", help="default: newest ready")
+
+
+def _add_inputs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "rows",
+        metavar="ROWS",
+        nargs="?",
+        help="JSON: one row, a list of rows, or an object of inputs by name; -: from stdin",
+    )
+    command.add_argument(
+        "--json", metavar="FILE", help="file of such documents, or of lines of them; -: stdin"
+    )
+    command.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="file with a row in each line; -: stdin. A model with several inputs needs a header "
+        "with their names, one of texts any header",
+    )
+    command.add_argument("--npy", metavar="FILE", help="array of rows; -: stdin")
+    command.add_argument(
+        "--npz", metavar="FILE", help="arrays by the names of the inputs; -: stdin"
+    )
+    command.add_argument("--image", metavar="FILE", action="append", help="may be repeated")
+
+
+def _asking_options() -> "_Command":
+    """Make the options that every command with a call to a server has."""
+    options = _Command(add_help=False)
+    options.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        default=os.environ.get("SIGMAX_ADDRESS", "localhost:8001"),
+        help="the server (environment: SIGMAX_ADDRESS; default: localhost:8001)",
+    )
+    options.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
+        help="time limit of each call, all its retries together; default: 10",
+    )
+    options.add_argument(
+        "--output",
+        choices=["table", "json", "csv"],
+        default="table" if sys.stdout.isatty() else "json",
+        help="a table, a line of JSON for each model or row, or CSV; default: a table on a "
+        "terminal, else json",
+    )
+    return options
+
+
+class _Command(argparse.ArgumentParser):
+    """Parser of one command. Arguments may stand after options; rows come from one place."""
+
+    _is_parsing = False  # parse_known_intermixed_args calls parse_known_args
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        if self._is_parsing:
+            return super().parse_known_args(args, namespace)
+        self._is_parsing = True
+        options, rest = self.parse_known_intermixed_args(args, namespace)
+        self._is_parsing = False
+        if hasattr(options, "rows"):
+            given = [name for name in _PLACES if getattr(options, name.strip("-").lower())]
+            if len(given) != 1:
+                self.error(
+                    f"expected rows from one of {', '.join(_PLACES)}; "
+                    f"got {', '.join(given) or 'none of them'}"
+                )
+        return options, rest
+
+
+class _Version(argparse.Action):
+    """Action that prints the version, which is looked up only here because that takes time."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"sigmax {version('sigmax')}")
+        parser.exit()
