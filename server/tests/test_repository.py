@@ -357,6 +357,7 @@ def test_the_configuration_of_a_folder_with_a_name_has_no_other(tmp_path: Path) 
     [
         ("notes.txt", "got none"),
         ("net.onnx", "got none but .onnx files; name them one by one, such as {}/net.onnx"),
+        ("onnx/model.onnx", "got none but {0}/onnx/model.onnx; serve {0}/onnx instead"),
         ("plant/1/model.onnx", "got a repository of ['plant']; serve it without a name"),
     ],
 )

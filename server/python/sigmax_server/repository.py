@@ -103,7 +103,8 @@ def _repository(location: Location, *, may_be_empty: bool) -> list[Found]:
         raise RepositoryError(
             f"{expected} a single model; serve {folder.resolve().parent} instead, or {cure}"
         )
-    models = [model for child in children for model in _versions(_own(child))]
+    own = (Found(plain(child.name), _EXPECTED, child) for child in children)
+    models = [model for found in own for model in _versions(found)]
     if not models and _has_model(folder):
         raise RepositoryError(
             f"{expected} a single model; serve {folder / 'model.onnx'} instead, or {cure}"
@@ -118,28 +119,26 @@ def _named(location: Location, *, may_be_empty: bool) -> list[Found]:
     folder = location.path
     models = _versions(Found(location.name, _EXPECTED, folder, is_named=True))
     if not models and not may_be_empty:
-        others = [child.name for child in _folders(folder) if _versions(_own(child))]
-        came = (
-            f"a repository of {shown(others)}; serve it without a name"
-            if others
-            else f"none{_but_files(folder)}"
-        )
         raise RepositoryError(
             f"{folder}: expected the model {shown(location.name)}, as model.onnx or "
-            f"1/model.onnx, got {came}"
+            f"1/model.onnx, got {_instead(folder)}"
         )
     return models
+
+
+def _instead(folder: Path) -> str:
+    """Return what a folder has that is no model, and how to serve that."""
+    if others := [child.name for child in _folders(folder) if _numbers(child)]:
+        return f"a repository of {shown(others)}; serve it without a name"
+    if files := sorted(folder.glob("*/model.onnx")):
+        return f"none but {files[0]}; serve {files[0].parent} instead"
+    return f"none{_but_files(folder)}"
 
 
 def _but_files(folder: Path) -> str:
     """Return the hint that a folder has .onnx files of other names; empty where it has none."""
     files = sorted(folder.glob("*.onnx"))
     return f" but .onnx files; name them one by one, such as {files[0]}" if files else ""
-
-
-def _own(folder: Path) -> Found:
-    """Return the model of a repository's folder, as far as the folder's name tells."""
-    return Found(plain(folder.name), _EXPECTED, folder)
 
 
 def _folders(folder: Path) -> list[Path]:
