@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 from sigmax_server import cli
-from sigmax_server.config import SETTINGS, ConfigError, ModelSpec, ServerConfig, Setting
+from sigmax_server.config import (
+    SETTINGS,
+    ConfigError,
+    Location,
+    ModelSpec,
+    ServerConfig,
+    Setting,
+)
 from sigmax_server.machine import usable_cores
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -34,6 +41,7 @@ OTHER = {
     "grace_seconds": ("0.5", 0.5),
     "strict_readiness": ("false", False),
     "shared_memory": ("true", True),
+    "model_name": ("animal", "animal"),
     "model_control": ("explicit", "explicit"),
     "load_model": ("a,b", "a,b"),
     "allow_model_upload": ("true", True),
@@ -70,7 +78,38 @@ def test_defaults() -> None:
 
 def test_several_paths_are_read_around_flags() -> None:
     paths, _ = cli.read(["a", "--grpc-port", "0", "b.onnx"], {})
-    assert paths == [Path("a"), Path("b.onnx")]
+    assert paths == [Location(Path("a")), Location(Path("b.onnx"))]
+
+
+def test_a_path_may_come_with_a_name() -> None:
+    locations, _ = cli.read(["a=b/c.onnx", "d=e=f", "./a=b", "c/d=e"], {})
+    assert locations == [
+        Location(Path("b/c.onnx"), "a"),
+        Location(Path("e=f"), "d"),
+        Location(Path("./a=b")),
+        Location(Path("c/d=e")),
+    ]
+
+
+@pytest.mark.parametrize("text", ["=a", "a=", " =a", "a\nb=c", "..=a", "n" * 256 + "=a"])
+def test_a_name_that_no_model_can_have_is_refused(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    problem = refused(capsys, text)
+    assert problem == f"argument REPOSITORY_OR_FILE: expected PATH or NAME=PATH, got {text!r}"
+
+
+def test_the_name_of_a_model_goes_to_its_path() -> None:
+    for argv, environment in ((["--model-name=m"], {}), ([], {"SIGMAX_MODEL_NAME": "m"})):
+        locations, _ = cli.read([*argv, "a"], environment)
+        assert locations == [Location(Path("a"), "m")]
+
+
+def test_the_name_of_a_model_needs_one_path(capsys: pytest.CaptureFixture[str]) -> None:
+    problem = refused(capsys, "--model-name=m", "a", "b")
+    assert problem == "--model-name: expected one path to serve beside it, got 2"
+    problem = refused(capsys, "n=a", SIGMAX_MODEL_NAME="m")
+    assert problem == "SIGMAX_MODEL_NAME: expected a path without a name beside it, got 'n'"
 
 
 @each_setting
@@ -95,7 +134,7 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 def test_a_bare_switch_means_true_and_takes_no_path() -> None:
     paths, read = cli.read(["--exit-on-error", "--strict-readiness", "repository"], {})
-    assert paths == [Path("repository")]
+    assert paths == [Location(Path("repository"))]
     assert read.exit_on_error
     assert read.strict_readiness
 
@@ -118,6 +157,11 @@ def test_a_bare_switch_means_true_and_takes_no_path() -> None:
         ("grace_seconds", "-1", "expected a finite number of seconds, 0 or more, got -1.0"),
         ("grace_seconds", "nan", "expected a finite number of seconds, 0 or more, got nan"),
         ("load_model", "a", "expected it only where model_control is explicit, got 'a'"),
+        (
+            "model_name",
+            "a/b",
+            "expected a printable name of at most 255 characters, without / and .., got 'a/b'",
+        ),
         ("strict_readiness", "maybe", "expected true or false, got 'maybe'"),
         (
             "device",

@@ -210,7 +210,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "long-name": (configured(f'default_model_filename: "{"n" * 300}"'), "File name too long"),
     "no-file": (configured('default_model_filename: "other.onnx"'), "1/other.onnx"),
     "no-version": (configured("version_policy { specific { versions: 7 } }"), "7/model.onnx"),
-    "no-text": (configured(LABELLED, labels=b"\xff\xfe"), "label_filename: 'labels.txt': Unicode"),
+    "no-text": (configured(LABELLED, labels=b"\xff\xfe"), "'labels.txt': expected UTF-8 text, got"),
     "large-labels": (configured(LABELLED, labels=bytes(17 << 20)), "at most 16777216 bytes"),
     "large-config": (configured("#" * (2 << 20)), "config.pbtxt: expected at most 1048576 bytes"),
     "long": (stating(labels=LONG), "labels of at most 1000 characters, at 0, got 'aaaa"),

@@ -1,7 +1,6 @@
 """Weights in files beside a model: those that were read and checked are served."""
 
 import os
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -213,16 +212,25 @@ BROKEN: dict[str, tuple[Callable[[Path, str], None], str]] = {
     "folder": (replaced(Path.mkdir), "model.onnx.data: expected a file, got a folder"),
     "device": (
         replaced(lambda data: data.symlink_to("/dev/zero")),
-        "expected a file in the model's folder",
+        "model.onnx.data: expected a file, got a device",
+    ),
+    "linked-pipe": (
+        replaced(lambda data: data.symlink_to(pipe(data.with_name("pipe")))),
+        "model.onnx.data: expected a file, got a named pipe",
     ),
     "above": (located("../../other"), "expected a file in the model's folder"),
     "absolute": (located("/etc/hostname"), "expected a file in the model's folder"),
-    "linked-out": (
-        replaced(lambda data: data.symlink_to(shutil.copy("/bin/true", data.parents[3] / "out"))),
-        "expected a file in the model's folder",
+    "lost": (
+        replaced(lambda data: data.symlink_to("../../missing")),
+        "model.onnx.data: No such file",
     ),
     "huge": (replaced(lambda data: huge(data)), "more than memory can hold"),
 }
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
 
 
 def huge(data: Path) -> None:
@@ -237,6 +245,62 @@ def huge(data: Path) -> None:
         if entry.key == "length":
             entry.value = str(2**42)
     path.write_bytes(model.SerializeToString())
+
+
+def in_a_cache(data: Path) -> None:
+    """Move both files away as Hugging Face's cache has them, with links in their places."""
+    blobs = data.parents[3] / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate((data, data.with_name("model.onnx"))):
+        file.rename(blobs / str(number))
+        file.symlink_to(f"../../../blobs/{number}")
+
+
+def in_a_worktree(data: Path) -> None:
+    """Put a link in the place of the model's folder, as git-sync has it."""
+    folder, worktree = data.parents[1], data.parents[3] / ".worktrees"
+    worktree.mkdir()
+    folder.rename(worktree / "4f2a")
+    folder.symlink_to("../.worktrees/4f2a")
+
+
+def in_a_volume(data: Path) -> None:
+    """Put both files into a folder behind a link, as a ConfigMap has them."""
+    folder = data.with_name("..2026_01_31")
+    folder.mkdir()
+    data.with_name("..data").symlink_to(folder.name)
+    for file in (data, data.with_name("model.onnx")):
+        file.rename(folder / file.name)
+        file.symlink_to(f"..data/{file.name}")
+
+
+def on_another_disk(data: Path) -> None:
+    """Move the weights alone away, as who has no room for them does."""
+    away = data.parents[3] / "away"
+    data.rename(away)
+    data.symlink_to(away)
+
+
+LINKED = {
+    "cache": in_a_cache,
+    "worktree": in_a_worktree,
+    "volume": in_a_volume,
+    "away": on_another_disk,
+}
+
+
+def test_links_are_followed_wherever_they_lead(serve: Serve, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    files.save(files.wide(64), repository, "inside")
+    for name, link in LINKED.items():
+        link(files.save_beside(files.wide(64), repository, name))
+    server = serve(repository, "--model-control=explicit", "--load-model=*")
+    row = np.random.default_rng(0).normal(size=64).tolist()
+    expected = answer(server, "inside", row)
+    assert [answer(server, name, row) for name in LINKED] == [expected] * len(LINKED)
+    load = triton(server).RepositoryModelLoad
+    load(service_pb2.RepositoryModelLoadRequest(model_name="cache"), timeout=60)
+    assert answer(server, "cache", row) == expected
 
 
 def test_a_file_that_is_not_what_it_should_be_is_named(serve: Serve, tmp_path: Path) -> None:

@@ -8,7 +8,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from sigmax_server.config import SETTINGS, SWITCH, ConfigError, ServerConfig
+from sigmax_server.config import (
+    SETTINGS,
+    SWITCH,
+    ConfigError,
+    Location,
+    ServerConfig,
+    is_model_name,
+)
 
 
 def main(argv: list[str]) -> int:
@@ -26,13 +33,13 @@ def main(argv: list[str]) -> int:
             `--help`.
     """
     fill_closed()
-    paths, config = read(argv, os.environ)
+    locations, config = read(argv, os.environ)
     # The native module is loaded late, because `--help` and mistakes do not need it.
     from sigmax_server.say import print_without_waiting
     from sigmax_server.serve import serve
 
     print_without_waiting()
-    return serve(paths, config)
+    return serve(locations, config)
 
 
 def fill_closed() -> None:
@@ -45,8 +52,8 @@ def fill_closed() -> None:
     os.close(number)
 
 
-def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Path], ServerConfig]:
-    """Read the paths to serve and the settings from the command line and the environment.
+def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Location], ServerConfig]:
+    """Read what to serve and the settings from the command line and the environment.
 
     Raises:
         SystemExit: with 2 and a message that names the flag or the variable, what was expected
@@ -65,9 +72,21 @@ def read(argv: list[str], environment: Mapping[str, str]) -> tuple[list[Path], S
             sources[setting.name] = source
             if text is not None:
                 values[setting.name] = setting.parse(text)
-        return flags["paths"], ServerConfig(**values)
+        config = ServerConfig(**values)
+        return _named(flags["locations"], config.model_name), config
     except ConfigError as error:
         arguments.error(f"{sources[error.setting]}: {error.problem}")
+
+
+def _named(locations: list[Location], name: str) -> list[Location]:
+    """Return the locations, the only one under the name of `--model-name` where there is one."""
+    if not name:
+        return locations
+    if len(locations) > 1:
+        raise ConfigError("model_name", "one path to serve beside it", len(locations))
+    if locations[0].name:
+        raise ConfigError("model_name", "a path without a name beside it", locations[0].name)
+    return [Location(locations[0].path, name)]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,12 +99,13 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     result.add_argument(
-        "paths",
+        "locations",
         nargs="+",
-        type=Path,
+        type=_location,
         metavar="REPOSITORY_OR_FILE",
         help="a folder NAME/VERSION/model.onnx, of which each model's newest version is served, "
-        "or an .onnx file, served as version 1 under its own name",
+        "or an .onnx file, served as version 1 under its own name; NAME=FILE gives it another, and "
+        "NAME=FOLDER serves a folder that is one model, with model.onnx or VERSION/model.onnx",
     )
     for setting in SETTINGS:
         unit = f"{setting.unit}; " if setting.unit else ""
@@ -95,6 +115,16 @@ def parser() -> argparse.ArgumentParser:
             help=f"{setting.meaning} [{unit}default: {setting.default}; env: {setting.variable}]",
         )
     return result
+
+
+def _location(text: str) -> Location:
+    """Convert an argument, PATH or NAME=PATH; ./a=b is a path, because a name has no slash."""
+    name, equals, path = text.partition("=")
+    if not equals or "/" in name:
+        return Location(Path(text))
+    if not path or not is_model_name(name):
+        raise argparse.ArgumentTypeError(f"expected PATH or NAME=PATH, got {text!r}")
+    return Location(Path(path), name)
 
 
 def _spell_out(argv: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigmax_server import __version__
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_TENSORS = 1024  # most inputs of a model, and most outputs
 MOST_NAME = 1000  # most characters of a tensor's or a class's name, which answers repeat
+MOST_MODEL_NAME = 255  # most characters of a model's name, as of a folder's
 
 
 class ConfigError(ValueError):
@@ -116,6 +118,12 @@ _COUNT = _whole("N", 1, 2**31 - 1)
 _MICROSECONDS = _whole("N", 0, 10**6)
 _BYTES = _whole("N", 2**20, 2**50)
 _TEXT = Kind("TEXT", "printable text", str, lambda value: value != "" and value.isprintable())
+_MODEL_NAME = Kind(
+    "NAME",
+    f"a printable name of at most {MOST_MODEL_NAME} characters, without / and ..",
+    str,
+    lambda value: value == "" or is_model_name(value),
+)
 _HOST = Kind("HOST", _TEXT.expected, bare, _TEXT.holds)
 _NUMBER = "(0|[1-9][0-9]{0,2})"
 _CUDA = re.compile(f"cuda(:{_NUMBER}(,{_NUMBER})*)?")
@@ -174,6 +182,17 @@ _OVER_ZERO_SECONDS = Kind(
     float,
     lambda value: math.isfinite(value) and value > 0,
 )
+
+
+def is_model_name(text: str) -> bool:
+    """Return whether a model can be given this name, and be loaded by it."""
+    return (
+        text.strip() != ""
+        and text.isprintable()
+        and len(text) <= MOST_MODEL_NAME
+        and "/" not in text
+        and ".." not in text
+    )
 
 
 def _says(kind: Kind, meaning: str, unit: str = "", default: str = "") -> Mapping[str, object]:
@@ -341,6 +360,12 @@ class ServerConfig:
             SWITCH, "let clients pass tensors in shared memory; only for clients that are trusted"
         ),
     )
+    model_name: str = field(
+        default="",
+        metadata=_says(
+            _MODEL_NAME, "name of the model, where the one path to serve is one model's"
+        ),
+    )
     model_control: str = field(
         default="none",
         metadata=_says(
@@ -417,6 +442,19 @@ SETTINGS = tuple(
     for each in fields(ServerConfig)
     if each.metadata
 )
+
+
+@dataclass(frozen=True)
+class Location:
+    """A path with models to serve.
+
+    Attributes:
+        path: repository folder, folder of one model, or .onnx file.
+        name: name of the one model there; empty where the path names its models.
+    """
+
+    path: Path
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,11 @@
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from queue import SimpleQueue
 
 from sigmax_server import model_config, repository
 from sigmax_server._native import Order, Server
-from sigmax_server.config import ServerConfig
+from sigmax_server.config import MOST_MODEL_NAME, Location, ServerConfig
 from sigmax_server.device import Devices
 from sigmax_server.graph import ContradictionError
 from sigmax_server.load import load
@@ -15,8 +14,6 @@ from sigmax_server.repository import Found, RepositoryError
 from sigmax_server.say import warn_of_unused
 from sigmax_server.table import Failed
 from sigmax_server.text import short, shown, why
-
-_MOST_NAME = 255  # most characters of a model's name, as of a folder's
 
 
 class Control:
@@ -27,10 +24,14 @@ class Control:
     """
 
     def __init__(
-        self, server: Server, paths: Sequence[Path], config: ServerConfig, devices: Devices
+        self,
+        server: Server,
+        locations: Sequence[Location],
+        config: ServerConfig,
+        devices: Devices,
     ) -> None:
         self._server = server
-        self._paths = paths
+        self._locations = locations
         self._config = config
         self._devices = devices
         self._changes: SimpleQueue[Order] = SimpleQueue()
@@ -99,9 +100,9 @@ class Control:
                 self._server.unload(model, version)
 
     def _find(self, order: Order) -> list[Found]:
-        if not order.model.isprintable() or len(order.model) > _MOST_NAME:
+        if not order.model.isprintable() or len(order.model) > MOST_MODEL_NAME:
             raise ContradictionError(
-                f"model name: expected at most {_MOST_NAME} printable characters, "
+                f"model name: expected at most {MOST_MODEL_NAME} printable characters, "
                 f"got {shown(order.model)}"
             )
         text = order.config
@@ -114,4 +115,4 @@ class Control:
         return models if config is None else repository.reconfigured(models, config)
 
     def _scan(self) -> list[Found]:
-        return repository.scan(self._paths, may_be_empty=True)
+        return repository.scan(self._locations, may_be_empty=True)

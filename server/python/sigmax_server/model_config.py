@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sigmax_server._native import NativeError, canonical_config, read_config, read_file
+from sigmax_server import text_file
+from sigmax_server._native import NativeError, canonical_config, read_config
 from sigmax_server.config import Batching, QueuePolicy, TensorSpec
 from sigmax_server.device import Group
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
@@ -60,9 +61,9 @@ def read(file: Path, name: str) -> Config:
             is not served. The message names the file, and the place or the field.
     """
     try:
-        config: Config = json.loads(read_config(read_file(file, MOST_BYTES).decode()))
+        config: Config = json.loads(read_config(text_file.read(file, MOST_BYTES)))
         _check(config, name)
-    except (UnicodeDecodeError, NativeError, ContradictionError) as error:
+    except (NativeError, ContradictionError) as error:
         raise ContradictionError(f"{file}: {why(error)}") from None
     return config
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from sigmax_server._native import NativeError, Server, load_runtime
 from sigmax_server.address import is_loopback
-from sigmax_server.config import ServerConfig
+from sigmax_server.config import Location, ServerConfig
 from sigmax_server.control import Control
 from sigmax_server.device import Choice, Cuda, DeviceError, Devices
 from sigmax_server.load import load
@@ -27,8 +27,8 @@ _BEGINNING = (*_ENDING, *_HANGUP)
 _SLICE = 0.1  # most seconds until a signal is noticed, while the main thread waits for other things
 
 
-def serve(paths: Sequence[Path], config: ServerConfig) -> int:
-    """Serve the models in `paths` until a signal, as the only job of a process.
+def serve(locations: Sequence[Location], config: ServerConfig) -> int:
+    """Serve the models in `locations` until a signal, as the only job of a process.
 
     After the first SIGINT, SIGTERM or SIGHUP the server answers the accepted requests and ends. A
     second signal, SIGINT or SIGTERM, ends it at once. The signals stay blocked to the end, because
@@ -43,7 +43,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
     # `sigwait` and its like, in this thread, then receive them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _BEGINNING)
     try:
-        models = _chosen(scan(paths, may_be_empty=config.model_control == "explicit"), config)
+        models = _chosen(scan(locations, may_be_empty=config.model_control == "explicit"), config)
         runtime = find_runtime()
         load_runtime(str(runtime))
         devices = Devices(config.device, Cuda(runtime))
@@ -65,7 +65,7 @@ def serve(paths: Sequence[Path], config: ServerConfig) -> int:
         server.stop()
         _end(1)
     if config.model_control == "explicit":
-        Control(server, paths, config, devices).start()
+        Control(server, locations, config, devices).start()
     print(_state(server, len(outcomes), len(failures)))
     signal.sigwait(_BEGINNING)
     return _stop(server, config.grace_seconds)
