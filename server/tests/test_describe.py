@@ -279,7 +279,7 @@ HEADS: list[dict[str, Any]] = [
 ]
 
 
-def several(heads: object, **stated: object) -> Graph:
+def several(heads: object, **stated: Any) -> Graph:
     opened = graph(heads=heads, **stated)
     opened.outputs = [Tensor("life", "FP32", [-1, 1]), Tensor("kinds", "FP32", [-1, 3])]
     return opened

@@ -8,10 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnx.helper import make_node
-from sigmax.v1 import classifier_pb2 as pb
 from support import files
 from support.server import Server
-from support.wire import Tensor, classify, infer, refusal, typed
+from support.wire import Tensor, classify, infer, refusal
 
 PLAIN = [files.tensor("x", "FP32", "batch", 3)], [files.tensor("p", "FP32", "batch", 3)]
 SOFTMAX = "; where the output holds raw scores, `sigmax describe --activation softmax`"
@@ -259,7 +258,10 @@ def test_an_input_without_a_shape_takes_any(served: Server) -> None:
     for shape in ((3,), (2, 3), (2, 1, 3)):
         given = Tensor.of("x", np.full(shape, -1.0))
         assert infer(served, "shapeless", given)[0].array.tolist() == np.zeros(shape).tolist()
-    assert served.client.model("shapeless").max_batch_size == 0
+        answer = served.client.infer("shapeless", np.full(shape, -1.0))
+        assert answer["p"].shape == shape
+    described = served.client.model("shapeless")
+    assert (described.max_batch_size, described.inputs[0].any_rank) == (0, True)
 
 
 def test_the_configuration_gives_a_shape_where_the_graph_has_none(served: Server) -> None:
@@ -295,5 +297,5 @@ def test_a_model_without_a_shape_of_which_nothing_runs_is_refused(
 
 
 def test_the_findings_are_in_the_description(served: Server) -> None:
-    reply = typed(served).GetModel(pb.GetModelRequest(model_name="normalized"), timeout=60)
-    assert "rows depend on each other" in reply.model.warnings[0]
+    [warning] = served.client.model("normalized").warnings
+    assert warning.startswith("rows depend on each other")

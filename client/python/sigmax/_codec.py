@@ -155,9 +155,10 @@ def _task_of(name: str, model: Model) -> str | None:
     for head in model.heads:
         if head.name == name:
             return head.task
-    heads = _inputs.quoted(head.name for head in model.heads if head.name)
+    names = [head.name for head in model.heads if head.name]
+    has = f"the heads {_inputs.quoted(names)}" if names else "no head with a name"
     raise InvalidInput.in_field(
-        "head", "UNKNOWN_HEAD", f"head: model '{model.name}' has the heads {heads}; got '{name}'"
+        "head", "BAD_FIELD", f"head: model '{model.name}' has {has}; got '{name}'"
     )
 
 
@@ -173,7 +174,7 @@ def _head(message: pb.Head) -> Head:
 
 def _specs(messages: Iterable[pb.TensorDescription]) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(m.name, dtype_name(m.dtype), tuple(m.shape), m.meaning, m.encoding)
+        TensorSpec(m.name, dtype_name(m.dtype), tuple(m.shape), m.meaning, m.encoding, m.any_rank)
         for m in messages
     )
 

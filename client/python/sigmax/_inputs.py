@@ -113,7 +113,7 @@ def _is_one_row(model: Model, arrays: list[_tensor.Array]) -> bool:
 
 
 def _lacks_batch_axis(model: Model, spec: TensorSpec, array: _tensor.Array) -> bool:
-    if _fits(spec.shape, array.shape):
+    if spec.any_rank or _fits(spec.shape, array.shape):
         return False
     has_batch_axis = model.max_batch_size > 0 or spec.shape[:1] == (1,)
     if has_batch_axis and _fits(spec.shape[1:], array.shape):

@@ -18,6 +18,9 @@ class TensorSpec:
     encoding: str = ""
     """Encoding of text in an input of bytes, "utf-8": a row is a text's bytes, and zeros up to the
     row's size. Empty where the input is no encoded text, or the model file does not say."""
+    any_rank: bool = False
+    """Whether a tensor may have any number of axes, because the graph does not say it; `shape` is
+    empty then."""
 
 
 @dataclass(frozen=True, slots=True)

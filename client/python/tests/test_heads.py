@@ -55,7 +55,7 @@ def test_a_head_that_is_not_there(client: Any, heads: Any) -> None:
 
 def test_a_model_without_named_heads(client: Any, peer: Any) -> None:
     assert client.classify("animal", ROW).head == ""
-    with pytest.raises(sigmax.InvalidInput, match="has the heads nothing; got 'kind'"):
+    with pytest.raises(sigmax.InvalidInput, match="has no head with a name; got 'kind'"):
         client.classify("animal", ROW, head="kind")
 
 

@@ -58,7 +58,8 @@ def _facts(model: Model) -> list[tuple[str, str]]:
 
 def _tensor_line(spec: TensorSpec) -> str:
     encoding = f"text in {spec.encoding}; " if spec.encoding else ""
-    return f"{spec.name} {spec.dtype} {list(spec.shape)} {encoding}{spec.meaning}"
+    shape = "any shape" if spec.any_rank else list(spec.shape)
+    return f"{spec.name} {spec.dtype} {shape} {encoding}{spec.meaning}"
 
 
 def _head_line(head: Head) -> str:
