@@ -149,15 +149,17 @@ check-wheels: $(UV) ## Install build/wheels without this tree, and see what it f
 # With hashes, all as locked. TORCH is the index of another build of torch, which the lock file does not
 # name: torch comes from there, in the locked version, and with it what only torch needs.
 EXTRAS ?= server models
+OURS = sigmax $(EXTRAS:%=sigmax-%)
 LOCKED = $(UV) export --locked --quiet --package sigmax $(EXTRAS:%=--extra=%) --no-dev --no-emit-workspace
 DOWNLOAD = $(PIP) download --quiet --disable-pip-version-check --only-binary=:all: --dest build/bundle
-bundle: wheels ## Put our wheels and all that they need into build/bundle; EXTRAS=server some, TORCH=https://... whose torch.
+bundle: $(UV) ## Put our wheels and all that they need into build/bundle; EXTRAS=server some, TORCH=https://... whose torch.
+	@$(MAKE) wheels DISTRIBUTIONS="$(OURS)"
 	@rm -rf build/bundle && mkdir build/bundle
 	@$(LOCKED) $(if $(TORCH),--prune=torch) > build/bundle.txt
 	@$(DOWNLOAD) --no-deps --requirement build/bundle.txt
 	$(if $(TORCH),@$(LOCKED) --no-hashes | grep -oE '^torch==[0-9.]+' \
 	    | $(DOWNLOAD) --find-links build/bundle --index-url $(TORCH) --requirement /dev/stdin)
-	@cp build/wheels/*.whl build/bundle
+	@cp $(foreach each,$(subst -,_,$(OURS)),build/wheels/$(each)-*.whl) build/bundle
 
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules
