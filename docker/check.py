@@ -6,6 +6,7 @@ The image and its bill of materials, build/docker/<variant>.cdx.json, are there 
 
 import asyncio
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -125,8 +126,7 @@ def check_texts(tag: str) -> list[str]:
     models = {"default": files.bag_of_words(), "named": files.bag_of_words(locale="en_US")}
     for name, model in models.items():
         files.save(model, repository, name)
-    scores = np.array([_scores(text) for text in TEXTS])
-    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    expected = np.array([_probabilities(text) for text in TEXTS])
     wrong = []
     with engine.running(tag, repository, "/models") as container:
         demo.heading("Serve models of texts")
@@ -140,10 +140,11 @@ def check_texts(tag: str) -> list[str]:
     return wrong
 
 
-def _scores(text: str) -> np.ndarray:
-    """What the words of a text weigh together in `files.bag_of_words`."""
+def _probabilities(text: str) -> list[float]:
+    """What `files.bag_of_words` is to answer: the softmax of its words' weights."""
     known = [files.WORDS[word] for word in text.lower().split() if word in files.WORDS]
-    return np.sum([[0.0, 0.0], *known], axis=0)
+    parts = [math.exp(sum(weights[label] for weights in known)) for label in (0, 1)]
+    return [part / sum(parts) for part in parts]
 
 
 def start(container: Container) -> None:

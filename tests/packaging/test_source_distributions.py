@@ -81,8 +81,10 @@ def unpacked(built: Path) -> Path:
 def test_all_three_install_in_a_clean_environment(unpacked: Path, tmp_path: Path) -> None:
     uv, folder = find_uv(), tmp_path / "environment"
     for name in FOLDERS:
-        build = [uv, "build", "--quiet", "--wheel", "--out-dir", tmp_path, unpacked / name]
-        subprocess.run(build, env=os.environ | AS_IN_TESTS, check=True, timeout=900)
+        build = [uv, "build", "--quiet", "--wheel", "--out-dir", str(tmp_path)]
+        subprocess.run(
+            [*build, unpacked / name], env=os.environ | AS_IN_TESTS, check=True, timeout=900
+        )
     locked = [uv, "export", "--quiet", "--locked", "--package=sigmax", "--extra=server"]
     locked += ["--extra=models", "--no-dev", "--no-emit-workspace"]
     install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(folder)]

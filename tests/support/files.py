@@ -548,15 +548,15 @@ def bag_of_words(**locale: str) -> onnx.ModelProto:
     the locale of the model; without it the operator's is en_US.UTF-8.
     """
     weights = np.array(list(WORDS.values()), np.float32)
-    lower = {"case_change_action": "LOWER", "is_case_sensitive": 0, **locale}
-    tokens = {"separators": [" "], "pad_value": "#", "mark": 0, "mincharnum": 1}
-    grams = {"mode": "TF", "min_gram_length": 1, "max_gram_length": 1, "max_skip_count": 0}
-    pool = {"ngram_counts": [0], "ngram_indexes": [0, 1, 2, 3], "pool_strings": list(WORDS)}
+    lower: dict[str, Any] = {"case_change_action": "LOWER", "is_case_sensitive": 0, **locale}
+    tokens: dict[str, Any] = {"separators": [" "], "pad_value": "#", "mark": 0, "mincharnum": 1}
+    grams: dict[str, Any] = {"mode": "TF", "min_gram_length": 1, "max_gram_length": 1}
+    grams |= {"max_skip_count": 0, "ngram_counts": [0], "ngram_indexes": list(range(len(WORDS)))}
     nodes = [
         make_node("Reshape", ["x", "flat"], ["texts"]),
         make_node("StringNormalizer", ["texts"], ["lowered"], **lower),
         make_node("Tokenizer", ["lowered"], ["words"], domain="com.microsoft", **tokens),
-        make_node("TfIdfVectorizer", ["words"], ["counts"], **grams, **pool),
+        make_node("TfIdfVectorizer", ["words"], ["counts"], pool_strings=list(WORDS), **grams),
         make_node("Gemm", ["counts", "weights"], ["scores"]),
         make_node("Softmax", ["scores"], ["p"], axis=-1),
     ]
