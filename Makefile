@@ -10,6 +10,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= $(CURDIR)/.venv
 UV_VERSION := 0.13.9
+PIP := $(CURDIR)/build/uv/$(UV_VERSION)/bin/pip
+MATURIN := maturin[zig]==1.16.0
+TWINE := twine==7.0.0
 # The tests make environments with it, too.
 export UV := $(CURDIR)/build/uv/$(UV_VERSION)/bin/uv
 BIN := $(VENV)/bin
@@ -24,7 +27,7 @@ export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help setup build proto lint type test test-fast test-busy test-gpu fuzz hostile demo bench bench-gpu \
-	bench-compare soak perf-analyzer docker docker-gpu audit version tag wheels check-wheels clean tools engine gpu
+	bench-compare soak perf-analyzer docker docker-gpu audit version tag wheels check-wheels bundle clean tools engine gpu
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -124,10 +127,16 @@ version: $(UV) ## Make VERSION=1.2.3 the version everywhere, and what is unrelea
 tag: ## Check that TAG=v1.2.3 may name this commit: the version is its, and so are the changes.
 	@$(PYTHON) .ci/version.py --tag $(or $(TAG),$(error say which: TAG=v1.2.3))
 
-wheels: $(UV) ## Build the wheels for machines like this one, in build/wheels; DISTRIBUTIONS="sigmax" some.
+# Zig links against the symbols of an old glibc: a wheel runs wherever glibc is 2.28 or newer, whatever
+# this machine has. maturin checks that.
+MANYLINUX = $(UV) tool run --quiet '$(MATURIN)' build --manifest-path server/native/Cargo.toml --sdist --release \
+	--strip --quiet --zig --compatibility manylinux_2_28 --interpreter $(PYTHON) --out build/wheels
+wheels: $(UV) ## Build source distributions, and wheels from them, in build/wheels; DISTRIBUTIONS="sigmax" some.
 	@for each in $(or $(DISTRIBUTIONS),sigmax sigmax-models sigmax-server); do \
-	    rm -f build/wheels/$${each/-/_}-*.whl; \
-	    $(UV) build --quiet --wheel --package $$each --out-dir build/wheels; done
+	    rm -f build/wheels/$${each/-/_}-*; \
+	    if [ $$each = sigmax-server ]; then $(MANYLINUX); \
+	    else $(UV) build --quiet --package $$each --out-dir build/wheels; fi; \
+	    $(UV) tool run --quiet '$(TWINE)' check --strict build/wheels/$${each/-/_}-*; done
 
 check-wheels: $(UV) ## Install build/wheels without this tree, and see what it finds to run models on.
 	@$(UV) venv --quiet --clear build/installed
@@ -136,6 +145,21 @@ check-wheels: $(UV) ## Install build/wheels without this tree, and see what it f
 	@$(UV) pip install --quiet --no-deps --python build/installed build/wheels/*.whl
 	@build/installed/bin/sigmax --version
 	@build/installed/bin/sigmax doctor
+
+# With hashes, all as locked. TORCH is the index of another build of torch, which the lock file does not
+# name: torch comes from there, in the locked version, and with it what only torch needs.
+EXTRAS ?= server models
+OURS = sigmax $(EXTRAS:%=sigmax-%)
+LOCKED = $(UV) export --locked --quiet --package sigmax $(EXTRAS:%=--extra=%) --no-dev --no-emit-workspace
+DOWNLOAD = $(PIP) download --quiet --disable-pip-version-check --only-binary=:all: --dest build/bundle
+bundle: $(UV) ## Put our wheels and all that they need into build/bundle; EXTRAS=server some, TORCH=https://... whose torch.
+	@$(MAKE) wheels DISTRIBUTIONS="$(OURS)"
+	@rm -rf build/bundle && mkdir build/bundle
+	@$(LOCKED) $(if $(TORCH),--prune=torch) > build/bundle.txt
+	@$(DOWNLOAD) --no-deps --requirement build/bundle.txt
+	$(if $(TORCH),@$(LOCKED) --no-hashes | grep -oE '^torch==[0-9.]+' \
+	    | $(DOWNLOAD) --find-links build/bundle --index-url $(TORCH) --requirement /dev/stdin)
+	@cp $(foreach each,$(subst -,_,$(OURS)),build/wheels/$(each)-*.whl) build/bundle
 
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules

@@ -6,6 +6,8 @@ The image and its bill of materials, build/docker/<variant>.cdx.json, are there 
 
 import asyncio
 import json
+import math
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ import sigmax
 from engine import Container, docker
 from sigmax_models import networks
 from sigmax_models.cli import train_main
+from support import files
 from support.drain import Caller, load
 from support.wire import Tensor, classify_request
 
@@ -29,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "build/docker"
 GOAL = {"cpu": 200e6, "gpu": 3e9}  # bytes
 CONNECTIONS = 8
+TEXTS = ["CAFÉ Menu", "Rally serve SERVE", "none of them"]
 SMALL = ["--cpus=0.5", "--memory=128m", "--memory-swap=128m"]
 
 
@@ -40,7 +44,7 @@ def main(variant: str) -> int:
     build(variant, tag)
     demo.heading("Layers")
     wrong = check_layers(variant, tag)
-    wrong += check_running(tag)
+    wrong += check_running(tag) + check_texts(tag)
     if variant == "gpu":
         print("\nNot asked on a GPU: there need be none where images are built.")
     for fault in wrong:
@@ -113,6 +117,34 @@ def check_running(tag: str) -> list[str]:
         if code := small.stop():
             wrong.append(f"a small container ended with exit code {code}:\n{small.log()}")
     return wrong
+
+
+def check_texts(tag: str) -> list[str]:
+    """Serve models of texts, which need a locale of the image; returns what is wrong."""
+    repository = OUT / "texts"
+    shutil.rmtree(repository, ignore_errors=True)
+    models = {"default": files.bag_of_words(), "named": files.bag_of_words(locale="en_US")}
+    for name, model in models.items():
+        files.save(model, repository, name)
+    expected = np.array([_probabilities(text) for text in TEXTS])
+    wrong = []
+    with engine.running(tag, repository, "/models") as container:
+        demo.heading("Serve models of texts")
+        start(container)
+        with sigmax.Client(container.address(8001), timeout=60) as client:
+            for name in models:
+                result = client.classify(name, [[text] for text in TEXTS])
+                print(f"  {name}: {', '.join(map(str, result.labels))}")
+                if not np.allclose(result.probabilities, expected, rtol=1e-5):
+                    wrong.append(f"{name}: expected {expected}, got {result.probabilities}")
+    return wrong
+
+
+def _probabilities(text: str) -> list[float]:
+    """What `files.bag_of_words` is to answer: the softmax of its words' weights."""
+    known = [files.WORDS[word] for word in text.lower().split() if word in files.WORDS]
+    parts = [math.exp(sum(weights[label] for weights in known)) for label in (0, 1)]
+    return [part / sum(parts) for part in parts]
 
 
 def start(container: Container) -> None:

@@ -29,7 +29,8 @@ const UNREAD: (&str, &str) = (".sigmax.Unread", "crate::grpc::message::Unread");
 const TENSORS: [&str; 2] = [".sigmax.v1.Values", ".inference.InferTensorContents"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    // The folder is a link to the repository's; a source distribution has the files in its place.
+    let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("proto");
     println!("cargo:rerun-if-changed={}", proto.display());
     let files = ["sigmax/v1/classifier.proto", "grpc_service.proto", "grpc/health/v1/health.proto"];
     let mut descriptors = protox::compile(files, [proto.clone(), proto.join("inference")])?;

@@ -1,6 +1,7 @@
 """A model may have several heads, and its task may be about any output."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ HEADS = [
 ROWS = [[3.0, 2.0, 1.0], [0.1, 0.0, -5.0]]
 
 
-def two_outputs(**stated: object) -> onnx.ModelProto:
+def two_outputs(**stated: Any) -> onnx.ModelProto:
     """Return whole numbers, the softmax of a row and the sigmoid of each number."""
     nodes = [
         make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
@@ -76,8 +77,10 @@ def test_a_request_asks_for_a_head_and_the_first_is_the_default(heads: Server) -
 
 def test_a_head_that_there_is_not_is_named(heads: Server) -> None:
     found = refusal(lambda: classify(heads, "several", Tensor.of("x", ROWS), head="fish"))
-    assert (found.code, found.reason) == ("INVALID_ARGUMENT", "BAD_FIELD")
-    assert "expected one of kind, traits, kind-again; got 'fish'" in found.message
+    assert (found.code, found.reason) == ("INVALID_ARGUMENT", "UNKNOWN_HEAD")
+    assert (
+        "model 'several' has the heads 'kind', 'traits', 'kind-again'; got 'fish'" in found.message
+    )
     with pytest.raises(sigmax.InvalidInput, match="has no head with a name; got 'fish'"):
         heads.client.classify("second", ROWS, head="fish")
 

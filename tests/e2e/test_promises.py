@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ SOFTMAX = "; where the output holds raw scores, `sigmax describe --activation so
 SIGMOID = "; where the output holds raw scores, `sigmax describe --activation sigmoid`"
 
 
-def identity(task: str, **stated: object) -> onnx.ModelProto:
+def identity(task: str, **stated: Any) -> onnx.ModelProto:
     """Answer rows of three numbers with themselves."""
     return files.graph([make_node("Identity", ["x"], ["p"])], *PLAIN, task=task, **stated)
 
@@ -53,7 +54,7 @@ def picky() -> onnx.ModelProto:
     return files.graph(nodes, *shapes, weights, task="multiclass")
 
 
-def normalized(**stated: object) -> onnx.ModelProto:
+def normalized(**stated: Any) -> onnx.ModelProto:
     """Normalize by the batch itself, as a BatchNorm that was left in training mode does."""
     weights = {name: np.ones(3, np.float32) for name in ("scale", "mean", "var")}
     weights["bias"] = np.zeros(3, np.float32)

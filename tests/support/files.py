@@ -535,3 +535,38 @@ def save_golden(model_file: Path, given: np.ndarray, expected: np.ndarray) -> No
     for file, name, array in (("input_0", "x", given), ("output_0", "p", expected)):
         tensor = numpy_helper.from_array(array, name)
         (folder / f"{file}.pb").write_bytes(tensor.SerializeToString())
+
+
+# Words with what each weighs for tennis and for the café; only the rules of a locale know its é.
+WORDS = {"café": [-1.0, 2.0], "menu": [0.0, 1.5], "rally": [2.5, -1.0], "serve": [1.0, 0.5]}
+
+
+def bag_of_words(**locale: str) -> onnx.ModelProto:
+    """Map a text to probabilities by counts of its words, in any case of letters.
+
+    The nodes are those that scikit-learn's TfidfVectorizer is converted to. `locale="en_US"` names
+    the locale of the model; without it the operator's is en_US.UTF-8.
+    """
+    weights = np.array(list(WORDS.values()), np.float32)
+    lower: dict[str, Any] = {"case_change_action": "LOWER", "is_case_sensitive": 0, **locale}
+    tokens: dict[str, Any] = {"separators": [" "], "pad_value": "#", "mark": 0, "mincharnum": 1}
+    grams: dict[str, Any] = {"mode": "TF", "min_gram_length": 1, "max_gram_length": 1}
+    grams |= {"max_skip_count": 0, "ngram_counts": [0], "ngram_indexes": list(range(len(WORDS)))}
+    nodes = [
+        make_node("Reshape", ["x", "flat"], ["texts"]),
+        make_node("StringNormalizer", ["texts"], ["lowered"], **lower),
+        make_node("Tokenizer", ["lowered"], ["words"], domain="com.microsoft", **tokens),
+        make_node("TfIdfVectorizer", ["words"], ["counts"], pool_strings=list(WORDS), **grams),
+        make_node("Gemm", ["counts", "weights"], ["scores"]),
+        make_node("Softmax", ["scores"], ["p"], axis=-1),
+    ]
+    model = graph(
+        nodes,
+        [tensor("x", "BYTES", "batch", 1)],
+        [tensor("p", "FP32", "batch", 2)],
+        {"weights": weights, "flat": np.array([-1])},
+        task="multiclass",
+        labels=["tennis", "café"],
+    )
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model

@@ -158,7 +158,7 @@ def _task_of(name: str, model: Model) -> str | None:
     names = [head.name for head in model.heads if head.name]
     has = f"the heads {_inputs.quoted(names)}" if names else "no head with a name"
     raise InvalidInput.in_field(
-        "head", "BAD_FIELD", f"head: model '{model.name}' has {has}; got '{name}'"
+        "head", "UNKNOWN_HEAD", f"head: model '{model.name}' has {has}; got '{name}'"
     )
 
 

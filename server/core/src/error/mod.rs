@@ -75,6 +75,8 @@ pub enum Error {
     NotApplicable { model: String, detail: String },
     /// The model gave no finite probability for a row.
     NotFinite { model: String, row: usize, input: String },
+    /// The model has no head of this name, but those known.
+    UnknownHead { model: String, head: String, known: Vec<String> },
     /// The answer to a row is no probabilities, as the detail says.
     NoProbability { model: String, input: String, detail: String },
     /// The answer has another number of rows than the request; the log has the details.

@@ -86,6 +86,13 @@ impl Error {
             Self::NotFinite { model, row, input } => format!(
                 "model '{model}' gives no finite probability for row {row} of input '{input}'"
             ),
+            Self::UnknownHead { model, head, known } => {
+                let has = match &known[..] {
+                    [only] if only.is_empty() => "no head with a name".to_owned(),
+                    names => format!("the heads {}", quoted(names)),
+                };
+                format!("head: model '{model}' has {has}; got '{head}'")
+            }
             Self::NoProbability { model, detail, .. } => {
                 format!("model '{model}' gives no probabilities: {detail}")
             }

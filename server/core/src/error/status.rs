@@ -70,6 +70,7 @@ impl Error {
             Self::BadField { .. } => (Code::InvalidArgument, "BAD_FIELD"),
             Self::NotApplicable { .. } => (Code::FailedPrecondition, "NOT_A_CLASSIFIER"),
             Self::NotFinite { .. } => (Code::InvalidArgument, "NOT_FINITE"),
+            Self::UnknownHead { .. } => (Code::InvalidArgument, "UNKNOWN_HEAD"),
             Self::NoProbability { .. } => (Code::InvalidArgument, "NO_PROBABILITY"),
             Self::RowsLost { .. } => (Code::Internal, "ROWS_LOST"),
             Self::Refused { .. } => (Code::InvalidArgument, "VALUES_REFUSED"),
@@ -148,6 +149,7 @@ impl Error {
                 Some(format!("outputs[{output}]"))
             }
             Self::BadVersion { .. } => Some("model_version".into()),
+            Self::UnknownHead { .. } => Some("head".into()),
             Self::BadField { field, .. } => Some((*field).into()),
             Self::Refused { .. } => Some("inputs".into()),
             _ => None,

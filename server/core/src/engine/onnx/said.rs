@@ -1,4 +1,5 @@
-//! ONNX Runtime's messages, without the places in its sources that they come from.
+//! ONNX Runtime's messages, without the places in its sources that they come from, and with the cure
+//! where ONNX Runtime names none.
 
 /// The message on one line, without the paths and signatures of ONNX Runtime's sources. "Exception
 /// during initialization: /onnxruntime_src/... CUDNN failure 1001: CUDNN_STATUS_NOT_INITIALIZED ;
@@ -6,10 +7,28 @@
 /// the failure, and the function that was called.
 pub(super) fn brief(message: &str) -> String {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    match of_cuda(&message) {
+    match of_cuda(&message).or_else(|| of_locale(&message)) {
         Some(told) => told,
         None => without_places(&message),
     }
+}
+
+/// What to do about "... Failed to construct locale with name:en_US.UTF-8:locale::facet::..., ...". The
+/// name is the model's, so it is part of a command only where a shell takes it as one word.
+fn of_locale(message: &str) -> Option<String> {
+    let (_, after) = message.split_once("Failed to construct locale with name:")?;
+    let (name, _) = after.split_once(":locale::facet::")?;
+    let is_plain =
+        |character: char| character.is_ascii_alphanumeric() || "_.@-".contains(character);
+    let is_word = name.chars().all(is_plain) && !name.starts_with('-');
+    let language = name.split('.').next().filter(|_| is_word);
+    let command = language.map_or(String::new(), |language| {
+        format!(" (on Debian: apt-get install locales && localedef -i {language} -f UTF-8 {name})")
+    });
+    Some(format!(
+        "the operator StringNormalizer needs the locale {name}, which is not installed: install \
+         it{command}, and start the server again"
+    ))
 }
 
 fn of_cuda(message: &str) -> Option<String> {
@@ -158,6 +177,31 @@ mod tests {
             ),
         ] {
             assert_eq!(brief(message), told);
+        }
+    }
+
+    #[test]
+    fn a_missing_locale_is_named_with_its_cure() {
+        for (name, command) in [
+            ("en_US", " (on Debian: apt-get install locales && localedef -i en_US -f UTF-8 en_US)"),
+            (
+                "de_DE.UTF-8",
+                " (on Debian: apt-get install locales && localedef -i de_DE -f UTF-8 de_DE.UTF-8)",
+            ),
+            ("$(reboot)", ""),
+            ("-f", ""),
+        ] {
+            let message = format!(
+                "Exception during initialization: /a/string_normalizer.cc:235 a::Locale(const \
+                 std::string&)::<lambda()> Failed to construct locale with name:{name}:\
+                 locale::facet::_S_create_c_locale name not valid:Please, install necessary \
+                 language-pack-XX and configure locales\n"
+            );
+            let told = format!(
+                "the operator StringNormalizer needs the locale {name}, which is not installed: \
+                 install it{command}, and start the server again"
+            );
+            assert_eq!(brief(&message), told);
         }
     }
 }

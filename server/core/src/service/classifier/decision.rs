@@ -62,13 +62,11 @@ fn head(spec: &ModelSpec, name: &str) -> Result<usize> {
     if name.is_empty() {
         return Ok(0);
     }
-    spec.heads.iter().position(|head| head.name == name).ok_or_else(|| {
-        let names: Vec<_> = spec.heads.iter().map(|head| &*head.name).collect();
-        let expected = match &names[..] {
-            [""] => "none, for the model has one head without a name".to_owned(),
-            names => format!("one of {}", names.join(", ")),
-        };
-        Error::BadField { field: "head", detail: format!("expected {expected}; got '{name}'") }
+    let found = spec.heads.iter().position(|head| head.name == name);
+    found.ok_or_else(|| Error::UnknownHead {
+        model: spec.name.clone(),
+        head: name.to_owned(),
+        known: spec.heads.iter().map(|head| head.name.clone()).collect(),
     })
 }
 
