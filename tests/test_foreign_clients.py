@@ -190,3 +190,12 @@ def test_grpcurl_classifies(grpcurl: Callable[..., str]) -> None:
     best = int(expected()[0].argmax())
     assert row["decision"][0]["label"] == "abcde"[best]
     assert np.float32(row["decision"][0]["probability"]) == expected()[0, best]
+
+
+def test_grpcurl_prints_the_details_of_an_error(go: Path, server: Server) -> None:
+    request = json.dumps({"model_name": "fish"})
+    command = [go / "bin/grpcurl", "-plaintext", "-d", request, server.grpc]
+    call = "sigmax.v1.ClassifierService/Classify"
+    done = subprocess.run([*command, call], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert '"reason": "UNKNOWN_MODEL"' in done.stderr, done.stderr

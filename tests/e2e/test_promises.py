@@ -110,25 +110,13 @@ def refuses_small_indices() -> onnx.ModelProto:
     return files.graph(nodes, *shapes, weights, task="multiclass")
 
 
-def zipped() -> onnx.ModelProto:
-    """End in a ZipMap, as scikit-learn's converter makes it."""
-    node = make_node(
-        "ZipMap", ["x"], ["p"], domain="ai.onnx.ml", classlabels_strings=["a", "b", "c"]
-    )
-    value = helper.make_map_type_proto(
-        TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
-    )
-    output = helper.make_value_info("p", helper.make_sequence_type_proto(value))
-    return files.graph([node], PLAIN[0], [output])
-
-
 REFUSED = {
     "logits": (identity("multiclass"), "expected a probability in [0, 1], got", SOFTMAX),
     "scores": (identity("multilabel"), "expected a probability in [0, 1], got", SIGMOID),
     "flattened": (flattened(), "output 'p' of a generated row, expected 1 rows, got", "[5, 1]"),
     "shortened": (shortened(), "output 'p' of a generated row, expected 1 rows, got", "[0, 3]"),
     "batch-softmax": (softmax_of_the_batch(), "got the sum 3.0000", "another axis"),
-    "zipped": (zipped(), "expected a tensor, got", "`sigmax describe` takes out the ZipMap"),
+    "zipped": (files.zipped(), "expected a tensor, got", "`sigmax describe` takes out the ZipMap"),
 }
 SERVED = {
     "picky": picky(),

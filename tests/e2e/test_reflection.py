@@ -49,3 +49,10 @@ def test_a_service_is_described(ask: Any, service: str) -> None:
 def test_an_unknown_symbol_is_not_found(ask: Any) -> None:
     found = refusal(lambda: ask(file_containing_symbol="fish.Tank"))
     assert (found.code, found.message) == ("NOT_FOUND", "symbol 'fish.Tank' not found")
+
+
+def test_the_details_of_errors_are_described(ask: Any) -> None:
+    for message in ("ErrorInfo", "BadRequest", "RetryInfo"):
+        raw = ask(file_containing_symbol=f"google.rpc.{message}").file_descriptor_response
+        [file, *_] = map(FileDescriptorProto.FromString, raw.file_descriptor_proto)
+        assert message in {each.name for each in file.message_type}

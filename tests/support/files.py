@@ -479,6 +479,19 @@ def folds_for_long() -> onnx.ModelProto:
     )
 
 
+def zipped() -> onnx.ModelProto:
+    """Return a softmax as one map from class to probability for each row, and the class."""
+    nodes = [
+        make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
+        make_node("Softmax", ["x"], ["s"], axis=-1),
+        make_node("ZipMap", ["s"], ["p"], domain="ai.onnx.ml", classlabels_strings=list("abc")),
+    ]
+    element = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    maps = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.STRING, element))
+    outputs = [tensor("label", "INT64", "batch"), helper.make_value_info("p", maps)]
+    return graph(nodes, [tensor("x", "FP32", "batch", 3)], outputs)
+
+
 EXAMPLES: dict[str, Build] = {
     **{f"identity-{name.lower()}": partial(identity, name) for name in DTYPES},
     **{f"classes-{name.lower()}": partial(classes_of, name) for name in DTYPES},

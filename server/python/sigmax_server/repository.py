@@ -282,7 +282,7 @@ def _at(found: Found, file: Path) -> Found:
         return replace(found, problem=f"expected a printable name, got {shown(str(found.source))}")
     try:
         file.stat()
-        return replace(found, file=file, golden=_golden(file))
+        return replace(found, file=file, golden=golden_folders(file))
     except FileNotFoundError:
         return replace(found, problem=_missing(file))
     except (OSError, ValueError) as error:
@@ -360,11 +360,18 @@ def _is_number(text: str) -> bool:
     return re.fullmatch("[1-9][0-9]{0,18}", text) is not None and int(text) < 2**63
 
 
-def _golden(file: Path) -> tuple[Path, ...]:
-    prefix = "test_data_set_" if file.name == "model.onnx" else f"{file.stem}_test_data_set_"
+def golden_folder(file: Path, number: int) -> Path:
+    """Return the folder of a model file's golden sample of this number."""
+    prefix = "" if file.name == "model.onnx" else f"{file.stem}_"
+    return file.parent / f"{prefix}test_data_set_{number}"
+
+
+def golden_folders(file: Path) -> tuple[Path, ...]:
+    """Return the folders of a model file's golden samples, in the order of their numbers."""
+    prefix = golden_folder(file, 0).name.removesuffix("0")
     numbers = (
         int(child.name.removeprefix(prefix))
         for child in file.parent.iterdir()
         if child.name.startswith(prefix) and child.name.removeprefix(prefix).isdecimal()
     )
-    return tuple(file.parent / f"{prefix}{number}" for number in sorted(numbers))
+    return tuple(golden_folder(file, number) for number in sorted(numbers))

@@ -12,6 +12,12 @@ from sigmax._cli.streams import CommandError, complain, discard, fill_closed, fl
 # Subcommands that other distributions implement: (module, function, extra, help).
 _ELSEWHERE = {
     "serve": ("sigmax_server.cli", "main", "server", "serve models over gRPC"),
+    "describe": (
+        "sigmax_server.describing.cli",
+        "main",
+        "server",
+        "print what a model file holds, or write a copy that describes itself",
+    ),
     "doctor": ("sigmax_server.doctor", "main", "server", "print what there is to run models on"),
     "train": ("sigmax_models.cli", "train_main", "models", "train the example networks"),
     "export": ("sigmax_models.cli", "export_main", "models", "export a network to a model file"),
@@ -66,7 +72,8 @@ def _run_elsewhere(command: str, arguments: list[str]) -> int:
     try:
         run: Callable[[list[str]], int] = getattr(import_module(module), function)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        # A server alone does without onnx, which the extra brings.
+        if error.name not in (module.partition(".")[0], "onnx"):
             raise
         raise CommandError(
             f'`sigmax {command}` is not installed: pip install "sigmax[{extra}]"'

@@ -42,6 +42,8 @@ pub fn routes<S: Service>(state: &Arc<ServerState>, handle: &Handle<S>) -> Route
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
+            // Clients such as grpcurl print the details of an error by these.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .include_reflection_service(true)
     };
     // The descriptors are the build's own: they parse, or no test has ever passed.

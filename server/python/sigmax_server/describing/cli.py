@@ -1,0 +1,286 @@
+"""The command line of `sigmax describe`."""
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import ModelProto
+
+from sigmax_server import __version__, text_file
+from sigmax_server._native import NativeError, load_runtime
+from sigmax_server.describing import edit, facts, golden
+from sigmax_server.describing.trial import load_as_a_server
+from sigmax_server.graph import ContradictionError
+from sigmax_server.repository import MOST_LABEL_BYTES, golden_folder, golden_folders
+from sigmax_server.runtime import RuntimeLibraryError, find_runtime
+from sigmax_server.text import plain, shown, why
+
+_WHOLE = 2**31 - 1  # most bytes of an ONNX file, which is one message of protobuf's
+
+
+def main(argv: list[str]) -> int:
+    """Describe a model file, or write a copy that describes itself.
+
+    Args:
+        argv: the arguments after `sigmax describe`.
+
+    Returns:
+        The exit code: 0 where a server would serve the model, or the copy was written; else 1.
+
+    Raises:
+        SystemExit: with 2 where the command line is wrong, with 0 after `--help`.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    changes = [each for each in _CHANGES if getattr(options, each) is not None]
+    if changes and options.out is None:
+        flag = "--" + changes[0].replace("_", "-")
+        parser.error(f"{flag} describes a copy: expected -o OUT, the file to write")
+    try:
+        load_runtime(str(find_runtime()))
+        if options.out is None:
+            return _print(options.file, options.json)
+        _write(options)
+        return _print(options.out, options.json)
+    except (ContradictionError, NativeError, RuntimeLibraryError, OSError) as error:
+        print(f"sigmax describe: {plain(why(error))}", file=sys.stderr)
+        return 1
+
+
+def _print(file: Path, as_json: bool) -> int:
+    """Print what a file holds and how it would be served; return the exit code."""
+    told = facts.of_file(file, _read(file, weights=False))
+    try:
+        told += facts.of_service(load_as_a_server(file))
+        code = 0
+    # Whatever keeps the model from being served is what the reader wants to know.
+    except Exception as error:
+        told.append(("not served", why(error)))
+        code = 1
+    if as_json:
+        print(json.dumps([{"fact": name, "value": text} for name, text in told], indent=2))
+    else:
+        print(facts.lines(told))
+    return code
+
+
+def _read(file: Path, *, weights: bool) -> ModelProto:
+    """Read a model file, with the weights of other files beside it where asked for."""
+    try:
+        return onnx.load(file, load_external_data=weights)
+    except OSError as error:
+        raise ContradictionError(f"{file}: {error.strerror or error}") from None
+    except Exception as error:  # protobuf and onnx have classes of their own for bad files
+        raise ContradictionError(f"{file}: expected an ONNX file: {error}") from None
+
+
+def _write(options: argparse.Namespace) -> None:
+    """Write the copy beside its place, try it as a server would, and move it there."""
+    model = _read(options.file, weights=True)
+    _describe(model, options)
+    if model.ByteSize() > _WHOLE:
+        raise ContradictionError(
+            f"{options.file}: expected a model of at most {_WHOLE} bytes with its weights; state "
+            "the same in its config.pbtxt instead"
+        )
+    out: Path = options.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".sigmax-describe-", dir=out.parent) as folder:
+        staged = Path(folder) / out.name
+        staged.write_bytes(model.SerializeToString(deterministic=True))
+        samples = _write_samples(staged, model, options)
+        try:
+            load_as_a_server(staged)
+        except Exception as error:
+            reason = why(error).replace(str(staged), str(options.file))
+            raise ContradictionError(f"{out} is not written: {reason}") from None
+        for stale in golden_folders(out):
+            shutil.rmtree(stale)
+        for number in range(samples):
+            golden_folder(staged, number).rename(golden_folder(out, number))
+        staged.replace(out)
+
+
+def _describe(model: ModelProto, options: argparse.Namespace) -> None:
+    """Change a model as the options say."""
+    classes = edit.take_out_zip_maps(model)
+    values: dict[str, Any] = {"format": "1", "producer": {"sigmax-server": __version__}}
+    if options.heads is not None:
+        values["heads"] = text_file.read(options.heads, MOST_LABEL_BYTES)
+        edit.state(model, values, without=("task", "labels", "thresholds", "output"))
+        return
+    if options.task is not None:
+        output = edit.classified_output(model, options.output)
+        labels = classes.get(output.name, ())
+        if options.activation is not None:
+            edit.add_activation(model, output, options.activation)
+        values["task"] = options.task
+        if output.name != model.graph.output[0].name:
+            values["output"] = output.name
+        if labels:
+            values["labels"] = labels
+    elif options.activation is not None:
+        raise ContradictionError("--activation: expected --task, which says what is classified")
+    for key in ("labels", "thresholds", "rows_independent"):
+        if getattr(options, key) is not None:
+            values[key] = getattr(options, key)
+    if options.labels_file is not None:
+        content = text_file.read(options.labels_file, MOST_LABEL_BYTES)
+        values["labels"] = text_file.lines(content)
+    if inputs := _inputs(options):
+        values["inputs"] = inputs
+    edit.state(model, values)
+
+
+def _inputs(options: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """Return the value of sigmax.inputs: meanings and encodings by the input's name."""
+    inputs: dict[str, dict[str, str]] = {}
+    for member in ("meaning", "encoding"):
+        for name, text in getattr(options, f"input_{member}") or ():
+            inputs.setdefault(name, {})[member] = text
+    return inputs
+
+
+def _write_samples(staged: Path, model: ModelProto, options: argparse.Namespace) -> int:
+    """Write the golden samples beside the staged copy, and return their number.
+
+    Without a file of rows the samples beside the original are copied, unless the copy answers
+    otherwise than the original.
+    """
+    if options.golden is not None:
+        arrays = golden.read_rows(options.golden, model)
+        inputs = {each.name: arrays[each.name] for each in golden.inputs(model)}
+        outputs = golden.answers(model, arrays)
+        golden.write_sample(golden_folder(staged, 0), inputs, outputs)
+        return 1
+    before = _read(options.file, weights=False).graph.output
+    if [each.SerializeToString() for each in before] != [
+        each.SerializeToString() for each in model.graph.output
+    ]:
+        return 0
+    originals = golden_folders(options.file)
+    for number, folder in enumerate(originals):
+        shutil.copytree(folder, golden_folder(staged, number))
+    return len(originals)
+
+
+_CHANGES = (
+    "task",
+    "labels",
+    "labels_file",
+    "output",
+    "activation",
+    "thresholds",
+    "heads",
+    "input_meaning",
+    "input_encoding",
+    "rows_independent",
+    "golden",
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sigmax describe",
+        description="Print what an ONNX file holds and how it would be served; or, with -o, write "
+        "a copy that describes itself, checked as a server checks it.",
+        epilog="example: sigmax describe forest.onnx --task multiclass "
+        "--labels bird,mammal,reptile -o models/animal/1/model.onnx",
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="ONNX file of any exporter")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument(
+        "-o", dest="out", type=Path, metavar="OUT", help="file to write the copy to"
+    )
+    copy = parser.add_argument_group("the copy")
+    copy.add_argument("--task", choices=["binary", "multiclass", "multilabel"])
+    copy.add_argument(
+        "--output",
+        metavar="NAME",
+        help="output that the task is about; default: the only one of floating-point numbers",
+    )
+    labels = copy.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--labels",
+        type=_words,
+        metavar="A,B,...",
+        help='names of the classes, by index; "a, b" in '
+        "quotes is one name; default: those of a ZipMap that is taken out",
+    )
+    labels.add_argument(
+        "--labels-file", type=Path, metavar="FILE", help="the same, one name in each line"
+    )
+    copy.add_argument(
+        "--threshold",
+        dest="thresholds",
+        type=_numbers,
+        metavar="P[,P...]",
+        help="thresholds in [0, 1]: one for binary, one for each class for multilabel",
+    )
+    copy.add_argument(
+        "--activation",
+        choices=["softmax", "sigmoid"],
+        help="step to add to the graph where the output holds raw scores",
+    )
+    copy.add_argument(
+        "--heads", type=Path, metavar="FILE", help="JSON file with the value of sigmax.heads"
+    )
+    copy.add_argument(
+        "--input-meaning",
+        action="append",
+        type=_named,
+        metavar="NAME=TEXT",
+        help="meaning of an input, for people; may be repeated",
+    )
+    copy.add_argument(
+        "--input-encoding",
+        action="append",
+        type=_named,
+        metavar="NAME=utf-8",
+        help="encoding of text in an input of bytes; may be repeated",
+    )
+    copy.add_argument(
+        "--rows-independent",
+        type=_truth,
+        metavar="true|false",
+        help="your word on whether a row's answer depends on that row alone",
+    )
+    copy.add_argument(
+        "--golden",
+        type=Path,
+        metavar="FILE.npz",
+        help="rows of every input by its name, and "
+        "perhaps the answers by the output's name; else ONNX Runtime's answers are taken",
+    )
+    return parser
+
+
+def _checked(parse: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
+    """Return a parser of an argument whose error says what was expected."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except (ValueError, KeyError):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {shown(text)}") from None
+
+    return parsed
+
+
+def _split_name(text: str) -> tuple[str, str]:
+    name, value = text.split("=", 1)
+    return name, value
+
+
+_words = _checked(lambda text: next(csv.reader([text], skipinitialspace=True)), "names")
+_numbers = _checked(lambda text: [float(part) for part in text.split(",")], "numbers")
+_named = _checked(_split_name, "NAME=TEXT")
+_truth = _checked(lambda text: {"true": True, "false": False}[text], "true or false")

@@ -1,0 +1,48 @@
+"""A trial of a model file: it is loaded as a server would load it, and asked nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sigmax_server import model_config
+from sigmax_server._native import Report, Server, open_model
+from sigmax_server.config import Location, ModelSpec, ServerConfig
+from sigmax_server.describe import describe
+from sigmax_server.device import Cuda, Devices
+from sigmax_server.machine import usable_memory
+from sigmax_server.repository import scan
+from sigmax_server.runtime import find_runtime
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A model that a server would serve.
+
+    Attributes:
+        spec: configuration under which it would be served.
+        report: results of warming it up.
+    """
+
+    spec: ModelSpec
+    report: Report
+
+
+def load_as_a_server(file: Path) -> Tried:
+    """Load a model file on the CPU, with all checks that a server makes before it serves.
+
+    ONNX Runtime must have been loaded before.
+
+    Raises:
+        Exception: the model would not be served; `text.why` gives the reason.
+    """
+    config = ServerConfig(grpc_port=0, http_port=0, shards=1)
+    devices = Devices("cpu", Cuda(find_runtime()))
+    [found] = scan([Location(file, "model")])
+    server = Server(config)
+    try:
+        opened = open_model(str(file), usable_memory(), config.load_timeout_seconds)
+        choice = devices.place(model_config.groups(found.config))
+        spec = describe(opened, found, config.max_batch_size, choice)
+        server.declare(found.name, found.version)
+        return Tried(spec, server.load(opened, spec))
+    finally:
+        server.stop()
