@@ -1,12 +1,19 @@
 import io
+import json
+import re
 import subprocess
 import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sigmax_models.cli import export_main, train_main
+from sigmax_models.golden import golden_folders, read_tensor
 from sigmax_models.networks import linear
 from sigmax_models.parity import answer_onnx, open_session
 from sigmax_models.progress import bar
@@ -29,6 +36,26 @@ number = 7
 
 def needs(size):
     return nn.Linear(size, size)
+
+class Lazy(nn.LazyLinear):
+    def __init__(self):
+        super().__init__(2)
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kind = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return {"kind": self.kind(x), "alive": x[:, :1]}
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(10, 2)
+
+    def forward(self, ids):
+        return self.embed(ids).max(1).values
 """
 
 CLASSIFY = ["--input-shape", "x:float32:3", "--task", "multiclass", "--activation", "softmax"]
@@ -116,6 +143,9 @@ def test_export_refuses_in_one_line(
         ["--input-shape", "x:float32"],
         ["--input-shape", "x:complicated:3"],
         ["--input-shape", "x:float32:0"],
+        ["--input-shape", "x:float32:2-3"],
+        ["--labels", '"a,b'],
+        ["--output", "animal/1/model.onnx"],
         ["--thresholds", "half"],
         ["--meaning", "x"],
     ],
@@ -127,6 +157,230 @@ def test_a_malformed_option_is_shown_with_the_form_expected(
         export_main(["zoo:Net", "-o", "model.onnx", *option])
     assert stopped.value.code == 2
     assert "expected" in capsys.readouterr().err
+
+
+CHECKPOINTS: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], list[str]]] = {
+    "of DDP": (
+        lambda state: {f"module.{name}": values for name, values in state.items()},
+        ["the prefix 'module.' of all names was left out"],
+    ),
+    "of torch.compile": (
+        lambda state: {f"_orig_mod.{name}": values for name, values in state.items()},
+        ["the prefix '_orig_mod.' of all names was left out"],
+    ),
+    "in model": (
+        lambda state: {"model": state, "epoch": 3, "optimizer": {"state": {}}},
+        ["the weights are those of its entry 'model'"],
+    ),
+    "of Lightning": (
+        lambda state: {
+            "state_dict": {f"net.{name}": values for name, values in state.items()},
+            "epoch": 3,
+        },
+        [
+            "the weights are those of its entry 'state_dict'",
+            "the prefix 'net.' of all names was left out",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_weights_are_found_in_a_checkpoint_and_a_note_says_so(
+    kind: str, zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack, notes = CHECKPOINTS[kind]
+    state = save_weights(zoo / "net.pt")
+    torch.save(pack(state), zoo / "last.ckpt")
+    assert export_main(["zoo:Net", "--weights", "last.ckpt", "-o", "model.onnx", *CLASSIFY]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"sigmax export: note: last.ckpt: {note}" for note in notes
+    ]
+    answer = answer_onnx(
+        open_session(Path("model.onnx").read_bytes()), {"x": np.zeros((1, 3), "f4")}
+    )
+    assert answer[0] == pytest.approx(torch.softmax(state["bias"], 0).numpy(), abs=1e-6)
+
+
+def test_a_lazy_module_is_exported_once_it_has_weights(zoo: Path) -> None:
+    save_weights(zoo / "net.pt")
+    assert export_main(["zoo:Lazy", "--weights", "net.pt", "-o", "model.onnx", *CLASSIFY]) == 0
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        (nn.Linear(3, 2), "bad.pt: holds a torch.nn.modules.linear.Linear beside weights, and"),
+        (
+            {"model": nn.Linear(3, 2).state_dict(), "options": Namespace(rate=1)},
+            "bad.pt: holds a argparse.Namespace beside weights, and reading that runs code from",
+        ),
+        ({"epoch": 3, "loss": 0.5}, "'state_dict' or 'model', got a dict of 'epoch', 'loss'"),
+        ([torch.ones(3)], "bad.pt: expected a state_dict, got a list"),
+        ({"module.weight": torch.ones(2, 3)}, "Missing key(s) in state_dict"),
+    ],
+)
+def test_a_file_without_usable_weights_says_what_to_save(
+    saved: object, message: str, zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(saved, zoo / "bad.pt")
+    assert export_main(["zoo:Net", "--weights", "bad.pt", "-o", "model.onnx", *CLASSIFY]) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_file_of_torchscript_says_what_to_save(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(nn.Linear(3, 2)).save(zoo / "bad.pt")  # type: ignore[no-untyped-call]
+    assert export_main(["zoo:Net", "--weights", "bad.pt", "-o", "model.onnx", *CLASSIFY]) == 1
+    said = capsys.readouterr().err
+    assert "torch.save(torch.jit.load(FILE).state_dict(), OTHER)" in said
+    assert said.count("\n") == 1
+
+
+def test_an_output_is_chosen_and_named(zoo: Path) -> None:
+    torch.save({"kind.weight": torch.ones(2, 3), "kind.bias": torch.zeros(2)}, zoo / "two.pt")
+    for choice in ("kind", "0"):
+        arguments = ["zoo:Two", "--weights", "two.pt", "-o", "two.onnx", "--output", choice]
+        assert export_main([*arguments, *CLASSIFY, "--output-name", "p_kind"]) == 0
+        (output,) = open_session((zoo / "two.onnx").read_bytes()).get_outputs()
+        assert (output.name, output.shape) == ("p_kind", ["batch", 2])
+
+
+HEADS = [
+    {"name": "kind", "task": "multiclass", "activation": "softmax", "labels": ["a", "b"]},
+    {
+        "name": "living",
+        "output": "alive",
+        "output_name": "p_living",
+        "task": "binary",
+        "activation": "sigmoid",
+        "thresholds": [0.3],
+    },
+]
+SHAPE = ["--input-shape", "x:float32:3"]
+
+
+def test_a_file_of_heads_declares_several_tasks(zoo: Path) -> None:
+    torch.save({"kind.weight": torch.ones(2, 3), "kind.bias": torch.zeros(2)}, zoo / "two.pt")
+    (zoo / "heads.json").write_text(json.dumps(HEADS))
+    arguments = ["zoo:Two", "--weights", "two.pt", "-o", "two.onnx", "--heads", "heads.json"]
+    assert export_main([*arguments, *SHAPE, "--meaning", "x=traits"]) == 0
+    entries = open_session((zoo / "two.onnx").read_bytes()).get_modelmeta().custom_metadata_map
+    assert json.loads(entries["sigmax.heads"]) == [
+        {"name": "kind", "output": "kind", "task": "multiclass", "labels": ["a", "b"]},
+        {"name": "living", "output": "p_living", "task": "binary", "thresholds": [0.3]},
+    ]
+    assert json.loads(entries["sigmax.inputs"]) == {"x": "traits"}
+
+
+@pytest.mark.parametrize(
+    ("heads", "options", "message"),
+    [
+        ("{}", [], "heads.json: expected a list of objects, one for each head"),
+        ("[", [], "heads.json: expected JSON"),
+        ('[{"task": "binary"}]', [], "expected a name of its own for each head, got None"),
+        ('[{"name": "a", "lables": []}]', [], "head 'a': expected name, output, .*'lables'"),
+        ('[{"name": "a", "task": "b"}]', [], "head 'a': task: expected binary, multiclass"),
+        ("[]", ["--task", "binary"], "--task: expected it in the file of --heads instead"),
+        ("[]", ["--labels-file", "x"], "--labels-file: expected it in the file of --heads"),
+    ],
+)
+def test_a_file_of_heads_that_is_wrong_is_named(
+    heads: str, options: list[str], message: str, zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (zoo / "heads.json").write_text(heads)
+    arguments = ["zoo:fixed", "-o", "model.onnx", *SHAPE, "--heads", "heads.json", *options]
+    assert export_main(arguments) == 1
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert said.count("\n") == 1
+
+
+def test_a_word_in_a_shape_is_a_free_axis(zoo: Path) -> None:
+    torch.save({"embed.weight": torch.rand(10, 2)}, zoo / "tokens.pt")
+    arguments = ["zoo:Tokens", "--weights", "tokens.pt", "-o", "tokens.onnx"]
+    for rows in ([], ["--samples", "ids.npy"]):
+        np.save(zoo / "ids.npy", np.arange(10, dtype=np.int32).reshape(1, 10))
+        assert export_main([*arguments, "--input-shape", "ids:int64:length", *rows]) == 0
+        (ids,) = open_session((zoo / "tokens.onnx").read_bytes()).get_inputs()
+        assert (ids.name, ids.type, ids.shape) == ("ids", "tensor(int64)", ["batch", "length"])
+        sizes = [
+            read_tensor(folder / "input_0.pb")[1].shape[1]
+            for folder in golden_folders(zoo / "tokens.onnx")
+        ]
+        assert sizes == ([10, 5] if rows else [32, 16])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected --input-shape or --samples, got neither"),
+        (["--samples", "zoo.py"], "zoo.py: expected an .npz file with an array per input"),
+        (["--samples", "rows.npz", "--input-shape", "y:float32:3"], "expected arrays called ['y']"),
+        (
+            ["--samples", "rows.npz", "--input-shape", "x:float32:4"],
+            "expected 'x' of shape [rows, 4], as --input-shape says, got [2, 3]",
+        ),
+    ],
+)
+def test_rows_that_are_missing_or_differ_from_the_shape_are_named(
+    arguments: list[str], message: str, zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(zoo / "rows.npz", x=np.ones((2, 3), np.float32))
+    assert export_main(["zoo:fixed", "-o", "model.onnx", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_rows_of_float64_are_noted(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(zoo / "rows.npz", x=np.ones((2, 3)))
+    assert export_main(["zoo:fixed", "-o", "model.onnx", "--samples", "rows.npz"]) == 0
+    assert capsys.readouterr().err == (
+        "sigmax export: note: rows of 'x' are float64, and were converted to float32\n"
+    )
+
+
+LABEL_FILES = {
+    "labels.txt": "\ufefftench, Tinca tinca\r\ngoldfish\r\n\r\n",
+    "labels.json": '["tench, Tinca tinca", "goldfish"]',
+}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(["--labels-file", name] for name in LABEL_FILES),
+        ["--labels", '"tench, Tinca tinca", goldfish'],
+    ],
+)
+def test_labels_may_have_commas(option: list[str], zoo: Path) -> None:
+    for name, text in LABEL_FILES.items():
+        (zoo / name).write_bytes(text.encode())
+    assert export_main(["zoo:fixed", "-o", "model.onnx", *CLASSIFY, *option]) == 0
+    entries = open_session((zoo / "model.onnx").read_bytes()).get_modelmeta().custom_metadata_map
+    assert json.loads(entries["sigmax.labels"]) == ["tench, Tinca tinca", "goldfish"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("labels.txt", b"a\n\nb\n", "labels.txt: expected a name in line 2, got an empty line"),
+        ("labels.txt", b"a\n\xff\n", "labels.txt: expected text in UTF-8"),
+        ("labels.json", b'{"0": "a"}', "labels.json: expected a list of names, got a dict"),
+        ("labels.json", b"a,b", "labels.json: expected JSON"),
+        ("labels.txt", b"a\nb\nc\n", "labels: the network has 2 classes, got 3 labels"),
+    ],
+)
+def test_a_file_of_labels_that_is_wrong_is_named(
+    name: str, content: bytes, message: str, zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (zoo / name).write_bytes(content)
+    assert export_main(["zoo:fixed", "-o", "model.onnx", *CLASSIFY, "--labels-file", name]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_train_publishes_a_network_and_its_weights(

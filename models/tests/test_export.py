@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from sigmax_models import Declaration, ExportError, InexactWarning, export
+from sigmax_models import Declaration, ExportError, ExportNotice, InexactWarning, export
 from sigmax_models.golden import golden_folders, read_tensor
 from sigmax_models.parity import EXACT, answer_onnx, open_session
 from torch import nn
@@ -143,6 +143,16 @@ def test_bare_files_share_a_folder_and_an_export_replaces_the_one_before(tmp_pat
     name, given = read_tensor(tmp_path / "one_test_data_set_1/input_0.pb")
     _, expected = read_tensor(tmp_path / "one_test_data_set_1/output_0.pb")
     assert ask(tmp_path / "one.onnx", **{name: given}) == pytest.approx(expected, abs=EXACT)
+
+
+def test_a_thousand_names_are_taken_two_of_them_twice(tmp_path: Path) -> None:
+    # ImageNet has two classes called "crane" and two called "maillot", and names with commas.
+    labels = [f"class {number}, alias" for number in range(996)] + ["crane", "maillot"] * 2
+    with pytest.warns(ExportNotice, match="more than one class is called 'crane', 'maill") as told:
+        declaration = Declaration(task="multiclass", labels=labels, activation="softmax")
+    assert [warning.filename for warning in told] == [__file__]
+    written = export(nn.Linear(4, 1000), tmp_path / "model.onnx", {"x": normal(64, 4)}, declaration)
+    assert json.loads(metadata(written.path)["sigmax.labels"]) == labels
 
 
 def great_scores() -> nn.Module:

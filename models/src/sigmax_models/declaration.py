@@ -85,7 +85,7 @@ class Declaration:
             )
         if several := [label for label, count in Counter(self.labels).items() if count > 1]:
             warnings.warn(
-                f"labels: {', '.join(map(repr, several[:3]))} names more than one class",
+                f"labels: more than one class is called {', '.join(map(repr, several[:3]))}",
                 ExportNotice,
                 stacklevel=4,
             )
