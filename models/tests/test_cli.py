@@ -409,6 +409,21 @@ def test_train_names_the_networks_where_one_is_unknown(
     assert "no network is named 'fish'; there are linear, seq" in capsys.readouterr().err
 
 
+def test_train_names_the_extra_that_is_missing_before_it_trains(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from sigmax_models.cli import train_main\n"
+        f"sys.exit(train_main(['--repository', {str(tmp_path)!r}]))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == (
+        "sigmax train: the network 'sequential' needs sklearn, which is not installed: "
+        'pip install "sigmax-models[examples]"\n'
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_is_shown_without_loading_torch() -> None:
     code = (
         "import sys; from sigmax_models.cli import train_main\n"

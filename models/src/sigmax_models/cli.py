@@ -29,9 +29,9 @@ def train_main(argv: list[str]) -> int:
     if unknown := [name for name in names if name not in networks.NAMES]:
         parser.error(f"no network is named {unknown[0]!r}; there are {', '.join(networks.NAMES)}")
     try:
-        for name in dict.fromkeys(names):
-            _train(networks.get(name), options.repository, options.seed)
-    except (ExportError, InexactWarning, OSError) as error:
+        for network in [networks.get(name) for name in dict.fromkeys(names)]:
+            _train(network, options.repository, options.seed)
+    except (ExportError, InexactWarning, ModuleNotFoundError, OSError) as error:
         return _fail("train", error)
     return 0
 
