@@ -396,7 +396,7 @@ def test_train_publishes_a_network_and_its_weights(
     assert (tmp_path / "linear/1/model.onnx").is_file()
     (sample,) = linear.unseen()
     with torch.no_grad():
-        answer = linear.NETWORK.load(tmp_path / "linear/weights.pt")(torch.from_numpy(sample.row))
+        answer = linear.NETWORK.load(tmp_path / "linear/weights.pt")([torch.from_numpy(sample.row)])
     assert answer.tolist() == pytest.approx(sample.expected, abs=5e-6)
 
 

@@ -41,8 +41,11 @@ class Served(nn.Module):
         self.outputs = tuple(outputs)
         self.keywords = tuple(keywords)
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Return the outputs: probabilities [batch, classes], or scores; one without a tuple."""
+    def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Return the outputs: probabilities [batch, classes], or scores; one without a tuple.
+
+        Inputs are one argument, because torch 2.9 cannot export a forward of several `*inputs`.
+        """
         found = parts(call(self.module, inputs, self.keywords))
         served = tuple(_activate(found[output.place][1], output) for output in self.outputs)
         return served if len(served) > 1 else served[0]
@@ -86,7 +89,7 @@ def build_graph(
     try:
         program = torch.onnx.export(
             served,
-            tuple(torch.from_numpy(rows) for rows in example.values()),
+            (tuple(torch.from_numpy(rows) for rows in example.values()),),
             dynamo=True,
             opset_version=OPSET,
             external_data=False,

@@ -66,7 +66,7 @@ def answers_torch(served: Served, rows: Rows) -> dict[str, np.ndarray]:
     """
     count = len(next(iter(rows.values())))
     with torch.no_grad():
-        output = served(*(torch.from_numpy(array) for array in rows.values()))
+        output = served([torch.from_numpy(array) for array in rows.values()])
     outputs = output if isinstance(output, tuple) else (output,)
     answers = {}
     for each, values in zip(served.outputs, outputs, strict=True):
