@@ -37,6 +37,9 @@ number = 7
 def needs(size):
     return nn.Linear(size, size)
 
+def fails():
+    raise RuntimeError("no such table\\nin the database")
+
 class Lazy(nn.LazyLinear):
     def __init__(self):
         super().__init__(2)
@@ -65,6 +68,7 @@ CLASSIFY = ["--input-shape", "x:float32:3", "--task", "multiclass", "--activatio
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with networks of a user's own, and the current one."""
     (tmp_path / "zoo.py").write_text(ZOO)
+    (tmp_path / "broken.py").write_text("undefined\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "zoo", raising=False)
@@ -114,6 +118,8 @@ def test_export_takes_an_object_that_holds_its_weights_and_real_rows(zoo: Path) 
         (["zoo:number"], "zoo:number: module: expected a torch module, got an object of type int"),
         (["zoo:number", "--weights", "net.pt"], "expected a torch module, got an object of type"),
         (["zoo:needs", "--weights", "net.pt"], "cannot be called without arguments"),
+        (["zoo:fails", "--weights", "net.pt"], "cannot be called without arguments: no such table"),
+        (["broken:Net"], "broken:Net: NameError: name 'undefined' is not defined"),
         (["zoo:Missing"], "has no attribute 'Missing'"),
         (["nowhere:Net"], "there is no Python module 'nowhere'"),
         (["zoo"], "expected MODULE:OBJECT, such as zoo:Animal, got 'zoo'"),

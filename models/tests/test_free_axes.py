@@ -84,6 +84,13 @@ def test_axes_that_cannot_be_free_are_named(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_module_that_fails_with_half_the_size_is_named(tmp_path: Path) -> None:
+    rows = {"x": np.ones((64, 2, 8), np.float32)}
+    module = nn.Sequential(nn.Conv1d(2, 3, 5), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    with pytest.raises(ExportError, match=r"does not run with 'x' of shape \[64, 2, 4\]: "):
+        export(module, tmp_path / "model.onnx", rows, SOFTMAX, dynamic={"x": {2: "length"}})
+
+
 def test_axes_of_one_name_have_one_size_of_at_least_two(tmp_path: Path) -> None:
     rows = {"ids": IDS, "mask": MASK[:, :4]}
     with pytest.raises(ExportError, match="to have one size for 'length', got 9 and 4"):

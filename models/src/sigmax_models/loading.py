@@ -69,8 +69,8 @@ def _find(name: str) -> object:
         found: object = _import_afresh(path)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ExportError(f"{name}: {error}") from error
+    except Exception as error:  # the file is another's, and raises what it likes
+        raise ExportError(f"{name}: {type(error).__name__}: {first_line(error)}") from error
     return found
 
 
@@ -88,8 +88,10 @@ def _import_afresh(path: str) -> ModuleType:
 def _make(name: str, found: Any) -> object:
     try:
         return found()
-    except TypeError as error:
-        raise ExportError(f"{name} cannot be called without arguments: {error}") from error
+    except Exception as error:  # the object is another's, and raises what it likes
+        raise ExportError(
+            f"{name} cannot be called without arguments: {first_line(error)}"
+        ) from error
 
 
 def _as_module(name: str, found: object) -> nn.Module:

@@ -9,6 +9,7 @@ import torch
 from sigmax_models.errors import ExportError
 from sigmax_models.graph import Served
 from sigmax_models.inputs import Rows, take
+from sigmax_models.modules import first_line
 
 # Batch sizes of the comparison, in rows.
 BATCHES = (1, 2, 7, 64)
@@ -63,10 +64,18 @@ def answers_torch(served: Served, rows: Rows) -> dict[str, np.ndarray]:
     Args:
         served: Network in eval mode.
         rows: Rows of each input by its name.
+
+    Raises:
+        ExportError: The module does not run with these rows.
     """
     count = len(next(iter(rows.values())))
-    with torch.no_grad():
-        output = served([torch.from_numpy(array) for array in rows.values()])
+    try:
+        with torch.no_grad():
+            output = served([torch.from_numpy(array) for array in rows.values()])
+    except Exception as error:  # the module is another's, and raises what it likes
+        raise ExportError(
+            f"the module does not run with {_say_shapes(rows)}: {first_line(error)}"
+        ) from error
     outputs = output if isinstance(output, tuple) else (output,)
     answers = {}
     for each, values in zip(served.outputs, outputs, strict=True):
@@ -81,12 +90,20 @@ def lost_batch(answer: np.ndarray | torch.Tensor) -> bool:
 
 
 def answers_onnx(session: onnxruntime.InferenceSession, rows: Rows) -> dict[str, np.ndarray]:
-    """Return ONNX Runtime's answers of each output by its name, of shape [rows, ...]."""
+    """Return ONNX Runtime's answers of each output by its name, of shape [rows, ...].
+
+    Raises:
+        ExportError: ONNX Runtime does not run the model with these rows.
+    """
     names = [output.name for output in session.get_outputs()]
-    return {
-        name: np.asarray(answer)
-        for name, answer in zip(names, session.run(names, dict(rows)), strict=True)
-    }
+    try:
+        answers = session.run(names, dict(rows))
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise ExportError(
+            f"ONNX Runtime does not run the exported model with {_say_shapes(rows)}: "
+            f"{first_line(error)}"
+        ) from error
+    return {name: np.asarray(answer) for name, answer in zip(names, answers, strict=True)}
 
 
 def answer_torch(served: Served, rows: Rows) -> np.ndarray:
@@ -137,6 +154,10 @@ def measure(served: Served, model: bytes, rows: Rows, threads: int = 1) -> Parit
                 "expected a network that answers every row for itself"
             )
     return Parity(torch=max(from_torch.values()), alone=max(from_alone.values()))
+
+
+def _say_shapes(rows: Rows) -> str:
+    return ", ".join(f"{name!r} of shape {list(array.shape)}" for name, array in rows.items())
 
 
 def _limit(answer: np.ndarray) -> float:
