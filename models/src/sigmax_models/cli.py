@@ -59,7 +59,7 @@ def _export(options: argparse.Namespace) -> "Export":
     return export(
         load_module(options.object, options.weights),
         options.file,
-        example(options.input_shape, options.samples),
+        example(options.input_shape, options.samples, dict(options.encoding)),
         declared,
         output=output,
         dynamic=dynamic(options.input_shape),
@@ -193,11 +193,19 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--meaning",
-        type=_meaning,
+        type=_by_name,
         action="append",
         default=[],
         metavar="NAME=TEXT",
         help="meaning of an input, for people; repeat it for several",
+    )
+    parser.add_argument(
+        "--encoding",
+        type=_by_name,
+        action="append",
+        default=[],
+        metavar="NAME=utf-8",
+        help="declare that an input, uint8 of a fixed length, holds texts: UTF-8, then zeros",
     )
 
 
@@ -277,11 +285,11 @@ def _numbers(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def _meaning(text: str) -> tuple[str, str]:
-    name, separator, meaning = text.partition("=")
+def _by_name(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"expected NAME=TEXT, got {text!r}")
-    return name, meaning
+    return name, value
 
 
 def _fail(command: str, error: Exception) -> int:

@@ -11,6 +11,7 @@ from sigmax_models.errors import ExportError, ExportNotice
 
 Task = Literal["binary", "multiclass", "multilabel"]
 Activation = Literal["sigmoid", "softmax"]
+Encoding = Literal["utf-8"]
 
 # Name of the output in the graph, where none is given.
 OUTPUT = "probabilities"
@@ -37,6 +38,8 @@ class Declaration:
         activation: Activation that the export adds to a module that returns logits; None for a
             module whose output is served unchanged.
         meanings: Meaning of each input, for people, by the input's name.
+        encodings: Encoding of each input that holds texts, by the input's name. `utf-8`: the input
+            is UINT8 [batch, bytes], and each row a text's bytes in UTF-8, then zeros.
         output: Name of the output in the graph; for one of several heads, `probabilities` stands
             for the name of the head.
 
@@ -52,6 +55,7 @@ class Declaration:
     thresholds: Sequence[float] = ()
     activation: Activation | None = None
     meanings: Mapping[str, str] = field(default_factory=dict)
+    encodings: Mapping[str, Encoding] = field(default_factory=dict)
     output: str = OUTPUT
 
     def __post_init__(self) -> None:
@@ -68,6 +72,9 @@ class Declaration:
                 f"activation: a {self.task} task expects {ACTIVATION_OF_TASK[self.task]}, "
                 f"got {self.activation}"
             )
+        for encoding in self.encodings.values():
+            if encoding != "utf-8":
+                raise ExportError(f"encodings: expected utf-8, got {encoding!r}")
         self._check_labels()
         self._check_thresholds()
 

@@ -19,7 +19,7 @@ from sigmax_models.declaration import Declaration
 from sigmax_models.errors import ExportError, ExportNotice, InexactWarning
 from sigmax_models.golden import golden_folder, golden_folders, write_golden
 from sigmax_models.graph import Served, build_graph, call, producer
-from sigmax_models.heads import Choices, Head, as_heads, meanings_of, metadata, outputs_of
+from sigmax_models.heads import Choices, Head, as_heads, inputs_of, metadata, outputs_of
 from sigmax_models.inputs import (
     Free,
     Rows,
@@ -35,6 +35,7 @@ from sigmax_models.modules import dtype_of, first_line, frozen_copy
 from sigmax_models.outputs import parts
 from sigmax_models.parity import BATCHES, EXACT, Parity, answers_torch, lost_batch, measure
 from sigmax_models.quiet import quiet
+from sigmax_models.texts import check_texts
 
 # Rows of each golden sample: one alone, and a batch.
 GOLDEN_ROWS = (1, 7)
@@ -112,11 +113,14 @@ def export(
         raise ExportError(f"expected a path that ends in .onnx, got {os.fspath(path)!r}")
     with quiet(verbose):
         frozen = frozen_copy(module)
-        rows = many_rows(as_rows(example, frozen), max(BATCHES))
-        check_free(dynamic or {}, rows)
-        names = keywords(frozen, rows)
-        heads = as_heads(declaration, output, _run(frozen, names, take(rows, 0, 2)))
-        _check_names(heads, rows)
+        given = as_rows(example, frozen)
+        check_free(dynamic or {}, given)
+        names = keywords(frozen, given)
+        heads = as_heads(declaration, output, _run(frozen, names, take(given, 0, 2)))
+        _check_names(heads, given)
+        texts = [name for name, stated in inputs_of(heads).items() if "encoding" in stated]
+        check_texts(texts, given, dynamic or {})
+        rows = many_rows(given, max(BATCHES), texts)
         served = Served(frozen, outputs_of(heads), names).eval()
 
         model = build_graph(served, take(rows, 0, 2), dynamic, verbose)
@@ -130,8 +134,8 @@ def export(
         entries["sigmax.tolerance"] = f"{tolerance:.0e}"
         entries["sigmax.producer"] = producer()
         onnx.helper.set_model_props(model, entries)
-        given = [take(sizes[0], 0, GOLDEN_ROWS[0]), take(sizes[-1], 0, GOLDEN_ROWS[1])]
-        samples = [(inputs, answers_torch(served, inputs)) for inputs in given]
+        golden = [take(sizes[0], 0, GOLDEN_ROWS[0]), take(sizes[-1], 0, GOLDEN_ROWS[1])]
+        samples = [(inputs, answers_torch(served, inputs)) for inputs in golden]
     _publish(Path(path), model, samples)
     return Export(Path(path), parity, tolerance)
 
@@ -158,8 +162,10 @@ def _run(frozen: nn.Module, names: Sequence[str], rows: Rows) -> object:
 
 
 def _check_names(heads: Sequence[Head], rows: Rows) -> None:
-    if unknown := set(meanings_of(heads)) - set(rows):
-        raise ExportError(f"meanings: no input is named {sorted(unknown)}, only {list(rows)}")
+    if unknown := set(inputs_of(heads)) - set(rows):
+        raise ExportError(
+            f"meanings, encodings: no input is named {sorted(unknown)}, only {list(rows)}"
+        )
     for output in outputs_of(heads):
         if output.name in rows:
             raise ExportError(

@@ -80,18 +80,20 @@ def outputs_of(heads: Sequence[Head]) -> list[Output]:
     return outputs
 
 
-def meanings_of(heads: Sequence[Head]) -> dict[str, str]:
-    """Return the meanings of the inputs that any head states.
+def inputs_of(heads: Sequence[Head]) -> dict[str, dict[str, str]]:
+    """Return what any head states of the inputs by their names: a `meaning`, an `encoding`.
 
     Raises:
         ExportError: Two heads state other meanings of one input.
     """
-    meanings: dict[str, str] = {}
+    inputs: dict[str, dict[str, str]] = {}
     for head in heads:
         for name, meaning in head.declaration.meanings.items():
-            if meanings.setdefault(name, meaning) != meaning:
+            if inputs.setdefault(name, {}).setdefault("meaning", meaning) != meaning:
                 raise ExportError(f"meanings: heads state two of {name!r}")
-    return meanings
+        for name, encoding in head.declaration.encodings.items():
+            inputs.setdefault(name, {})["encoding"] = encoding
+    return inputs
 
 
 def metadata(heads: Sequence[Head], classes: Mapping[str, int]) -> dict[str, str]:
@@ -112,8 +114,12 @@ def metadata(heads: Sequence[Head], classes: Mapping[str, int]) -> dict[str, str
     else:
         for key, value in facts[0].items():
             entries[f"sigmax.{key}"] = value if isinstance(value, str) else _json(value)
-    if meanings := meanings_of(heads):
-        entries["sigmax.inputs"] = _json(meanings)
+    if inputs := inputs_of(heads):
+        # An input with a meaning alone is a string, which every reader knows.
+        stated = {
+            name: said if "encoding" in said else said["meaning"] for name, said in inputs.items()
+        }
+        entries["sigmax.inputs"] = _json(stated)
     return entries
 
 

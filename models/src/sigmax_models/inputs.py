@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,17 +105,25 @@ def shorten(rows: Rows, free: Free) -> dict[str, np.ndarray]:
     return short
 
 
-def many_rows(rows: Rows, count: int) -> dict[str, np.ndarray]:
+def many_rows(rows: Rows, count: int, texts: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Cut the rows to `count`, or add rows made from the given ones.
 
     Each element of an added row is taken from the same place of a random given row. Elements of
     floating-point inputs are changed by at most a tenth. Invented values could be indices out of
     range.
+
+    Args:
+        rows: Rows of each input by its name.
+        count: Number of rows to return.
+        texts: Names of the inputs whose rows are texts, which are repeated as a whole.
     """
     chance = np.random.default_rng(0)
     filled = {}
     for name, array in rows.items():
         shape = (max(0, count - len(array)), *array.shape[1:])
+        if name in texts:
+            filled[name] = np.resize(array, (count, *array.shape[1:]))
+            continue
         source = chance.integers(len(array), size=shape)
         more = np.take_along_axis(array, source, axis=0)
         if np.issubdtype(array.dtype, np.floating):

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,10 +54,14 @@ class InputShape:
                 f"got {text!r}"
             ) from None
 
-    def random(self, chance: "np.random.Generator") -> "np.ndarray":
-        """Return random rows: normal, or for integers 0 and 1."""
+    def random(self, chance: "np.random.Generator", is_text: bool) -> "np.ndarray":
+        """Return random rows: texts, normal, or for integers 0 and 1."""
         import numpy as np
 
+        if is_text and self.dtype == "uint8" and len(self.sizes) == 1:
+            from sigmax_models.texts import random_texts
+
+            return random_texts(_ROWS, int(self.sizes[0]), chance)
         shape = (_ROWS, *(_FREE_SIZE if isinstance(size, str) else size for size in self.sizes))
         if np.issubdtype(self.dtype, np.floating):
             return chance.normal(size=shape).astype(self.dtype)
@@ -82,8 +86,15 @@ class InputShape:
         return rows.astype(self.dtype)
 
 
-def example(shapes: Sequence[InputShape], samples: Path | None) -> Any:
+def example(
+    shapes: Sequence[InputShape], samples: Path | None, encodings: Mapping[str, str]
+) -> Any:
     """Return the rows to trace and check with: the given samples, or random rows of the shapes.
+
+    Args:
+        shapes: Inputs that `--input-shape` describes.
+        samples: File with rows.
+        encodings: Encodings of the inputs that hold texts.
 
     Raises:
         ExportError: There are neither, or the samples are not what the shapes say.
@@ -94,7 +105,7 @@ def example(shapes: Sequence[InputShape], samples: Path | None) -> Any:
         if not shapes:
             raise ExportError("expected --input-shape or --samples, got neither")
         chance = np.random.default_rng(0)
-        return {shape.name: shape.random(chance) for shape in shapes}
+        return {shape.name: shape.random(chance, shape.name in encodings) for shape in shapes}
     rows = _read_samples(samples)
     if not shapes:
         return rows
@@ -133,7 +144,7 @@ def declaration(
             if getattr(options, name) is not None:
                 flag = name.replace("_", "-")
                 raise ExportError(f"--{flag}: expected it in the file of --heads instead")
-        return _read_heads(options.heads, dict(options.meaning))
+        return _read_heads(options)
     labels = read_labels(options.labels_file) if options.labels_file else options.labels
     declared = Declaration(
         task=options.task,
@@ -141,6 +152,7 @@ def declaration(
         thresholds=options.thresholds or (),
         activation=options.activation,
         meanings=dict(options.meaning),
+        encodings=dict(options.encoding),
         output=options.output_name or OUTPUT,
     )
     return declared, options.output
@@ -168,10 +180,11 @@ def read_labels(path: Path) -> list[str]:
 
 
 def _read_heads(
-    path: Path, meanings: dict[str, str]
+    options: argparse.Namespace,
 ) -> "tuple[dict[str, Declaration], dict[str, int | str]]":
     from sigmax_models.declaration import OUTPUT, Declaration
 
+    path: Path = options.heads
     listed = _json(path, _read_text(path))
     if not isinstance(listed, list) or not all(isinstance(head, dict) for head in listed):
         raise ExportError(f"{path}: expected a list of objects, one for each head")
@@ -191,7 +204,8 @@ def _read_heads(
                 labels=head.get("labels", ()),
                 thresholds=head.get("thresholds", ()),
                 activation=head.get("activation"),
-                meanings=meanings,
+                meanings=dict(options.meaning),
+                encodings=dict(options.encoding),
                 output=head.get("output_name", OUTPUT),
             )
         except ExportError as error:
