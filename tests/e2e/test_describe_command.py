@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -155,12 +156,13 @@ def test_a_copy_that_would_not_be_served_is_not_written(
 
 def test_golden_rows_are_held_to_the_file(tmp_path: Path) -> None:
     given, out = saved(scores(), tmp_path), tmp_path / "out.onnx"
-    for arrays, problem in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"y": ROWS}, "expected an array for every input, got none for x"),
         ({"x": ROWS, "y": ROWS}, "expected arrays named x, s; got 'y'"),
         ({"x": ROWS[:, :2]}, "ONNX Runtime does not run these rows"),
         ({"x": ROWS, "s": ROWS + 1}, "golden sample 0: output 's', row 0: expected"),
-    ):
+    ]
+    for arrays, problem in wrong:
         np.savez(tmp_path / "rows.npz", **arrays)
         assert problem in refused(given, "--golden", tmp_path / "rows.npz", "-o", out)
     assert not out.exists()

@@ -12,15 +12,16 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from sigmax_models.declaration import Declaration
-    from sigmax_models.errors import ExportError, InexactWarning
+    from sigmax_models.errors import ExportError, ExportNotice, InexactWarning
     from sigmax_models.exporter import Export, export
 
-__all__ = ["Declaration", "Export", "ExportError", "InexactWarning", "export"]
+__all__ = ["Declaration", "Export", "ExportError", "ExportNotice", "InexactWarning", "export"]
 
 _HOMES = {
     "Declaration": "sigmax_models.declaration",
     "Export": "sigmax_models.exporter",
     "ExportError": "sigmax_models.errors",
+    "ExportNotice": "sigmax_models.errors",
     "InexactWarning": "sigmax_models.errors",
     "export": "sigmax_models.exporter",
 }

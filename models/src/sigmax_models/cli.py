@@ -1,19 +1,22 @@
 """The commands `sigmax train` and `sigmax export`."""
 
 import argparse
+import csv
 import sys
 import time
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigmax_models import networks
-from sigmax_models.errors import ExportError, InexactWarning
+from sigmax_models.errors import ExportError, ExportNotice, InexactWarning
+from sigmax_models.options import InputShape
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from sigmax_models.declaration import Declaration
+    from sigmax_models.exporter import Export
     from sigmax_models.network import Network, Trained
     from sigmax_models.parity import Parity
 
@@ -26,9 +29,9 @@ def train_main(argv: list[str]) -> int:
     if unknown := [name for name in names if name not in networks.NAMES]:
         parser.error(f"no network is named {unknown[0]!r}; there are {', '.join(networks.NAMES)}")
     try:
-        for name in dict.fromkeys(names):
-            _train(networks.get(name), options.repository, options.seed)
-    except (ExportError, InexactWarning, OSError) as error:
+        for network in [networks.get(name) for name in dict.fromkeys(names)]:
+            _train(network, options.repository, options.seed)
+    except (ExportError, InexactWarning, ModuleNotFoundError, OSError) as error:
         return _fail("train", error)
     return 0
 
@@ -37,19 +40,46 @@ def export_main(argv: list[str]) -> int:
     """Run `sigmax export`, and return the exit code: 0, or 1 after an error."""
     options = _export_parser().parse_args(argv)
     try:
-        from sigmax_models.exporter import export
-        from sigmax_models.loading import load_module
-
-        module = load_module(options.object, options.weights)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", InexactWarning)
-            written = export(module, options.output, _example(options), _declaration(options))
-        for warning in caught:
-            print(f"sigmax export: warning: {warning.message}", file=sys.stderr)
+        with _told(options.verbose):
+            written = _export(options)
         print(f"{written.path}   {_agreement(written.parity)}")
     except (ExportError, OSError) as error:
+        if options.verbose:
+            traceback.print_exception(error)
         return _fail("export", error)
     return 0
+
+
+def _export(options: argparse.Namespace) -> "Export":
+    from sigmax_models.exporter import export
+    from sigmax_models.loading import load_module
+    from sigmax_models.options import declaration, dynamic, example
+
+    declared, output = declaration(options)
+    return export(
+        load_module(options.object, options.weights),
+        options.file,
+        example(options.input_shape, options.samples, dict(options.encoding)),
+        declared,
+        output=output,
+        dynamic=dynamic(options.input_shape),
+        verbose=options.verbose,
+    )
+
+
+@contextmanager
+def _told(verbose: bool) -> Iterator[None]:
+    """Print notices and warnings as lines, those of other packages only if `verbose`."""
+    words: dict[type[Warning], str] = {ExportNotice: "note", InexactWarning: "warning"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                if verbose or warning.category in words:
+                    word = words.get(warning.category, warning.category.__name__)
+                    print(f"sigmax export: {word}: {warning.message}", file=sys.stderr)
 
 
 def _train(network: "Network", repository: Path, seed: int) -> None:
@@ -86,39 +116,6 @@ def _agreement(parity: "Parity") -> str:
     return f"torch within {parity.torch:.0e}, {rows}"
 
 
-def _example(options: argparse.Namespace) -> "dict[str, np.ndarray]":
-    """Return the rows to trace and check with: the given samples, or random rows of the shapes."""
-    import numpy as np
-
-    if options.samples:
-        with np.load(options.samples, allow_pickle=False) as arrays:
-            if isinstance(arrays, np.lib.npyio.NpzFile):
-                return dict(arrays)
-            raise ExportError(f"{options.samples}: expected an .npz file with an array per input")
-    chance = np.random.default_rng(0)
-    return {
-        name: (
-            chance.normal(size=(64, *sizes))
-            if np.issubdtype(dtype, np.floating)
-            else chance.integers(0, 2, size=(64, *sizes))
-        ).astype(dtype)
-        for name, dtype, sizes in options.input_shape
-    }
-
-
-def _declaration(options: argparse.Namespace) -> "Declaration":
-    from sigmax_models.declaration import Declaration
-
-    return Declaration(
-        task=options.task,
-        labels=options.labels,
-        thresholds=options.thresholds,
-        activation=options.activation,
-        meanings=dict(options.meaning),
-        output=options.output_name,
-    )
-
-
 def _train_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sigmax train",
@@ -149,8 +146,9 @@ def _export_parser() -> argparse.ArgumentParser:
         prog="sigmax export",
         description="Export a trained torch module to an ONNX file that describes itself.",
         epilog="example: sigmax export zoo:Animal --weights animal.pt "
-        "--output models/animal/1/model.onnx --input-shape traits:float32:6 --task multiclass "
+        "-o models/animal/1/model.onnx --input-shape traits:float32:6 --task multiclass "
         "--activation softmax --labels bird,mammal,reptile",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "object",
@@ -161,70 +159,121 @@ def _export_parser() -> argparse.ArgumentParser:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="a state_dict saved with torch.save; needed unless OBJECT holds trained weights",
+        help="a state_dict saved with torch.save, or a checkpoint that holds one; needed unless "
+        "OBJECT holds trained weights",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="an .onnx file")
-    rows = parser.add_mutually_exclusive_group(required=True)
-    rows.add_argument(
+    parser.add_argument(
+        "-o", "--file", type=Path, required=True, metavar="PATH", help="an .onnx file to write"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show what torch says, and where an error came from"
+    )
+    _add_inputs(parser)
+    _add_task(parser)
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--input-shape",
-        type=_input_shape,
+        type=InputShape.parse,
         action="append",
+        default=[],
         metavar="NAME:DTYPE:SIZES",
-        help="an input, without its batch axis, such as image:uint8:8,8; repeat it for several, "
-        "in the order of forward. Checked with random rows: normal, for integers 0 or 1",
+        help="an input, without its batch axis, such as image:uint8:8,8; a word instead of a size "
+        "is a free axis, such as ids:int64:length. Repeat it for several inputs. Checked with "
+        "random rows, normal or for integers 0 and 1, where there are no --samples",
     )
-    rows.add_argument(
+    parser.add_argument(
         "--samples",
         type=Path,
         metavar="FILE",
-        help="an .npz file with real rows of each input, by name, in the order of forward",
+        help="an .npz file with real rows of each input, by name, in the order of forward; or an "
+        ".npy file with those of the only input",
     )
-    parser.add_argument("--output-name", default="probabilities", metavar="NAME")
+    parser.add_argument(
+        "--meaning",
+        type=_by_name,
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="meaning of an input, for people; repeat it for several",
+    )
+    parser.add_argument(
+        "--encoding",
+        type=_by_name,
+        action="append",
+        default=[],
+        metavar="NAME=utf-8",
+        help="declare that an input, uint8 of a fixed length, holds texts: UTF-8, then zeros",
+    )
+
+
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        type=_choice,
+        metavar="N or NAME",
+        help="the output to export of a module that returns several: its place, from 0, or its "
+        "name in a dict or dataclass",
+    )
+    parser.add_argument(
+        "--output-name",
+        metavar="NAME",
+        help="name of the output in the file; default: probabilities",
+    )
     parser.add_argument("--task", choices=("binary", "multiclass", "multilabel"))
     parser.add_argument(
         "--activation",
         choices=("sigmoid", "softmax"),
         help="added to the module's logits; without it the module's output is served as it is",
     )
-    parser.add_argument(
-        "--labels", type=_names, default=(), metavar="A,B,...", help="class names, by index"
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--labels",
+        type=_names,
+        metavar="A,B,...",
+        help="class names, by index; one with a comma in double quotes",
+    )
+    labels.add_argument(
+        "--labels-file",
+        type=Path,
+        metavar="FILE",
+        help="class names, by index: a text file with one a line, or a .json file with a list",
     )
     parser.add_argument(
         "--thresholds",
         type=_numbers,
-        default=(),
         metavar="X,...",
         help="thresholds in [0, 1]: one for binary, one for each class for multilabel; "
         "default: 0.5",
     )
     parser.add_argument(
-        "--meaning",
-        type=_meaning,
-        action="append",
-        default=[],
-        metavar="NAME=TEXT",
-        help="meaning of an input, for people; repeat it for several",
+        "--heads",
+        type=Path,
+        metavar="FILE",
+        help="a .json file with several heads, instead of the options above: a list of objects "
+        "with name, task and, where needed, output, activation, labels, thresholds",
     )
-    return parser
 
 
-def _input_shape(text: str) -> "tuple[str, np.dtype, tuple[int, ...]]":
-    import numpy as np
-
-    try:
-        name, dtype, sizes = text.split(":")
-        shape = tuple(int(size) for size in sizes.split(",") if size)
-        if not name or any(size < 1 for size in shape):
-            raise ValueError
-        return name, np.dtype(dtype), shape
-    except (ValueError, TypeError):
+def _choice(text: str) -> int | str:
+    if text.endswith(".onnx"):
         raise argparse.ArgumentTypeError(
-            f"expected NAME:DTYPE:SIZES, such as image:uint8:8,8, got {text!r}"
-        ) from None
+            f"expected the place or name of an output of the module, got {text!r}; the file to "
+            "write is given by -o"
+        )
+    return int(text) if text.isdecimal() else text
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
+    try:
+        (row,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"expected names with commas between, those with a comma in quotes, got {text!r}"
+        ) from None
+    return tuple(name.strip() for name in row)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -236,11 +285,11 @@ def _numbers(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def _meaning(text: str) -> tuple[str, str]:
-    name, separator, meaning = text.partition("=")
+def _by_name(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"expected NAME=TEXT, got {text!r}")
-    return name, meaning
+    return name, value
 
 
 def _fail(command: str, error: Exception) -> int:

@@ -1,17 +1,20 @@
 """The description that a model file holds in addition to its graph."""
 
-import json
 import math
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from sigmax_models.errors import ExportError
+from sigmax_models.errors import ExportError, ExportNotice
 
 Task = Literal["binary", "multiclass", "multilabel"]
 Activation = Literal["sigmoid", "softmax"]
+Encoding = Literal["utf-8"]
 
-FORMAT = "1"
+# Name of the output in the graph, where none is given.
+OUTPUT = "probabilities"
 # Activations that convert the logits of each task to probabilities.
 ACTIVATION_OF_TASK: dict[Task, Activation] = {
     "binary": "sigmoid",
@@ -29,15 +32,22 @@ class Declaration:
             `multiclass` (one for each class, with the sum 1), `multilabel` (one for each class,
             independent of the others) or None (raw scores).
         labels: Names of the classes, by index: two for `binary`, else one for each class; or none.
+            Two classes may have one name, with a warning.
         thresholds: Thresholds in [0, 1]; a class is decided on where its probability is greater.
             One for `binary`, one for each class for `multilabel`; 0.5 where none are given.
         activation: Activation that the export adds to a module that returns logits; None for a
             module whose output is served unchanged.
         meanings: Meaning of each input, for people, by the input's name.
-        output: Name of the output in the graph.
+        encodings: Encoding of each input that holds texts, by the input's name. `utf-8`: the input
+            is UINT8 [batch, bytes], and each row a text's bytes in UTF-8, then zeros.
+        output: Name of the output in the graph; for one of several heads, `probabilities` stands
+            for the name of the head.
 
     Raises:
         ExportError: The attributes are wrong or contradict each other.
+
+    Warns:
+        ExportNotice: Two classes have one name.
     """
 
     task: Task | None = None
@@ -45,7 +55,8 @@ class Declaration:
     thresholds: Sequence[float] = ()
     activation: Activation | None = None
     meanings: Mapping[str, str] = field(default_factory=dict)
-    output: str = "probabilities"
+    encodings: Mapping[str, Encoding] = field(default_factory=dict)
+    output: str = OUTPUT
 
     def __post_init__(self) -> None:
         if self.task not in (None, *ACTIVATION_OF_TASK):
@@ -61,6 +72,9 @@ class Declaration:
                 f"activation: a {self.task} task expects {ACTIVATION_OF_TASK[self.task]}, "
                 f"got {self.activation}"
             )
+        for encoding in self.encodings.values():
+            if encoding != "utf-8":
+                raise ExportError(f"encodings: expected utf-8, got {encoding!r}")
         self._check_labels()
         self._check_thresholds()
 
@@ -72,11 +86,15 @@ class Declaration:
         for label in self.labels:
             if not isinstance(label, str) or not label:
                 raise ExportError(f"labels: expected names that are not empty, got {label!r}")
-            if list(self.labels).count(label) > 1:
-                raise ExportError(f"labels: {label!r} names more than one class")
         if self.task == "binary" and len(self.labels) not in (0, 2):
             raise ExportError(
                 f"labels: a binary task expects 2, of class 0 and class 1, got {len(self.labels)}"
+            )
+        if several := [label for label, count in Counter(self.labels).items() if count > 1]:
+            warnings.warn(
+                f"labels: more than one class is called {', '.join(map(repr, several[:3]))}",
+                ExportNotice,
+                stacklevel=4,
             )
 
     def _check_thresholds(self) -> None:
@@ -126,25 +144,20 @@ class Declaration:
                     f"{name}: the network has {classes} classes, got {len(given)} {name}"
                 )
 
-    def metadata(self, classes: int) -> dict[str, str]:
-        """Return the metadata_props that follow from the declaration.
-
-        docs/model-format.md describes all keys.
+    def facts(self, classes: int) -> dict[str, Any]:
+        """Return the task, the labels and the thresholds, those that there are, by these names.
 
         Args:
             classes: Number of elements that the output has for each row.
         """
-        entries = {"sigmax.format": FORMAT}
+        facts: dict[str, Any] = {}
         if self.task:
-            entries["sigmax.task"] = self.task
+            facts["task"] = self.task
         if self.labels:
-            entries["sigmax.labels"] = json.dumps(list(self.labels), ensure_ascii=False)
+            facts["labels"] = list(self.labels)
         if self.task in ("binary", "multilabel"):
-            thresholds = [float(x) for x in self.thresholds] or [0.5] * classes
-            entries["sigmax.thresholds"] = json.dumps(thresholds)
-        if self.meanings:
-            entries["sigmax.inputs"] = json.dumps(dict(self.meanings), ensure_ascii=False)
-        return entries
+            facts["thresholds"] = [float(x) for x in self.thresholds] or [0.5] * classes
+        return facts
 
 
 def _sizes(shape: Sequence[int]) -> str:

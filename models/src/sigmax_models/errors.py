@@ -11,3 +11,7 @@ class InexactWarning(UserWarning):
     ONNX Runtime and torch differ by more than 1e-6, or the answer to a row changes with its batch.
     The file is written; its tolerance is twice the measured difference, at least 1e-6.
     """
+
+
+class ExportNotice(UserWarning):
+    """A notice that the export changed or guessed something, such as the dtype of the rows."""

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from sigmax_models.graph import Rows
+from sigmax_models.inputs import Rows
 
 
 def golden_folder(model: Path, number: int) -> Path:
@@ -30,25 +30,24 @@ def golden_folders(model: Path) -> list[Path]:
     return [golden_folder(model, number) for number in sorted(numbers)]
 
 
-def write_golden(folder: Path, inputs: Rows, output: tuple[str, np.ndarray]) -> None:
+def write_golden(folder: Path, inputs: Rows, outputs: Rows) -> None:
     """Write one sample as files of a TensorProto each: `input_0.pb`, `input_1.pb`, `output_0.pb`.
 
     Args:
         folder: Folder to create.
         inputs: Rows of each input by its name.
-        output: Name and values of the output.
+        outputs: Answers of each output by its name.
     """
     folder.mkdir()
-    for number, (name, rows) in enumerate(inputs.items()):
-        _write(folder / f"input_{number}.pb", name, rows)
-    _write(folder / "output_0.pb", *output)
+    for kind, tensors in (("input", inputs), ("output", outputs)):
+        for number, (name, rows) in enumerate(tensors.items()):
+            tensor = numpy_helper.from_array(rows, name)
+            (folder / f"{kind}_{number}.pb").write_bytes(
+                tensor.SerializeToString(deterministic=True)
+            )
 
 
 def read_tensor(path: Path) -> tuple[str, np.ndarray]:
     """Read one tensor of a sample: its name and its values."""
     tensor = onnx.TensorProto.FromString(path.read_bytes())
     return tensor.name, numpy_helper.to_array(tensor).copy()
-
-
-def _write(path: Path, name: str, rows: np.ndarray) -> None:
-    path.write_bytes(numpy_helper.from_array(rows, name).SerializeToString(deterministic=True))

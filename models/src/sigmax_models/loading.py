@@ -2,14 +2,22 @@
 
 import importlib.util
 import pickle
+import re
 import sys
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
 
-from sigmax_models.errors import ExportError
+from sigmax_models.errors import ExportError, ExportNotice
+from sigmax_models.modules import as_module, first_line
+
+# Entries under which training loops save the weights beside the state of the training.
+_ENTRIES = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 
 
 def load_module(name: str, weights: Path | None) -> nn.Module:
@@ -21,26 +29,33 @@ def load_module(name: str, weights: Path | None) -> nn.Module:
     Args:
         name: Name as `package.module:object`, found as Python finds modules, the current folder
             included. The object is a torch module, or returns one when called.
-        weights: Path of a state_dict saved with `torch.save`; None where the object has weights.
+        weights: Path of a file saved with `torch.save`; None where the object has weights. The file
+            holds a state_dict, or a dict that has one under a usual name such as `model`. A prefix
+            that all names have, such as `module.`, is left out where the module has none.
 
     Raises:
         ExportError: The object is not found, its weights are random, or the file does not fit it.
+
+    Warns:
+        ExportNotice: The weights were found in an entry of the file, or had a prefix.
     """
     found = _find(name)
+    makes = callable(found) and not isinstance(found, nn.Module)
     if weights is not None:
-        module = found if isinstance(found, nn.Module) else _make(name, found)
+        module = _as_module(name, _make(name, found) if makes else found)
         _fill(module, weights)
         return module
-    if not isinstance(found, nn.Module):
+    if makes:
         raise ExportError(
             f"{name} makes a module with random weights: expected trained ones; give --weights"
         )
-    if not _same_weights(found, _find(name)):
+    module = _as_module(name, found)
+    if not _same_weights(module, _find(name)):
         raise ExportError(
             f"{name} has other weights each time it is imported, so they are random: expected "
             "trained ones; give --weights"
         )
-    return found
+    return module
 
 
 def _find(name: str) -> object:
@@ -54,8 +69,8 @@ def _find(name: str) -> object:
         found: object = _import_afresh(path)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ExportError(f"{name}: {error}") from error
+    except Exception as error:  # the file is another's, and raises what it likes
+        raise ExportError(f"{name}: {type(error).__name__}: {first_line(error)}") from error
     return found
 
 
@@ -70,24 +85,84 @@ def _import_afresh(path: str) -> ModuleType:
     return module
 
 
-def _make(name: str, found: object) -> nn.Module:
-    if not callable(found):
-        raise ExportError(f"{name}: expected a torch module or what makes one, got {found!r}")
+def _make(name: str, found: Any) -> object:
     try:
-        made = found()
-    except TypeError as error:
-        raise ExportError(f"{name} cannot be called without arguments: {error}") from error
-    if not isinstance(made, nn.Module):
-        raise ExportError(f"{name}(): expected a torch module, got a {type(made).__name__}")
-    return made
+        return found()
+    except Exception as error:  # the object is another's, and raises what it likes
+        raise ExportError(
+            f"{name} cannot be called without arguments: {first_line(error)}"
+        ) from error
+
+
+def _as_module(name: str, found: object) -> nn.Module:
+    try:
+        return as_module(found)
+    except ExportError as error:
+        raise ExportError(f"{name}: {error}") from error
 
 
 def _fill(module: nn.Module, weights: Path) -> None:
+    state = _without_prefix(_find_state(_read(weights), weights), module, weights)
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
         module.load_state_dict(state)
-    except (RuntimeError, TypeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise ExportError(f"{weights}: {' '.join(str(error).split()[:60])}") from error
+
+
+def _read(weights: Path) -> object:
+    """Read a file of torch.save without running code from it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(weights, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        text = str(error)
+        if "TorchScript" in text:
+            raise ExportError(
+                f"{weights}: a file of TorchScript: save its weights alone, "
+                "torch.save(torch.jit.load(FILE).state_dict(), OTHER)"
+            ) from error
+        if held := re.search(r"GLOBAL (\S+)", text):
+            raise ExportError(
+                f"{weights}: holds a {held[1]} beside weights, and reading that runs code from the "
+                "file: save the weights alone, torch.save(module.state_dict(), FILE)"
+            ) from error
+        raise ExportError(
+            f"{weights}: expected a state_dict saved with torch.save: {first_line(error)}"
+        ) from error
+
+
+def _find_state(loaded: object, weights: Path) -> dict[str, Any]:
+    """Return the state_dict that was loaded, or the one in an entry of what was loaded."""
+    if not isinstance(loaded, Mapping):
+        raise ExportError(f"{weights}: expected a state_dict, got a {type(loaded).__name__}")
+    for entry in _ENTRIES:
+        if isinstance(loaded.get(entry), Mapping):
+            _note(f"{weights}: the weights are those of its entry {entry!r}")
+            return dict(loaded[entry])
+    if not any(isinstance(value, torch.Tensor) for value in loaded.values()) and loaded:
+        raise ExportError(
+            f"{weights}: expected a state_dict, or a dict with one as 'state_dict' or 'model', "
+            f"got a dict of {', '.join(map(repr, list(loaded)[:8]))}"
+        )
+    return dict(loaded)
+
+
+def _without_prefix(state: dict[str, Any], module: nn.Module, weights: Path) -> dict[str, Any]:
+    """Return the weights without the prefix that a wrapper has given to all their names."""
+    wanted = list(module.state_dict())
+    if not wanted or wanted[0] in state:
+        return state
+    for name in state:
+        prefix = name.removesuffix(wanted[0])
+        if prefix != name and set(state) == {prefix + each for each in wanted}:
+            _note(f"{weights}: the prefix {prefix!r} of all names was left out")
+            return {each: state[prefix + each] for each in wanted}
+    return state
+
+
+def _note(text: str) -> None:
+    warnings.warn(text, ExportNotice, stacklevel=2)
 
 
 def _same_weights(one: nn.Module, other: object) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 from sigmax_models.declaration import Declaration
 from sigmax_models.exporter import Export, export
 from sigmax_models.graph import Served
+from sigmax_models.outputs import Output
 from sigmax_models.progress import Progress, silent
 
 
@@ -116,7 +117,8 @@ class Network:
         """Load the trained network from its weights, with its activation, in eval mode."""
         module = self.build()
         module.load_state_dict(torch.load(weights, weights_only=True))
-        return Served(module, self.declaration.activation).eval()
+        output = Output(self.declaration.output, self.declaration.activation)
+        return Served(module, [output]).eval()
 
 
 def judge(module: nn.Module, rows: torch.Tensor, targets: torch.Tensor) -> Score:

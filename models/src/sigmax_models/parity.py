@@ -7,7 +7,9 @@ import onnxruntime  # type: ignore[import-untyped]
 import torch
 
 from sigmax_models.errors import ExportError
-from sigmax_models.graph import Rows, Served
+from sigmax_models.graph import Served
+from sigmax_models.inputs import Rows, take
+from sigmax_models.modules import first_line
 
 # Batch sizes of the comparison, in rows.
 BATCHES = (1, 2, 7, 64)
@@ -15,6 +17,8 @@ BATCHES = (1, 2, 7, 64)
 EXACT = 1e-6
 # Most that rounding explains, relative to the greatest output, but at least to 1.
 LIMIT = 1e-3
+# The same for outputs of few bits, in units of the last place: half precision has 11 bits.
+LIMIT_OF_LAST_PLACE = 8
 
 
 @dataclass(frozen=True)
@@ -52,21 +56,66 @@ def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession
         raise ExportError(f"ONNX Runtime refuses the exported model: {error}") from error
 
 
-def answer_torch(served: Served, rows: Rows) -> np.ndarray:
-    """Return torch's answers, of shape [rows, ...]. `served` must be in eval mode."""
-    with torch.no_grad():
-        output = served(*(torch.from_numpy(array) for array in rows.values()))
-    if not isinstance(output, torch.Tensor):
+def answers_torch(served: Served, rows: Rows) -> dict[str, np.ndarray]:
+    """Return torch's answers of each output by its name, of shape [rows, ...].
+
+    A module that drops the batch axis of a single row gets it back.
+
+    Args:
+        served: Network in eval mode.
+        rows: Rows of each input by its name.
+
+    Raises:
+        ExportError: The module does not run with these rows.
+    """
+    count = len(next(iter(rows.values())))
+    try:
+        with torch.no_grad():
+            output = served([torch.from_numpy(array) for array in rows.values()])
+    except Exception as error:  # the module is another's, and raises what it likes
         raise ExportError(
-            f"expected a module that returns one tensor, it returns a {type(output).__name__}"
-        )
-    return output.numpy()
+            f"the module does not run with {_say_shapes(rows)}: {first_line(error)}"
+        ) from error
+    outputs = output if isinstance(output, tuple) else (output,)
+    answers = {}
+    for each, values in zip(served.outputs, outputs, strict=True):
+        array = values.numpy()
+        answers[each.name] = array[np.newaxis] if count == 1 and lost_batch(array) else array
+    return answers
+
+
+def lost_batch(answer: np.ndarray | torch.Tensor) -> bool:
+    """Whether the answer to a single row has no batch axis, as after `squeeze()`."""
+    return answer.shape[:1] != (1,)
+
+
+def answers_onnx(session: onnxruntime.InferenceSession, rows: Rows) -> dict[str, np.ndarray]:
+    """Return ONNX Runtime's answers of each output by its name, of shape [rows, ...].
+
+    Raises:
+        ExportError: ONNX Runtime does not run the model with these rows.
+    """
+    names = [output.name for output in session.get_outputs()]
+    try:
+        answers = session.run(names, dict(rows))
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise ExportError(
+            f"ONNX Runtime does not run the exported model with {_say_shapes(rows)}: "
+            f"{first_line(error)}"
+        ) from error
+    return {name: np.asarray(answer) for name, answer in zip(names, answers, strict=True)}
+
+
+def answer_torch(served: Served, rows: Rows) -> np.ndarray:
+    """Return torch's answers of the only output, of shape [rows, ...]."""
+    (answer,) = answers_torch(served, rows).values()
+    return answer
 
 
 def answer_onnx(session: onnxruntime.InferenceSession, rows: Rows) -> np.ndarray:
-    """Return ONNX Runtime's answers, of shape [rows, ...]."""
-    (output,) = session.run(None, dict(rows))
-    return np.asarray(output)
+    """Return ONNX Runtime's answers of the only output, of shape [rows, ...]."""
+    (answer,) = answers_onnx(session, rows).values()
+    return answer
 
 
 def measure(served: Served, model: bytes, rows: Rows, threads: int = 1) -> Parity:
@@ -82,31 +131,39 @@ def measure(served: Served, model: bytes, rows: Rows, threads: int = 1) -> Parit
         ExportError: A difference is greater than rounding explains (`LIMIT`).
     """
     session = open_session(model, threads)
-    alone = np.concatenate(
-        [answer_onnx(session, take(rows, row, row + 1)) for row in range(max(BATCHES))]
-    )
-    scale = max(1.0, float(np.abs(alone).max()))
-    from_torch = from_alone = 0.0
+    single = [answers_onnx(session, take(rows, row, row + 1)) for row in range(max(BATCHES))]
+    from_torch = dict.fromkeys(single[0], 0.0)
+    from_alone = dict.fromkeys(single[0], 0.0)
+    alone = {name: np.concatenate([answer[name] for answer in single]) for name in single[0]}
     for size in BATCHES:
         batch = take(rows, 0, size)
-        answer = answer_onnx(session, batch)
-        from_torch = max(from_torch, _difference(answer, answer_torch(served, batch)))
-        from_alone = max(from_alone, _difference(answer, alone[:size]))
-    if from_torch > LIMIT * scale:
-        raise ExportError(
-            f"ONNX Runtime and torch differ by {from_torch:.2g}: expected at most {EXACT:.0e}"
-        )
-    if from_alone > LIMIT * scale:
-        raise ExportError(
-            f"a row's answer changes by {from_alone:.2g} with the rows beside it: expected a "
-            "network that answers every row for itself"
-        )
-    return Parity(torch=from_torch, alone=from_alone)
+        by_torch = answers_torch(served, batch)
+        for name, answer in answers_onnx(session, batch).items():
+            from_torch[name] = max(from_torch[name], _difference(answer, by_torch[name]))
+            from_alone[name] = max(from_alone[name], _difference(answer, alone[name][:size]))
+    for name, answer in alone.items():
+        limit = _limit(answer)
+        if from_torch[name] > limit:
+            raise ExportError(
+                f"ONNX Runtime and torch differ by {from_torch[name]:.2g}: "
+                f"expected at most {EXACT:.0e}"
+            )
+        if from_alone[name] > limit:
+            raise ExportError(
+                f"a row's answer changes by {from_alone[name]:.2g} with the rows beside it: "
+                "expected a network that answers every row for itself"
+            )
+    return Parity(torch=max(from_torch.values()), alone=max(from_alone.values()))
 
 
-def take(rows: Rows, start: int, stop: int) -> dict[str, np.ndarray]:
-    """Return the rows from `start` to `stop` of every input."""
-    return {name: array[start:stop] for name, array in rows.items()}
+def _say_shapes(rows: Rows) -> str:
+    return ", ".join(f"{name!r} of shape {list(array.shape)}" for name, array in rows.items())
+
+
+def _limit(answer: np.ndarray) -> float:
+    """Return the greatest difference that rounding explains."""
+    scale = max(1.0, float(np.abs(answer).max()))
+    return scale * max(LIMIT, LIMIT_OF_LAST_PLACE * float(np.finfo(answer.dtype).eps))
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:

@@ -9,16 +9,30 @@ if TYPE_CHECKING:
 # Names of the networks, from the simplest to the longest.
 NAMES = ("linear", "sequential", "mammal", "animal", "digits", "language", "dtmf")
 
+# Packages of the extra `examples`, as they are imported.
+_EXTRA = ("pycountry", "sklearn")
+
 
 def get(name: str) -> "Network":
     """Return the network of this name.
 
     Raises:
         KeyError: No network has this name.
+        ModuleNotFoundError: The network learns from a package that is not installed.
     """
     if name not in NAMES:
         raise KeyError(f"no network is named {name!r}; there are {', '.join(NAMES)}")
-    network: Network = import_module(f"{__name__}.{name}").NETWORK
+    try:
+        network: Network = import_module(f"{__name__}.{name}").NETWORK
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
+            raise
+        raise ModuleNotFoundError(
+            f"the network {name!r} needs {package}, which is not installed: "
+            'pip install "sigmax-models[examples]"',
+            name=package,
+        ) from error
     return network
 
 

@@ -195,7 +195,8 @@ NETWORK = Network(
         task="multiclass",
         labels=LABELS,
         activation="softmax",
-        meanings={"text": "UTF-8 bytes, padded with zeros to 64"},
+        meanings={"text": "a name, cut to 64 bytes"},
+        encodings={"text": "utf-8"},
     ),
     unseen=unseen,
 )
