@@ -134,6 +134,14 @@ def test_labels_of_a_file_name_classes() -> None:
         described("", opened, y=labels)
 
 
+def test_a_label_file_with_another_number_of_labels_is_named() -> None:
+    opened = graph()
+    opened.metadata = {"sigmax.format": "1", "sigmax.task": "multiclass"}
+    text = 'output [ { name: "y" label_filename: "names.txt" } ]'
+    with pytest.raises(ContradictionError, match="labels in names.txt: expected 4, because"):
+        described(text, opened, y=("a", "b", "c"))
+
+
 def test_batching_is_plain_where_nothing_is_said() -> None:
     assert described("").batching == described("dynamic_batching {}").batching == Batching()
 

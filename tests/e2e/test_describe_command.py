@@ -127,6 +127,9 @@ def test_heads_are_stated_by_a_file(tmp_path: Path) -> None:
     told = written(saved(files.softmax(), tmp_path), "--heads", heads, "-o", tmp_path / "out.onnx")
     assert "serves     head kind: multiclass from p" in told
     assert "sigmax.task" not in told
+    told = written(tmp_path / "out.onnx", "--task", "multiclass", "-o", tmp_path / "again.onnx")
+    assert "sigmax.heads" not in told
+    assert "serves     multiclass from p" in told
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,20 +112,13 @@ def _describe(model: ModelProto, options: argparse.Namespace) -> None:
     """Change a model as the options say."""
     classes = edit.take_out_zip_maps(model)
     values: dict[str, Any] = {"format": "1", "producer": {"sigmax-server": __version__}}
+    stale: tuple[str, ...] = ()
     if options.heads is not None:
         values["heads"] = text_file.read(options.heads, MOST_LABEL_BYTES)
-        edit.state(model, values, without=("task", "labels", "thresholds", "output"))
-        return
-    if options.task is not None:
-        output = edit.classified_output(model, options.output)
-        labels = classes.get(output.name, ())
-        if options.activation is not None:
-            edit.add_activation(model, output, options.activation)
-        values["task"] = options.task
-        if output.name != model.graph.output[0].name:
-            values["output"] = output.name
-        if labels:
-            values["labels"] = labels
+        stale = ("task", "labels", "thresholds", "output")
+    elif options.task is not None:
+        values |= _classification(model, options, classes)
+        stale = ("heads", "thresholds", "output")
     elif options.activation is not None:
         raise ContradictionError("--activation: expected --task, which says what is classified")
     for key in ("labels", "thresholds", "rows_independent"):
@@ -136,7 +129,27 @@ def _describe(model: ModelProto, options: argparse.Namespace) -> None:
         values["labels"] = text_file.lines(content)
     if inputs := _inputs(options):
         values["inputs"] = inputs
-    edit.state(model, values)
+    edit.state(model, values, without=stale)
+
+
+def _classification(
+    model: ModelProto, options: argparse.Namespace, classes: Mapping[str, tuple[str, ...]]
+) -> dict[str, Any]:
+    """Return the values of the task that the options state, and add its activation.
+
+    Args:
+        model: model to change.
+        options: options with a task.
+        classes: names of classes that ZipMaps knew, by the names of outputs.
+    """
+    output = edit.classified_output(model, options.output)
+    labels = classes.get(output.name)
+    if options.activation is not None:
+        edit.add_activation(model, output, options.activation)
+    values: dict[str, Any] = {"task": options.task}
+    if output.name != model.graph.output[0].name:
+        values["output"] = output.name
+    return values | ({"labels": labels} if labels else {})
 
 
 def _inputs(options: argparse.Namespace) -> dict[str, dict[str, str]]:

@@ -33,7 +33,8 @@ const WHILE_FLAT: Duration = Duration::from_micros(500);
 /// Time in all for which the runs of one size are repeated, after two at least: the shortest run
 /// has the least noise.
 const REPEAT_FOR: Duration = Duration::from_micros(100);
-/// The difference up to which answers are the same, as [`allowed`] scales it: the noise of floats.
+/// The difference up to which answers are the same, scaled as that of golden samples is: the noise of
+/// floats.
 const NOISE: f64 = 1e-5;
 
 /// Runs a new engine until its report is known, and gets it ready. `slack` comes from
