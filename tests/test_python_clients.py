@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.server import Server
-from support.uv import find_uv
+from support.uv import make_environment
 
 pytestmark = pytest.mark.slow
 
@@ -27,16 +27,10 @@ needs_numpy_1 = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """Makes an environment with what a file of requirements names; returns its Python."""
-    uv = find_uv()
 
     def make(requirements: str) -> Path:
         folder = tmp_path_factory.mktemp("client") / requirements
-        python = folder / "bin/python"
-        file = PROGRAMS / f"{requirements}.txt"
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-        into = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python)]
-        subprocess.run([*into, "-r", str(file)], check=True, timeout=500)
-        return python
+        return make_environment(PROGRAMS / f"{requirements}.txt", folder)
 
     return make
 

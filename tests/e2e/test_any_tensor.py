@@ -12,8 +12,10 @@ import sigmax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
+from onnx.helper import make_node
+from support import files
 from support.files import DTYPES
-from support.server import Server
+from support.server import Serve, Server
 from support.wire import NUMPY, SIZES, Tensor, at_once, infer, refusal
 
 SHAPES = st.tuples(st.integers(1, 8), st.integers(0, 5), st.integers(0, 5))
@@ -117,6 +119,16 @@ def test_any_bytes_through_layers_give_onnx_runtimes_bits(
 @cache
 def layers_session(examples: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(examples / "layers/1/model.onnx")
+
+
+def test_the_place_of_a_tensor_in_its_message_changes_no_bit(serve: Serve, tmp_path: Path) -> None:
+    node = make_node("ReduceMean", ["x", "axis"], ["y"], keepdims=0)
+    shapes = [files.tensor("x", "FP32", 60)], [files.tensor("y", "FP32")]
+    files.save(files.graph([node], *shapes, {"axis": np.array([0])}), tmp_path, "mean")
+    server = serve(tmp_path)
+    given = Tensor.of("x", np.random.default_rng(0).normal(size=60))
+    answers = {infer(server, "mean", given, id="x" * size)[0].raw for size in range(1, 17)}
+    assert len(answers) == 1
 
 
 def test_concurrent_requests_of_other_shapes_do_not_mix(server: Server) -> None:

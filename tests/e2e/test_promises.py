@@ -70,6 +70,14 @@ def normalized(**stated: Any) -> onnx.ModelProto:
     return files.graph(nodes, *PLAIN, weights, task="multilabel", **stated)
 
 
+def with_label(output: onnx.ValueInfoProto, *nodes: onnx.NodeProto) -> onnx.ModelProto:
+    """Answer with probabilities and another output, which nodes make of the input or of `ones`."""
+    softmax = make_node("Softmax", ["x"], ["p"], axis=-1)
+    inputs, outputs = PLAIN
+    ones = {"ones": np.ones(1, np.int64)}
+    return files.graph([softmax, *nodes], inputs, [*outputs, output], ones, task="multiclass")
+
+
 def noisy() -> onnx.ModelProto:
     """Answer with random probabilities, as a dropout that was left in training mode does."""
     return files.graph([make_node("RandomUniformLike", ["x"], ["p"])], *PLAIN, task="multilabel")
@@ -125,6 +133,13 @@ SERVED = {
     "independent": normalized(rows_independent=True),
     "dependent": identity("multilabel", rows_independent=False),
     "shapeless": shapeless(make_node("Relu", ["x"], ["p"])),
+    # onnxmltools says so of a label for each row.
+    "mislabelled": with_label(
+        files.tensor("label", "INT64", 1), make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)
+    ),
+    "one-label": with_label(
+        files.tensor("label", "INT64", 1), make_node("Identity", ["ones"], ["label"])
+    ),
     "untried": refuses_small_indices(),
     "labels": identity("multiclass", labels=["crane", "maillot", "crane"]),
 }
@@ -219,6 +234,17 @@ def test_rows_that_depend_on_each_other_are_said_with_the_difference(served: Ser
     assert "differs by up to" in said
     assert "each request runs in a batch of its own" in said
     served.until_logged("rows depend on each other")
+
+
+@pytest.mark.parametrize(("model", "shares"), [("mislabelled", True), ("one-label", False)])
+def test_an_output_of_one_beside_rows_may_have_rows(
+    served: Server, model: str, shares: bool
+) -> None:
+    described = served.client.model(model)
+    assert described.max_batch_size > 1
+    assert described.rows_independent is shares
+    rows = np.eye(3, dtype=np.float32)[[2, 0, 1]]
+    assert [row.index for row in served.client.classify(model, rows)] == [2, 0, 1]
 
 
 def test_answers_that_change_are_said(served: Server) -> None:

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,3 +15,16 @@ def find_uv() -> str:
     if uv is None:
         pytest.skip("uv is missing: run make test, which installs it")
     return uv
+
+
+def make_environment(requirements: Path, folder: Path) -> Path:
+    """Make an environment for this Python with what a file of requirements names.
+
+    Returns:
+        The environment's Python. The test is skipped where uv is missing.
+    """
+    uv, python = find_uv(), folder / "bin/python"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    into = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python)]
+    subprocess.run([*into, "-r", str(requirements)], check=True, timeout=500)
+    return python

@@ -37,7 +37,8 @@ def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) 
     """
     config = found.config
     stated = Stated(opened.metadata, config)
-    most_rows = model_config.batch_size(config, opened, max_batch_size)
+    classifies = "task" in stated or "heads" in stated
+    most_rows = model_config.batch_size(config, opened, max_batch_size, classifies=classifies)
     inputs, outputs = model_config.tensors(config, opened, batched=most_rows > 0)
     files = {each.get("name"): each.get("label_filename") for each in config.get("output", ())}
     filed = {name: Filed(files.get(name) or "", each) for name, each in found.labels.items()}

@@ -191,7 +191,7 @@ def unused(config: Config) -> list[str]:
     ]
 
 
-def batch_size(config: Config, opened: Opened, default: int) -> int:
+def batch_size(config: Config, opened: Opened, default: int, *, classifies: bool) -> int:
     """Return the most rows of a request; 0 where the model has no batch axis.
 
     A graph has a batch axis where the first size of every input and output is variable, or where
@@ -199,18 +199,26 @@ def batch_size(config: Config, opened: Opened, default: int) -> int:
     and there is no batch axis. A configuration with a max_batch_size gives a batch axis to a graph
     whose first sizes are all 1: its rows are run one by one.
 
+    A model that classifies may have outputs whose first size is said to be 1 beside others whose
+    first size is variable: onnxmltools writes so of a label for each row. Loading finds out whether
+    such an output has rows.
+
     Args:
         config: configuration of the model.
         opened: graph of the model.
         default: most rows where the graph has a batch axis and the configuration has neither
             max_batch_size nor dims.
+        classifies: whether the model has a task.
 
     Raises:
         ContradictionError: the configuration has a max_batch_size, but the graph no batch axis.
     """
     stated: int = config.get("max_batch_size", 0)
     served = _served_inputs(config, opened)
-    tensors = (*served, *opened.outputs)
+    outputs = list(opened.outputs)
+    if classifies and any(_is_batched(each) for each in outputs):
+        outputs = [each for each in outputs if list(each.dims[:1]) != [1]]
+    tensors = (*served, *outputs)
     fixed = [each for each in tensors if not _is_batched(each)]
     one_row = all(list(each.dims[:1]) == [1] for each in tensors)
     if stated and fixed and not one_row:

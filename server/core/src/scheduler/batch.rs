@@ -13,7 +13,7 @@ use crate::model::{Model, ModelSpec};
 use crate::panics::panic_text;
 use crate::scheduler::limits::QueueLimits;
 use crate::scheduler::request::{Data, Input, Prediction, Request};
-use crate::tensor::{Rows, Tensor, TensorView};
+use crate::tensor::{Rows, Tensor, TensorView, Word};
 
 /// The buffers in which the batches of one engine are gathered, and the metrics that count its
 /// runs.
@@ -28,8 +28,8 @@ pub struct Runner {
 /// The buffer of one input of a batch; its memory is kept from batch to batch.
 #[derive(Debug, Default)]
 struct Buffer {
-    /// The bytes, in words as large as the largest element, so that every dtype is aligned.
-    words: Vec<u64>,
+    /// The bytes, in words, so that every dtype is aligned.
+    words: Vec<Word>,
     /// The bytes of `words` that are in use.
     size: usize,
     shape: Vec<usize>,
@@ -258,7 +258,7 @@ impl Buffer {
             return Ok(());
         };
         self.size = inputs().map(|input| input.data.len()).sum();
-        self.words.resize(self.size.div_ceil(8), 0);
+        self.words.resize(self.size.div_ceil(size_of::<Word>()), 0);
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.words);
         let mut end = 0;
         for Input { data, .. } in inputs() {

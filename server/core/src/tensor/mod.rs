@@ -6,6 +6,9 @@ use half::{bf16, f16};
 pub mod compare;
 pub mod strings;
 
+/// A piece of memory as large, and as aligned, as the vectors of floats that kernels sum.
+pub type Word = u128;
+
 /// The element types that can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
@@ -184,9 +187,15 @@ pub struct TensorView<'a> {
 }
 
 impl TensorView<'_> {
-    /// Whether the first byte lies at an address where an element may lie.
+    /// Whether the first byte lies at an address where an engine may read the tensor: where an
+    /// element may lie and, for floats, where a vector of them may. Some kernels sum the floats
+    /// before the first such address apart, and the sum then has other bits.
     pub fn is_aligned(&self) -> bool {
-        self.data.as_ptr().addr().is_multiple_of(self.dtype.size())
+        let alignment = match self.dtype {
+            DType::Fp16 | DType::Bf16 | DType::Fp32 | DType::Fp64 => align_of::<Word>(),
+            dtype => dtype.size(),
+        };
+        self.data.as_ptr().addr().is_multiple_of(alignment)
     }
 }
 
@@ -214,15 +223,15 @@ pub fn read_floats(dtype: DType, bytes: &[u8], into: &mut Vec<f32>) {
     }
 }
 
-/// A copy whose first byte lies at an address where an element of any type may lie.
+/// A copy that is aligned for an engine, whatever its type.
 pub fn aligned(bytes: &[u8]) -> Bytes {
-    struct Words(Vec<u64>);
+    struct Words(Vec<Word>);
     impl AsRef<[u8]> for Words {
         fn as_ref(&self) -> &[u8] {
             bytemuck::cast_slice(&self.0)
         }
     }
-    let mut words = vec![0u64; bytes.len().div_ceil(size_of::<u64>())];
+    let mut words: Vec<Word> = vec![0; bytes.len().div_ceil(size_of::<Word>())];
     bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
     Bytes::from_owner(Words(words)).slice(..bytes.len())
 }
