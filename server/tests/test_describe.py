@@ -169,10 +169,10 @@ def test_labels_are_compared_without_a_batch_axis_too() -> None:
             ),
         ),
         (
-            graph((-1, 1, 1), task="binary"),
+            graph((-1, 1, 2), task="binary"),
             (
                 "sigmax.task is binary: expected an output of one probability a row, "
-                "[-1, 1] or [-1], got 'probabilities' FP32[-1, 1, 1]"
+                "[-1, 1] or [-1], got 'probabilities' FP32[-1, 1, 2]"
             ),
         ),
         (
