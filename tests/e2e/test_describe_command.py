@@ -177,6 +177,52 @@ def test_golden_rows_are_held_to_the_file(tmp_path: Path) -> None:
     assert (tmp_path / "again_test_data_set_0/output_0.pb").exists()
 
 
+def test_golden_rows_are_taken_in_the_type_of_the_graph(tmp_path: Path) -> None:
+    given, rows, out = saved(scores(), tmp_path), tmp_path / "rows.npz", tmp_path / "out.onnx"
+    np.savez(rows, x=ROWS.astype(np.float64), s=ROWS.astype(np.float64))
+    written(given, "--golden", rows, "-o", out)
+    np.savez(rows, x=np.arange(300).reshape(100, 3))
+    written(given, "--golden", rows, "-o", out)
+    sample = onnx.load_tensor(tmp_path / "out_test_data_set_0/input_0.pb")
+    assert (sample.data_type, list(sample.dims)) == (onnx.TensorProto.FLOAT, [64, 3])
+    # No row of an input without a batch axis is left out, and a number is no array of rows.
+    nodes = [make_node("MatMul", ["x", "w"], ["y"]), make_node("Mul", ["y", "k"], ["s"])]
+    inputs = [files.tensor("x", "FP32", "batch", 99), files.tensor("w", "FP32", 99, 3)]
+    inputs += [files.tensor("k", "FP32")]
+    model = files.graph(nodes, inputs, [files.tensor("s", "FP32", "batch", 3)])
+    np.savez(rows, x=np.ones((2, 99)), w=np.ones((99, 3)), k=2)
+    written(saved(model, tmp_path), "--golden", rows, "-o", out)
+
+
+def bfloat16() -> onnx.ModelProto:
+    nodes = [make_node("Cast", ["x"], ["s"], to=onnx.TensorProto.BFLOAT16)]
+    shapes = [files.tensor("x", "FP32", "batch", 3)], [files.tensor("s", "BF16", "batch", 3)]
+    return files.graph(nodes, *shapes)
+
+
+def test_golden_rows_that_are_none_are_told(tmp_path: Path) -> None:
+    given, rows, out = saved(scores(), tmp_path), tmp_path / "rows.npz", tmp_path / "out.onnx"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"x": ROWS[:0]}, "expected at least one row of 'x', got the shape [0, 3]"),
+        ({"x": ROWS, "s": np.array(["a"])}, "expected values of 's' that FLOAT can hold, got <U1"),
+        ({"x": ROWS.astype(np.float64) * 1e300}, "expected values of 'x' that FLOAT can hold, got float64[5, 3]"),
+    ]
+    for arrays, problem in wrong:
+        np.savez(rows, **arrays)
+        assert problem in refused(given, "--golden", rows, "-o", out)
+    whole = rows.read_bytes()
+    np.save(tmp_path / "rows.npy", ROWS)
+    for content in (b"", whole[:100], whole[:-1], (tmp_path / "rows.npy").read_bytes()):
+        rows.write_bytes(content)
+        told = refused(given, "--golden", rows, "-o", out)
+        assert f"--golden {rows}: expected a .npz file of arrays by their names" in told
+    np.savez(rows, x=ROWS)
+    given = saved(bfloat16(), tmp_path)
+    assert "because 's' is BFLOAT16" in refused(given, "--golden", rows, "-o", out)
+    np.savez(rows, x=ROWS, s=ROWS)
+    written(given, "--golden", rows, "-o", out)
+
+
 def test_what_describes_a_copy_needs_a_place_for_it(tmp_path: Path) -> None:
     done = describe(saved(scores(), tmp_path), "--task", "binary")
     assert done.returncode == 2
