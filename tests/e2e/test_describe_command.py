@@ -139,6 +139,11 @@ def test_heads_are_stated_by_a_file(tmp_path: Path) -> None:
         (["--task", "binary"], "sigmax.task is binary: expected an output of one probability"),
         (["--task", "multiclass", "--output", "y"], "--output: expected one of s; got 'y'"),
         (["--activation", "softmax"], "--activation: expected --task"),
+        (["--output", "s"], "--output: expected --task, which says what is classified"),
+        (["--heads", "h.json", "--task", "binary"], "--task: expected none beside --heads"),
+        (["--heads", "h.json", "--threshold", "1"], "--threshold: expected none beside --heads"),
+        (["--heads", "none.json"], "--heads none.json: No such file or directory"),
+        (["--task", "multiclass", "--labels-file", "/"], "--labels-file /: expected a file"),
         (["--labels", "a,b,c"], "sigmax.labels: there is no sigmax.task whose 3 classes they name"),
         (
             ["--task", "multilabel", "--activation", "sigmoid", "--labels", "a,b"],
@@ -221,6 +226,31 @@ def test_golden_rows_that_are_none_are_told(tmp_path: Path) -> None:
     assert "because 's' is BFLOAT16" in refused(given, "--golden", rows, "-o", out)
     np.savez(rows, x=ROWS, s=ROWS)
     written(given, "--golden", rows, "-o", out)
+
+
+def test_a_zip_map_names_the_classes_of_its_head(tmp_path: Path) -> None:
+    heads = tmp_path / "heads.json"
+    heads.write_text('[{"name": "kind", "output": "p", "task": "multiclass"}]')
+    told = written(saved(files.zipped(), tmp_path), "--heads", heads, "-o", tmp_path / "out.onnx")
+    assert "serves     head kind: multiclass from p; labels a, b, c" in told
+
+
+def test_nothing_is_left_of_a_copy_that_is_not_written(tmp_path: Path) -> None:
+    given = saved(scores(), tmp_path)
+    refused(given, "--task", "multiclass", "-o", tmp_path / "repository/animal/1/model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["given.onnx"]
+    (tmp_path / "folder.onnx").mkdir()
+    for out in (tmp_path, tmp_path / "folder.onnx", tmp_path / "model"):
+        told = refused(given, "-o", out)
+        assert f"-o: expected a file whose name ends in .onnx, got '{out}'" in told
+    told = refused(given, "-o", given / "model.onnx")
+    assert told == f"sigmax describe: {given}/model.onnx is not written: Not a directory"
+
+
+def test_no_names_are_no_labels(tmp_path: Path) -> None:
+    done = describe(saved(scores(), tmp_path), "--task", "multiclass", "--labels", " ", "-o", "o")
+    assert done.returncode == 2
+    assert "argument --labels: expected names, got ' '" in done.stderr
 
 
 def test_what_describes_a_copy_needs_a_place_for_it(tmp_path: Path) -> None:
