@@ -210,7 +210,10 @@ def test_golden_rows_that_are_none_are_told(tmp_path: Path) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"x": ROWS[:0]}, "expected at least one row of 'x', got the shape [0, 3]"),
         ({"x": ROWS, "s": np.array(["a"])}, "expected values of 's' that FLOAT can hold, got <U1"),
-        ({"x": ROWS.astype(np.float64) * 1e300}, "expected values of 'x' that FLOAT can hold, got float64[5, 3]"),
+        (
+            {"x": ROWS.astype(np.float64) * 1e300},
+            "that FLOAT can hold, got float64[5, 3]",
+        ),
     ]
     for arrays, problem in wrong:
         np.savez(rows, **arrays)
@@ -233,6 +236,20 @@ def test_a_zip_map_names_the_classes_of_its_head(tmp_path: Path) -> None:
     heads.write_text('[{"name": "kind", "output": "p", "task": "multiclass"}]')
     told = written(saved(files.zipped(), tmp_path), "--heads", heads, "-o", tmp_path / "out.onnx")
     assert "serves     head kind: multiclass from p; labels a, b, c" in told
+
+
+def test_weights_beside_the_file_are_brought_into_the_copy(tmp_path: Path) -> None:
+    weights = files.save_beside(files.layers(), tmp_path, "beside")
+    given, out = weights.with_name("model.onnx"), tmp_path / "out.onnx"
+    content = weights.rename(tmp_path / "blob")
+    weights.symlink_to(content)  # as in Hugging Face's cache
+    written(given, "-o", out)
+    weights.unlink()
+    assert "batches    up to 1024 rows" in written(out)
+    told = refused(given, "-o", out)
+    assert f"'model.onnx.data': expected a file in the model's folder, {given.parent}" in told
+    weights.write_bytes(b"short")
+    assert "bytes from 0 on, got 5" in refused(given, "-o", out)
 
 
 def test_nothing_is_left_of_a_copy_that_is_not_written(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sigmax_server import __version__, text_file
 from sigmax_server._native import NativeError, load_runtime
 from sigmax_server.describing import edit, facts, golden
 from sigmax_server.describing.trial import load_as_a_server
+from sigmax_server.describing.weights import bring_in
 from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import MOST_LABEL_BYTES, golden_folder, golden_folders
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
@@ -70,7 +71,9 @@ def _check(options: argparse.Namespace) -> None:
             )
     out: Path | None = options.out
     if out is not None and (out.suffix != ".onnx" or out.is_dir()):
-        raise ContradictionError(f"-o: expected a file whose name ends in .onnx, got {shown(str(out))}")
+        raise ContradictionError(
+            f"-o: expected a file whose name ends in .onnx, got {shown(str(out))}"
+        )
 
 
 def _flag(name: str) -> str:
@@ -97,7 +100,12 @@ def _print(file: Path, as_json: bool) -> int:
 def _read(file: Path, *, weights: bool) -> ModelProto:
     """Read a model file, with the weights of other files beside it where asked for."""
     try:
-        return onnx.load(file, load_external_data=weights)
+        model = onnx.load(file, load_external_data=False)
+        if weights:
+            bring_in(model, file.parent)
+        return model
+    except ContradictionError as error:
+        raise ContradictionError(f"{file}: {error}") from None
     except OSError as error:
         raise ContradictionError(f"{file}: {error.strerror or error}") from None
     except Exception as error:  # protobuf and onnx have classes of their own for bad files
