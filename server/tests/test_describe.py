@@ -169,10 +169,10 @@ def test_labels_are_compared_without_a_batch_axis_too() -> None:
             ),
         ),
         (
-            graph((-1, 1, 1), task="binary"),
+            graph((-1, 1, 2), task="binary"),
             (
                 "sigmax.task is binary: expected an output of one probability a row, "
-                "[-1, 1] or [-1], got 'probabilities' FP32[-1, 1, 1]"
+                "[-1, 1] or [-1], got 'probabilities' FP32[-1, 1, 2]"
             ),
         ),
         (
@@ -256,14 +256,15 @@ def test_metadata_without_a_format_is_refused() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "expected"),
     [
-        ("labels", "a,b,c", "expected JSON, got 'a,b,c'"),
+        ("labels", "a,b,c", "expected a JSON list of strings such as"),
+        ("rows_independent", "True", "expected true or false, got 'True'"),
         ("labels", '{"0": "a"}', 'expected a JSON list of strings, got {"0": "a"}'),
         ("labels", "[1, 2, 3]", "expected a JSON list of strings, got [1, 2, 3]"),
         ("thresholds", "0.5", "expected a JSON list of numbers, got 0.5"),
         ("thresholds", "[true]", "expected a JSON list of numbers, got [true]"),
         ("inputs", '["traits"]', 'expected a JSON object, got ["traits"]'),
         ("rows_independent", '"yes"', 'expected true or false, got "yes"'),
-        ("tolerance", "small", "expected JSON, got 'small'"),
+        ("tolerance", "small", "expected a number, got 'small'"),
         ("tolerance", '"1e-5"', 'expected a number, got "1e-5"'),
     ],
 )

@@ -138,7 +138,7 @@ def test_a_label_file_with_another_number_of_labels_is_named() -> None:
     opened = graph()
     opened.metadata = {"sigmax.format": "1", "sigmax.task": "multiclass"}
     text = 'output [ { name: "y" label_filename: "names.txt" } ]'
-    with pytest.raises(ContradictionError, match="labels in names.txt: expected 4, because"):
+    with pytest.raises(ContradictionError, match=r"labels in names\.txt: expected 4, because"):
         described(text, opened, y=("a", "b", "c"))
 
 

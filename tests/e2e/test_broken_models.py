@@ -192,7 +192,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep": (stating(labels="[" * 100_000), "sigmax.labels: expected JSON that is not nested"),
     "deep-inputs": (stating(inputs='{"x":' * 100_000), "sigmax.inputs: expected JSON that is not"),
     "digits": (stating(tolerance="1" + "0" * 400), "expected a finite tolerance of 0 or more"),
-    "more-digits": (stating(tolerance="1" * 5000), "sigmax.tolerance: expected JSON"),
+    "more-digits": (stating(tolerance="1" * 5000), "sigmax.tolerance: expected a number"),
     "thresholds": (
         stating(task="multilabel", thresholds=f"[{'9' * 400}, 1, 1, 1, 1]"),
         "expected thresholds in [0, 1], got inf",
@@ -214,7 +214,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "large-labels": (configured(LABELLED, labels=bytes(17 << 20)), "at most 16777216 bytes"),
     "large-config": (configured("#" * (2 << 20)), "config.pbtxt: expected at most 1048576 bytes"),
     "long": (stating(labels=LONG), "labels of at most 1000 characters, at 0, got 'aaaa"),
-    "long-json": (stating(labels=LONG[:-1]), "sigmax.labels: expected JSON, got '[\"aaaa"),
+    "long-json": (stating(labels=LONG[:-1]), "sigmax.labels: expected a JSON list of strings"),
     "pointer": (content(POINTER), "it is a pointer of Git LFS, and not the file itself: fetch it"),
     "page": (content(b"<!DOCTYPE html><html></html>"), "it is a web page"),
     "empty": (content(b""), "it is empty"),

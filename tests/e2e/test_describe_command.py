@@ -139,6 +139,11 @@ def test_heads_are_stated_by_a_file(tmp_path: Path) -> None:
         (["--task", "binary"], "sigmax.task is binary: expected an output of one probability"),
         (["--task", "multiclass", "--output", "y"], "--output: expected one of s; got 'y'"),
         (["--activation", "softmax"], "--activation: expected --task"),
+        (["--output", "s"], "--output: expected --task, which says what is classified"),
+        (["--heads", "h.json", "--task", "binary"], "--task: expected none beside --heads"),
+        (["--heads", "h.json", "--threshold", "1"], "--threshold: expected none beside --heads"),
+        (["--heads", "none.json"], "--heads none.json: No such file or directory"),
+        (["--task", "multiclass", "--labels-file", "/"], "--labels-file /: expected a file"),
         (["--labels", "a,b,c"], "sigmax.labels: there is no sigmax.task whose 3 classes they name"),
         (
             ["--task", "multilabel", "--activation", "sigmoid", "--labels", "a,b"],
@@ -175,6 +180,94 @@ def test_golden_rows_are_held_to_the_file(tmp_path: Path) -> None:
     again = tmp_path / "again.onnx"
     written(out, "--input-meaning", "x=scores", "-o", again)
     assert (tmp_path / "again_test_data_set_0/output_0.pb").exists()
+
+
+def test_golden_rows_are_taken_in_the_type_of_the_graph(tmp_path: Path) -> None:
+    given, rows, out = saved(scores(), tmp_path), tmp_path / "rows.npz", tmp_path / "out.onnx"
+    np.savez(rows, x=ROWS.astype(np.float64), s=ROWS.astype(np.float64))
+    written(given, "--golden", rows, "-o", out)
+    np.savez(rows, x=np.arange(300).reshape(100, 3))
+    written(given, "--golden", rows, "-o", out)
+    sample = onnx.load_tensor(tmp_path / "out_test_data_set_0/input_0.pb")
+    assert (sample.data_type, list(sample.dims)) == (onnx.TensorProto.FLOAT, [64, 3])
+    # No row of an input without a batch axis is left out, and a number is no array of rows.
+    nodes = [make_node("MatMul", ["x", "w"], ["y"]), make_node("Mul", ["y", "k"], ["s"])]
+    inputs = [files.tensor("x", "FP32", "batch", 99), files.tensor("w", "FP32", 99, 3)]
+    inputs += [files.tensor("k", "FP32")]
+    model = files.graph(nodes, inputs, [files.tensor("s", "FP32", "batch", 3)])
+    np.savez(rows, x=np.ones((2, 99)), w=np.ones((99, 3)), k=2)
+    written(saved(model, tmp_path), "--golden", rows, "-o", out)
+
+
+def bfloat16() -> onnx.ModelProto:
+    nodes = [make_node("Cast", ["x"], ["s"], to=onnx.TensorProto.BFLOAT16)]
+    shapes = [files.tensor("x", "FP32", "batch", 3)], [files.tensor("s", "BF16", "batch", 3)]
+    return files.graph(nodes, *shapes)
+
+
+def test_golden_rows_that_are_none_are_told(tmp_path: Path) -> None:
+    given, rows, out = saved(scores(), tmp_path), tmp_path / "rows.npz", tmp_path / "out.onnx"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"x": ROWS[:0]}, "expected at least one row of 'x', got the shape [0, 3]"),
+        ({"x": ROWS, "s": np.array(["a"])}, "expected values of 's' that FLOAT can hold, got <U1"),
+        (
+            {"x": ROWS.astype(np.float64) * 1e300},
+            "that FLOAT can hold, got float64[5, 3]",
+        ),
+    ]
+    for arrays, problem in wrong:
+        np.savez(rows, **arrays)
+        assert problem in refused(given, "--golden", rows, "-o", out)
+    whole = rows.read_bytes()
+    np.save(tmp_path / "rows.npy", ROWS)
+    for content in (b"", whole[:100], whole[:-1], (tmp_path / "rows.npy").read_bytes()):
+        rows.write_bytes(content)
+        told = refused(given, "--golden", rows, "-o", out)
+        assert f"--golden {rows}: expected a .npz file of arrays by their names" in told
+    np.savez(rows, x=ROWS)
+    given = saved(bfloat16(), tmp_path)
+    assert "because 's' is BFLOAT16" in refused(given, "--golden", rows, "-o", out)
+    np.savez(rows, x=ROWS, s=ROWS)
+    written(given, "--golden", rows, "-o", out)
+
+
+def test_a_zip_map_names_the_classes_of_its_head(tmp_path: Path) -> None:
+    heads = tmp_path / "heads.json"
+    heads.write_text('[{"name": "kind", "output": "p", "task": "multiclass"}]')
+    told = written(saved(files.zipped(), tmp_path), "--heads", heads, "-o", tmp_path / "out.onnx")
+    assert "serves     head kind: multiclass from p; labels a, b, c" in told
+
+
+def test_weights_beside_the_file_are_brought_into_the_copy(tmp_path: Path) -> None:
+    weights = files.save_beside(files.layers(), tmp_path, "beside")
+    given, out = weights.with_name("model.onnx"), tmp_path / "out.onnx"
+    content = weights.rename(tmp_path / "blob")
+    weights.symlink_to(content)  # as in Hugging Face's cache
+    written(given, "-o", out)
+    weights.unlink()
+    assert "batches    up to 1024 rows" in written(out)
+    told = refused(given, "-o", out)
+    assert f"'model.onnx.data': expected a file in the model's folder, {given.parent}" in told
+    weights.write_bytes(b"short")
+    assert "bytes from 0 on, got 5" in refused(given, "-o", out)
+
+
+def test_nothing_is_left_of_a_copy_that_is_not_written(tmp_path: Path) -> None:
+    given = saved(scores(), tmp_path)
+    refused(given, "--task", "multiclass", "-o", tmp_path / "repository/animal/1/model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["given.onnx"]
+    (tmp_path / "folder.onnx").mkdir()
+    for out in (tmp_path, tmp_path / "folder.onnx", tmp_path / "model"):
+        told = refused(given, "-o", out)
+        assert f"-o: expected a file whose name ends in .onnx, got '{out}'" in told
+    told = refused(given, "-o", given / "model.onnx")
+    assert told == f"sigmax describe: {given}/model.onnx is not written: Not a directory"
+
+
+def test_no_names_are_no_labels(tmp_path: Path) -> None:
+    done = describe(saved(scores(), tmp_path), "--task", "multiclass", "--labels", " ", "-o", "o")
+    assert done.returncode == 2
+    assert "argument --labels: expected names, got ' '" in done.stderr
 
 
 def test_what_describes_a_copy_needs_a_place_for_it(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "configured/labels.txt").write_text("hen\nox\nfly\n")
     files.configured(folder, "one-row", one_row(), "")
     files.configured(folder, "row-by-row", one_row(), "max_batch_size: 4")
+    files.save(pooled(1), folder, "pooled-row")
+    files.save(pooled("batch"), folder, "pooled")
     with Server(tmp_path_factory.mktemp("log") / "log", folder, "--shards=1") as server:
         yield server
 
@@ -59,6 +61,17 @@ def one_row() -> onnx.ModelProto:
     """Return the softmax of exactly one row."""
     shapes = [files.tensor("x", "FP32", 1, 3)], [files.tensor("p", "FP32", 1, 3)]
     return files.graph([make_node("Softmax", ["x"], ["p"], axis=-1)], *shapes, task="multiclass")
+
+
+def pooled(rows: int | str) -> onnx.ModelProto:
+    """Return a softmax with two more axes of size 1, as a pooling over an image leaves them."""
+    nodes = [
+        make_node("Softmax", ["x"], ["s"], axis=-1),
+        make_node("Unsqueeze", ["s", "axes"], ["p"]),
+    ]
+    shapes = [files.tensor("x", "FP32", rows, 3)], [files.tensor("p", "FP32", rows, 3, 1, 1)]
+    axes = {"axes": np.array([2, 3])}
+    return files.graph(nodes, *shapes, axes, task="multiclass", labels=["a", "b", "c"])
 
 
 def test_a_request_asks_for_a_head_and_the_first_is_the_default(heads: Server) -> None:
@@ -129,3 +142,11 @@ def test_batches_are_run_row_by_row_where_the_configuration_asks_for_it(heads: S
     assert np.array_equal(together, np.stack(alone))
     [answer] = infer(heads, "row-by-row", Tensor.of("x", rows))
     assert np.array_equal(answer.array, together)
+
+
+def test_classes_may_have_axes_of_size_1_behind_them(heads: Server) -> None:
+    row = heads.client.classify("pooled-row", ROWS[:1])
+    assert (row.label, row.probabilities.shape) == ("a", (1, 3))
+    batch = heads.client.classify("pooled", ROWS)
+    expected = np.exp(ROWS) / np.exp(ROWS).sum(axis=1, keepdims=True)
+    assert batch.probabilities == pytest.approx(expected, abs=1e-6)

@@ -118,15 +118,38 @@ def refuses_small_indices() -> onnx.ModelProto:
     return files.graph(nodes, *shapes, weights, task="multiclass")
 
 
+def four() -> onnx.ModelProto:
+    """Return the softmax of exactly four rows."""
+    shapes = [files.tensor("x", "FP32", 4, 3)], [files.tensor("p", "FP32", 4, 3)]
+    return files.graph([make_node("Softmax", ["x"], ["p"], axis=-1)], *shapes, task="multiclass")
+
+
+def of_two_heads() -> onnx.ModelProto:
+    """Return probabilities, and as another head's what are none."""
+    nodes = [make_node("Softmax", ["x"], ["p"], axis=-1), make_node("Identity", ["x"], ["s"])]
+    heads = [
+        {"name": "kind", "output": "p", "task": "multiclass"},
+        {"name": "traits", "output": "s", "task": "multilabel"},
+    ]
+    outputs = [*PLAIN[1], files.tensor("s", "FP32", "batch", 3)]
+    return files.graph(nodes, PLAIN[0], outputs, heads=heads)
+
+
 REFUSED = {
+    "heads": (
+        of_two_heads(),
+        "the task of the head 'traits' is multilabel: output 's' of a generated row, row 0",
+        "where real rows are answered rightly, add a golden sample of some",
+    ),
     "logits": (identity("multiclass"), "expected a probability in [0, 1], got", SOFTMAX),
     "scores": (identity("multilabel"), "expected a probability in [0, 1], got", SIGMOID),
-    "flattened": (flattened(), "output 'p' of a generated row, expected 1 rows, got", "[5, 1]"),
-    "shortened": (shortened(), "output 'p' of a generated row, expected 1 rows, got", "[0, 3]"),
+    "flattened": (flattened(), "output 'p' of a generated row, expected 1 row, got", "[5, 1]"),
+    "shortened": (shortened(), "output 'p' of a generated row, expected 1 row, got", "[0, 3]"),
     "batch-softmax": (softmax_of_the_batch(), "got the sum 3.0000", "another axis"),
     "zipped": (files.zipped(), "expected a tensor, got", "`sigmax describe` takes out the ZipMap"),
 }
 SERVED = {
+    "four": four(),
     "picky": picky(),
     "normalized": normalized(),
     "noisy": noisy(),
@@ -197,6 +220,8 @@ def test_an_answer_with_fewer_rows_is_an_error(served: Server) -> None:
     assert (lost.code, lost.reason) == ("INTERNAL", "ROWS_LOST")
     assert "gives another number of rows than the 2 of the request" in lost.message
     served.until_logged("expected 2 rows, got the shape [1, 3]")
+    lost = refusal(lambda: infer(served, "picky", large))
+    assert (lost.code, lost.reason) == ("INTERNAL", "ROWS_LOST")
     assert len(classify(served, "picky", small).rows) == 2
 
 
@@ -219,6 +244,20 @@ def test_an_answer_that_is_no_probability_is_an_error(
     assert detail in found.message
     assert list(found.fields) == ["inputs[x]"]
     assert len(classify(served, model, Tensor.of("x", [[0.25, 0.5, 0.25]])).rows) == 1
+
+
+def test_golden_samples_prove_more_than_generated_rows(served: Server) -> None:
+    said = warnings(served, "labels")
+    assert "output 'p' of a generated row, row 0, class 1: expected a probability in [0, 1]" in said
+    assert "it serves, because its golden samples keep the promise" in said
+
+
+def test_a_task_without_rows_is_told(served: Server) -> None:
+    assert state(served, "four") == ("ready", "")
+    said = warnings(served, "four")
+    assert "Classify is refused, because the model has no rows: 'x' FP32[4, 3]; expected" in said
+    lost = refusal(lambda: classify(served, "four", Tensor.of("x", np.ones((4, 3)))))
+    assert "has no batch axis" in lost.message
 
 
 def test_a_sum_may_be_off_by_rounding(served: Server) -> None:

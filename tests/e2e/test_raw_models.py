@@ -8,10 +8,7 @@ from support.wire import Refusal, Tensor, classify, infer, refusal
 
 ROW = Tensor.of("x", [[1.0, 2.0, 3.0]])
 NO_TASK = "model 'linear' declares no task, so its output is no classification; use ModelInfer"
-NO_ROWS = (
-    "model 'unbatched' has no batch axis, so it has no rows; use ModelInfer, or state "
-    "max_batch_size in its config.pbtxt"
-)
+NO_ROWS = "model 'unbatched' has no batch axis, so it has no rows; use ModelInfer"
 
 
 def test_classify_needs_a_task(server: Server) -> None:

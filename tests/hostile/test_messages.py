@@ -143,7 +143,7 @@ def test_elements_that_grow(target: Target, number: int, content: bytes) -> None
 
 @pytest.mark.parametrize("path", [CLASSIFY, INFER, STREAM_INFER, READY])
 def test_many_large_messages_to_unpack_at_once(target: Target, path: str) -> None:
-    """40 of 60 MB in 60 kB each, where three have room; tonic holds each twice while it copies."""
+    """Send 40 of 60 MB in 60 kB each, where three have room."""
     server = target(f"--memory-budget={192 * MEBIBYTE}")
     zeros = field(1, MODEL.encode()) + field(15, bytes(60_000_000))
     packed = framed(gzip.compress(zeros, 1), 1)
@@ -183,4 +183,26 @@ def test_bombs(target: Target) -> None:
                 raw.upload(stream, members[at : at + 60_000], 1)
             raw.send(*data(stream, b""))
             assert raw.answer(stream).status == EXHAUSTED
+        good.goes_on()
+
+
+def test_streams_that_stay_open_after_a_large_message(target: Target) -> None:
+    """Send a message of 60 MB on each of 20 streams, one after the other, and end no stream."""
+    server = target(f"--memory-budget={192 * MEBIBYTE}")
+    zeros = field(1, MODEL.encode()) + field(15, bytes(60_000_000))
+    packed = framed(gzip.compress(zeros, 1), 1)
+    with (
+        attacked(server, growth=192 * MEBIBYTE) as good,
+        ExitStack() as clients,
+    ):
+        for _ in range(20):
+            raw = clients.enter_context(Raw(server.grpc))
+            settle(raw)
+            stream = raw.next()
+            raw.send(headers(stream, block(STREAM_INFER, ("grpc-encoding", "gzip"))))
+            raw.upload(stream, packed, 1)
+            while not (answer := raw.answers.get(stream, Answer({}))).body and not answer.ended:
+                assert raw.read()
+            # The one request is an error, and the stream goes on.
+            assert not answer.ended
         good.goes_on()

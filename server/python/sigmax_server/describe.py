@@ -61,7 +61,10 @@ def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) 
             batching=model_config.batching(config, most_rows),
             placements=choice.placements,
             device_reason=choice.reason,
-            warnings=_warnings(classifying),
+            warnings=(
+                *_warnings(classifying),
+                *(_without_rows(inputs, outputs) if classifying and not most_rows else ()),
+            ),
         )
     except ValueError as error:
         raise ContradictionError(str(error)) from None
@@ -93,6 +96,20 @@ def _warnings(classifying: Sequence[Head]) -> tuple[str, ...]:
                 "apart"
             )
     return tuple(warnings)
+
+
+def _without_rows(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[str, ...]:
+    """Return a warning where a model with a task has no rows, which refuses every Classify."""
+    if all(each.dims[:1] == (1,) for each in inputs):
+        return ()
+    first = next(
+        (each for each in (*inputs, *outputs) if each.any_rank or each.dims[:1] != (-1,)), inputs[0]
+    )
+    return (
+        f"Classify is refused, because the model has no rows: {show(first)}; expected a first size "
+        "that is variable in every input and output, or 1 in every one; dims in config.pbtxt need "
+        "max_batch_size beside them",
+    )
 
 
 def _explained(stated: Stated, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

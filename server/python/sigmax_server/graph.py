@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from sigmax_server._native import DType
 
 
-class Tensor(Protocol):
-    """An input or output, as the graph declares it."""
+class Shown(Protocol):
+    """A tensor with what messages show of it."""
 
     @property
     def name(self) -> str:
@@ -27,6 +27,10 @@ class Tensor(Protocol):
     @property
     def any_rank(self) -> bool:
         """Whether the graph has no shape for the tensor; `dims` is empty then."""
+
+
+class Tensor(Shown, Protocol):
+    """An input or output, as the graph declares it."""
 
     @property
     def optional(self) -> bool:
@@ -51,26 +55,6 @@ class Opened(Protocol):
 
 class ContradictionError(Exception):
     """An error for a description that is wrong or contradicts the graph; the message names both."""
-
-
-class Shown(Protocol):
-    """A tensor with what messages show of it."""
-
-    @property
-    def name(self) -> str:
-        """Name of the tensor in the graph."""
-
-    @property
-    def dtype(self) -> "DType":
-        """Type of the elements."""
-
-    @property
-    def dims(self) -> Sequence[int]:
-        """Size of each axis."""
-
-    @property
-    def any_rank(self) -> bool:
-        """Whether the number of axes is open."""
 
 
 def show(tensor: Shown) -> str:

@@ -182,14 +182,19 @@ class _Place:
         return row[-1] if row and row[-1] != -1 else None
 
     def _row(self, output: TensorSpec) -> list[int] | None:
-        """Return the sizes of one row of an output; None where the graph does not say them."""
+        """Return the sizes of one row of an output; None where the graph does not say them.
+
+        Sizes of 1 at the end are left out, for networks of convolutions answer [-1, classes, 1, 1].
+        """
         if output.any_rank:
             return None
         dims = list(output.dims)
-        if self.batched or (dims[:1] == [1] and len(dims) > 1):
-            return dims[1:]
+        has_rows = self.batched or (dims[:1] == [1] and len(dims) > 1)
         # A model without rows classifies nothing, so that only its last size is checked.
-        return dims[-1:]
+        row = dims[1:] if has_rows else dims[-1:]
+        while len(row) > 1 and row[-1] == 1:
+            row.pop()
+        return row
 
     def _other(self, output: TensorSpec) -> str:
         """Return the hint that another output may be meant; empty where there is no other."""

@@ -24,6 +24,13 @@ KEYS = (
     "tolerance",
     "producer",
 )
+# What the keys in JSON are, for people who did not know.
+_JSON = {
+    "labels": 'a JSON list of strings such as ["no", "yes"]',
+    "thresholds": "a JSON list of numbers such as [0.5]",
+    "rows_independent": "true or false",
+    "tolerance": "a number",
+}
 _MOST_TEXT = 16 * 2**20  # most characters of one value
 
 
@@ -70,7 +77,8 @@ class Stated(dict[str, str]):
 
     def json(self, key: str, default: Any) -> Any:
         """Return the value of a key that is written in JSON; the default where it is absent."""
-        return parse(f"sigmax.{key}", self[key]) if key in self else default
+        expected = _JSON.get(key, "JSON")
+        return parse(f"sigmax.{key}", self[key], expected) if key in self else default
 
     def tolerance(self) -> float:
         """Return the most that an answer may be off from a golden sample; 1e-5 by default."""
@@ -93,8 +101,17 @@ def _own(values: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def parse(place: str, text: str) -> Any:
-    """Return the value of a JSON text; a ContradictionError names the place."""
+def parse(place: str, text: str, expected: str = "JSON") -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        place: place of the text, for messages.
+        text: text to parse.
+        expected: what is expected there, for messages.
+
+    Raises:
+        ContradictionError: the text is no JSON; the message names the place.
+    """
     try:
         value = json.loads(text)
         # JSON can hold a lone surrogate, which no UTF-8 text can.
@@ -108,7 +125,9 @@ def parse(place: str, text: str) -> Any:
             f"{place}: expected JSON that is not nested so deep, got {shown(text)}"
         ) from None
     except ValueError as error:
-        raise ContradictionError(f"{place}: expected JSON, got {shown(text)} ({error})") from None
+        raise ContradictionError(
+            f"{place}: expected {expected}, got {shown(text)} ({error})"
+        ) from None
     return value
 
 

@@ -32,12 +32,13 @@ const FOREIGN: usize = 1 << 20;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The room that a call to tonic holds in the budget.
+/// The room that a call to tonic holds in the budget, and the way of a stream's messages past tonic.
 #[derive(Debug)]
 pub struct Load {
     account: Arc<Account>,
-    /// The room of the message that was read last, until it is taken over or the next has come.
-    message: Mutex<Option<Held>>,
+    /// The message that was read last and its room, until it is taken over or the next has come. The
+    /// message is empty where tonic has its bytes.
+    message: Mutex<Option<(Received, Held)>>,
     /// The room of the call itself.
     _call: Held,
     _stream: Option<OpenStream>,
@@ -49,14 +50,14 @@ impl Load {
         &self.account
     }
 
-    /// Takes over the room of the message that was read last; of no bytes where it is taken
+    /// Takes over the message that was read last, and its room; of no bytes where it is taken
     /// already.
-    pub fn take(&self) -> Held {
-        self.put(None).unwrap_or_else(|| self.account.hold())
+    pub fn take(&self) -> (Received, Held) {
+        self.put(None).unwrap_or_else(|| (Received::default(), self.account.hold()))
     }
 
-    fn put(&self, held: Option<Held>) -> Option<Held> {
-        mem::replace(&mut *self.message.lock().unwrap_or_else(PoisonError::into_inner), held)
+    fn put(&self, message: Option<(Received, Held)>) -> Option<(Received, Held)> {
+        mem::replace(&mut *self.message.lock().unwrap_or_else(PoisonError::into_inner), message)
     }
 }
 
@@ -71,6 +72,9 @@ pub struct RequestBody<B> {
     encoding: Encoding,
     shape: Option<&'static Shape>,
     limit: usize,
+    /// Whether the call takes a stream of messages. Tonic gets an empty message for each, for it
+    /// would keep a copy of the last one's bytes as long as the stream is open.
+    is_stream: bool,
     /// Whether the one message of the call has yet to come.
     is_waited_for: bool,
     /// The error of a call that is not taken at all, until tonic has got it.
@@ -123,6 +127,7 @@ impl<B> RequestBody<B> {
             shape: kinds.filter(|kinds| kinds.one_message).map(|kinds| kinds.message),
             // Messages of calls that `proto/` does not know are short.
             limit: if kinds.is_some() { limit } else { limit.min(FOREIGN) },
+            is_stream: kinds.is_some_and(|kinds| !kinds.one_message),
             is_waited_for: kinds.is_some_and(|kinds| kinds.one_message),
             refused,
             received: Received::default(),
@@ -160,9 +165,13 @@ impl<B> RequestBody<B> {
     /// Gives a message to tonic behind a new prefix, because the message is decompressed now.
     fn hand_over(&mut self, message: Received, held: Held) {
         self.is_waited_for = false;
-        self.opened.push(message::prefix(message.remaining()));
-        self.opened.append(message);
-        self.load.put(Some(held));
+        let (to_tonic, past_tonic) = match self.is_stream {
+            true => (Received::default(), message),
+            false => (message, Received::default()),
+        };
+        self.opened.push(message::prefix(to_tonic.remaining()));
+        self.opened.append(to_tonic);
+        self.load.put(Some((past_tonic, held)));
     }
 }
 

@@ -264,10 +264,8 @@ impl PackedMessage {
         }
     }
 
-    /// A message that has come through tonic, which has taken its prefix.
-    pub fn unpacked(message: Unread) -> Self {
-        let mut bytes = Received::default();
-        bytes.push(message.0);
+    /// A message of a stream, decompressed and without its prefix.
+    pub fn unpacked(bytes: Received) -> Self {
         Self { bytes, encoding: Encoding::Identity, limit: usize::MAX }
     }
 
@@ -358,16 +356,12 @@ impl PackedMessage {
     }
 }
 
-/// A message of a stream as tonic hands it on: bytes that are not decoded yet.
-#[derive(Clone, Debug, Default)]
-pub struct Unread(Bytes);
+/// A message of a stream as tonic hands it on: without its bytes, which
+/// [`Load::take`](super::body::Load::take) has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unread;
 
 impl Message for Unread {
-    fn merge(&mut self, mut message: impl Buf) -> Result<(), DecodeError> {
-        self.0 = message.copy_to_bytes(message.remaining());
-        Ok(())
-    }
-
     fn merge_field(
         &mut self,
         number: u32,
@@ -378,17 +372,13 @@ impl Message for Unread {
         skip_field(wire, number, message, context)
     }
 
-    fn encode_raw(&self, into: &mut impl BufMut) {
-        into.put_slice(&self.0);
-    }
+    fn encode_raw(&self, _: &mut impl BufMut) {}
 
     fn encoded_len(&self) -> usize {
-        self.0.len()
+        0
     }
 
-    fn clear(&mut self) {
-        self.0.clear();
-    }
+    fn clear(&mut self) {}
 }
 
 /// A message as it was before it was compressed; none where it is longer than `limit` bytes. Its

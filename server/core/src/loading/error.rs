@@ -42,6 +42,8 @@ pub enum LoadError {
     },
     /// A head's output is not what the head promises.
     Promise {
+        /// The head's name; may be empty.
+        head: String,
         /// The head's task.
         task: Task,
         /// The output's name.
@@ -50,6 +52,8 @@ pub enum LoadError {
         asked: String,
         /// The way in which the promise is broken.
         broken: Broken,
+        /// Whether nothing shows how real rows are answered, because there is no golden sample.
+        is_unproven: bool,
     },
     /// No shape tells how many axes an input has, and none of those tried runs.
     AnyRank {
@@ -110,8 +114,12 @@ impl fmt::Display for LoadError {
                 "row {row} of a batch of {rows} is not answered as it is alone, within \
                  {tolerance:.1e}"
             ),
-            Self::Promise { task, output, asked, broken } => {
-                write!(f, "sigmax.task is {task}: output '{output}' of {asked}, {broken}")?;
+            Self::Promise { head, task, output, asked, broken, is_unproven } => {
+                match head.as_str() {
+                    "" => write!(f, "sigmax.task is {task}")?,
+                    head => write!(f, "the task of the head '{head}' is {task}")?,
+                }
+                write!(f, ": output '{output}' of {asked}, {broken}")?;
                 f.write_str(match (broken, task) {
                     (Broken::OutOfRange { .. }, Task::Multiclass) => {
                         "; where the output holds raw scores, `sigmax describe --activation \
@@ -126,6 +134,10 @@ impl fmt::Display for LoadError {
                          probabilities, whose task is multilabel"
                     }
                     _ => "",
+                })?;
+                f.write_str(match is_unproven {
+                    true => "; where real rows are answered rightly, add a golden sample of some",
+                    false => "",
                 })
             }
             Self::AnyRank { input, refusal } => write!(

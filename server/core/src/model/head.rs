@@ -91,7 +91,8 @@ impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rows { expected, found } => {
-                write!(f, "expected {expected} rows, got the shape {found:?}")
+                let rows = if *expected == 1 { "row" } else { "rows" };
+                write!(f, "expected {expected} {rows}, got the shape {found:?}")
             }
             Self::Classes { expected: Some(expected), found } => {
                 write!(f, "expected rows of {expected} probabilities, got the shape {found:?}")
@@ -117,9 +118,7 @@ impl Head {
     /// The number of probabilities in a row of an output with this shape, which answers `rows`
     /// rows.
     pub fn classes(&self, shape: &[usize], rows: usize) -> Result<usize, Broken> {
-        if shape.first() != Some(&rows) {
-            return Err(Broken::Rows { expected: rows, found: shape.to_vec() });
-        }
+        check_rows(shape, rows)?;
         let found = shape[1..].iter().product();
         let expected = match (self.task, self.labels.len()) {
             (Task::Binary, _) => Some(1),
@@ -162,6 +161,14 @@ impl Head {
             read_floats(output.dtype, bytes, &mut values);
             self.check_row(row, output.dtype, &values)
         })
+    }
+}
+
+/// Checks that an output with this shape has a row for each of `rows`.
+pub fn check_rows(shape: &[usize], rows: usize) -> Result<(), Broken> {
+    match shape.first() == Some(&rows) {
+        true => Ok(()),
+        false => Err(Broken::Rows { expected: rows, found: shape.to_vec() }),
     }
 }
 

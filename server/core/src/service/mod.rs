@@ -5,6 +5,7 @@ pub mod classifier;
 pub mod dispatch;
 pub mod health;
 pub mod inference;
+pub mod promise;
 pub mod routes;
 pub mod stream;
 pub mod trace;

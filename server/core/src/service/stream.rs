@@ -102,8 +102,9 @@ async fn run<A, F, R>(
         tokio::select! {
             request = requests.message(), if end.is_none() && more => {
                 match request {
-                    Ok(Some(request)) => {
-                        running.extend([answer(PackedMessage::unpacked(request), load.take())]);
+                    Ok(Some(Unread)) => {
+                        let (message, held) = load.take();
+                        running.extend([answer(PackedMessage::unpacked(message), held)]);
                         at_once += 1;
                         open.count.fetch_add(1, Relaxed);
                     }
@@ -124,7 +125,7 @@ async fn run<A, F, R>(
         }
     }
     if let Some(Err(status)) = end {
-        let _ = answers.send((Err(status), load.take())).await;
+        let _ = answers.send((Err(status), load.take().1)).await;
     }
 }
 

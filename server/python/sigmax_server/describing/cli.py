@@ -17,9 +17,11 @@ from sigmax_server import __version__, text_file
 from sigmax_server._native import NativeError, load_runtime
 from sigmax_server.describing import edit, facts, golden
 from sigmax_server.describing.trial import load_as_a_server
+from sigmax_server.describing.weights import bring_in
 from sigmax_server.graph import ContradictionError
 from sigmax_server.repository import MOST_LABEL_BYTES, golden_folder, golden_folders
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
+from sigmax_server.stated import parse
 from sigmax_server.text import plain, shown, why
 
 _WHOLE = 2**31 - 1  # most bytes of an ONNX file, which is one message of protobuf's
@@ -41,9 +43,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     changes = [each for each in _CHANGES if getattr(options, each) is not None]
     if changes and options.out is None:
-        flag = "--" + changes[0].replace("_", "-")
-        parser.error(f"{flag} describes a copy: expected -o OUT, the file to write")
+        parser.error(f"{_flag(changes[0])} describes a copy: expected -o OUT, the file to write")
     try:
+        _check(options)
         load_runtime(str(find_runtime()))
         if options.out is None:
             return _print(options.file, options.json)
@@ -52,6 +54,30 @@ def main(argv: list[str]) -> int:
     except (ContradictionError, NativeError, RuntimeLibraryError, OSError) as error:
         print(f"sigmax describe: {plain(why(error))}", file=sys.stderr)
         return 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that would have no effect, and a place that no copy can be written to."""
+    for name in _OF_ONE_HEAD:
+        given = getattr(options, name) is not None
+        if given and options.heads is not None:
+            raise ContradictionError(
+                f"{_flag(name)}: expected none beside --heads, because each head has its own"
+            )
+    for name in ("output", "activation"):
+        if getattr(options, name) is not None and options.task is None:
+            raise ContradictionError(
+                f"{_flag(name)}: expected --task, which says what is classified"
+            )
+    out: Path | None = options.out
+    if out is not None and (out.suffix != ".onnx" or out.is_dir()):
+        raise ContradictionError(
+            f"-o: expected a file whose name ends in .onnx, got {shown(str(out))}"
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + {"thresholds": "threshold"}.get(name, name).replace("_", "-")
 
 
 def _print(file: Path, as_json: bool) -> int:
@@ -74,7 +100,12 @@ def _print(file: Path, as_json: bool) -> int:
 def _read(file: Path, *, weights: bool) -> ModelProto:
     """Read a model file, with the weights of other files beside it where asked for."""
     try:
-        return onnx.load(file, load_external_data=weights)
+        model = onnx.load(file, load_external_data=False)
+        if weights:
+            bring_in(model, file.parent)
+        return model
+    except ContradictionError as error:
+        raise ContradictionError(f"{file}: {error}") from None
     except OSError as error:
         raise ContradictionError(f"{file}: {error.strerror or error}") from None
     except Exception as error:  # protobuf and onnx have classes of their own for bad files
@@ -91,21 +122,35 @@ def _write(options: argparse.Namespace) -> None:
             "the same in its config.pbtxt instead"
         )
     out: Path = options.out
+    try:
+        # Until the copy has been tried there is no more than a hidden folder, which servers skip.
+        with tempfile.TemporaryDirectory(prefix=".sigmax-describe-", dir=_standing(out)) as folder:
+            _write_tried(Path(folder) / out.name, model, options)
+    except OSError as error:
+        raise ContradictionError(f"{out} is not written: {error.strerror or error}") from None
+
+
+def _standing(out: Path) -> Path:
+    """Return the nearest folder above a file to write that is there."""
+    return next(each for each in out.parents if each.exists())
+
+
+def _write_tried(staged: Path, model: ModelProto, options: argparse.Namespace) -> None:
+    """Write the copy to `staged`, try it, and move it and its samples to their place."""
+    out: Path = options.out
+    staged.write_bytes(model.SerializeToString(deterministic=True))
+    samples = _write_samples(staged, model, options)
+    try:
+        load_as_a_server(staged)
+    except Exception as error:
+        reason = why(error).replace(str(staged), str(options.file))
+        raise ContradictionError(f"{out} is not written: {reason}") from None
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sigmax-describe-", dir=out.parent) as folder:
-        staged = Path(folder) / out.name
-        staged.write_bytes(model.SerializeToString(deterministic=True))
-        samples = _write_samples(staged, model, options)
-        try:
-            load_as_a_server(staged)
-        except Exception as error:
-            reason = why(error).replace(str(staged), str(options.file))
-            raise ContradictionError(f"{out} is not written: {reason}") from None
-        for stale in golden_folders(out):
-            shutil.rmtree(stale)
-        for number in range(samples):
-            golden_folder(staged, number).rename(golden_folder(out, number))
-        staged.replace(out)
+    for stale in golden_folders(out):
+        shutil.rmtree(stale)
+    for number in range(samples):
+        golden_folder(staged, number).rename(golden_folder(out, number))
+    staged.replace(out)
 
 
 def _describe(model: ModelProto, options: argparse.Namespace) -> None:
@@ -114,19 +159,16 @@ def _describe(model: ModelProto, options: argparse.Namespace) -> None:
     values: dict[str, Any] = {"format": "1", "producer": {"sigmax-server": __version__}}
     stale: tuple[str, ...] = ()
     if options.heads is not None:
-        values["heads"] = text_file.read(options.heads, MOST_LABEL_BYTES)
+        values["heads"] = _heads(_text("--heads", options.heads), classes)
         stale = ("task", "labels", "thresholds", "output")
     elif options.task is not None:
         values |= _classification(model, options, classes)
         stale = ("heads", "thresholds", "output")
-    elif options.activation is not None:
-        raise ContradictionError("--activation: expected --task, which says what is classified")
     for key in ("labels", "thresholds", "rows_independent"):
         if getattr(options, key) is not None:
             values[key] = getattr(options, key)
     if options.labels_file is not None:
-        content = text_file.read(options.labels_file, MOST_LABEL_BYTES)
-        values["labels"] = text_file.lines(content)
+        values["labels"] = text_file.lines(_text("--labels-file", options.labels_file))
     if inputs := _inputs(options):
         values["inputs"] = inputs
     edit.state(model, values, without=stale)
@@ -150,6 +192,24 @@ def _classification(
     if output.name != model.graph.output[0].name:
         values["output"] = output.name
     return values | ({"labels": labels} if labels else {})
+
+
+def _heads(text: str, classes: Mapping[str, tuple[str, ...]]) -> object:
+    """Return the value of sigmax.heads; a head without labels gets those of its output's ZipMap."""
+    heads = parse("--heads", text)
+    for head in heads if isinstance(heads, list) else ():
+        if isinstance(head, dict) and isinstance(head.get("output"), str):
+            labels = classes.get(head["output"])
+            head |= {"labels": labels} if labels and "labels" not in head else {}
+    return heads
+
+
+def _text(flag: str, file: Path) -> str:
+    """Return the text of a file that an option names; the error names both."""
+    try:
+        return text_file.read(file, MOST_LABEL_BYTES)
+    except (NativeError, ContradictionError) as error:
+        raise ContradictionError(f"{flag} {file}: {why(error)}") from None
 
 
 def _inputs(options: argparse.Namespace) -> dict[str, dict[str, str]]:
@@ -184,13 +244,10 @@ def _write_samples(staged: Path, model: ModelProto, options: argparse.Namespace)
     return len(originals)
 
 
+# Options about the only head, and all options that describe a copy.
+_OF_ONE_HEAD = ("task", "labels", "labels_file", "output", "activation", "thresholds")
 _CHANGES = (
-    "task",
-    "labels",
-    "labels_file",
-    "output",
-    "activation",
-    "thresholds",
+    *_OF_ONE_HEAD,
     "heads",
     "input_meaning",
     "input_encoding",
@@ -293,7 +350,13 @@ def _split_name(text: str) -> tuple[str, str]:
     return name, value
 
 
-_words = _checked(lambda text: next(csv.reader([text], skipinitialspace=True)), "names")
+def _split_names(text: str) -> list[str]:
+    if not text.strip():
+        raise ValueError
+    return next(csv.reader([text], skipinitialspace=True))
+
+
+_words = _checked(_split_names, "names")
 _numbers = _checked(lambda text: [float(part) for part in text.split(",")], "numbers")
 _named = _checked(_split_name, "NAME=TEXT")
 _truth = _checked(lambda text: {"true": True, "false": False}[text], "true or false")

@@ -11,7 +11,7 @@ from sigmax_server.text import shown
 
 # Name of an output of probabilities that an activation makes.
 _PROBABILITIES = "probabilities"
-_FLOATS = (
+FLOATS = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.DOUBLE,
     onnx.TensorProto.FLOAT16,
@@ -81,7 +81,7 @@ def classified_output(model: ModelProto, asked: str | None) -> ValueInfoProto:
             if output.name == asked:
                 return output
         raise ContradictionError(f"--output: expected one of {names}; got {shown(asked)}")
-    floats = [each for each in outputs if each.type.tensor_type.elem_type in _FLOATS]
+    floats = [each for each in outputs if each.type.tensor_type.elem_type in FLOATS]
     if len(floats) == 1:
         return floats[0]
     raise ContradictionError(

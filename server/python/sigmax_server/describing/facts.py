@@ -33,7 +33,10 @@ def of_file(file: Path, model: ModelProto) -> Facts:
 def of_service(tried: Tried) -> Facts:
     """Return how a server would serve the model, and what it lacks."""
     spec, report = tried.spec, tried.report
+    is_one_row = all(each.dims[:1] == (1,) for each in spec.inputs)
     rows = f"up to {spec.max_batch_size} rows a request" if spec.max_batch_size else "no batch axis"
+    if is_one_row and not spec.max_batch_size:
+        rows = "one row a request; more by max_batch_size in config.pbtxt, run one by one"
     independent = "rows share batches" if report.rows_independent else "each request runs alone"
     return [
         *(("serves", _head(head, spec.outputs[head.output].name)) for head in spec.heads),
@@ -55,8 +58,11 @@ def _missing(tried: Tried) -> Iterator[str]:
         yield "a task: --task binary, multiclass or multilabel"
     for head in tried.spec.heads:
         if not head.labels:
-            of_head = f" of the head {head.name}" if head.name else ""
-            yield f"names of the classes{of_head}: --labels or --labels-file"
+            yield (
+                f"names of the classes of the head {head.name}: labels in the file of --heads"
+                if head.name
+                else "names of the classes: --labels or --labels-file"
+            )
     if not tried.spec.golden:
         yield "golden samples, by which every server checks its answers: --golden rows.npz"
 

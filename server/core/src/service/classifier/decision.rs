@@ -31,10 +31,7 @@ pub fn options(spec: &ModelSpec, request: &ClassifyRequest) -> Result<Options> {
     }
     let head = head(spec, &request.head)?;
     if spec.row_limit() == 0 {
-        return Err(not_applicable(
-            "has no batch axis, so it has no rows; use ModelInfer, or state max_batch_size in its \
-             config.pbtxt",
-        ));
+        return Err(not_applicable("has no batch axis, so it has no rows; use ModelInfer"));
     }
     if let Some(threshold) = request.threshold {
         if spec.heads[head].task == Task::Multiclass {

@@ -8,16 +8,17 @@ use prost::encoding::{
     WireType, encode_key, encode_varint, encoded_len_varint, key_len, message, string,
 };
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::grpc::head::Call;
 use crate::metrics::timings::nanoseconds;
 use crate::model::ModelSpec;
-use crate::model::head::{Broken, Head};
+use crate::model::head::Broken;
 use crate::proto::sigmax::{self, Timings};
 use crate::scheduler::request::Prediction;
 use crate::service::answer_size::fits;
 use crate::service::classifier::decision::{Decision, Options};
 use crate::service::classifier::wire::wire_dtype;
+use crate::service::promise::refused;
 use crate::tensor::Tensor;
 
 // Field numbers of ClassifyResponse in proto/sigmax/v1/classifier.proto.
@@ -73,26 +74,6 @@ pub fn encode(
         string::encode(HEAD, &head.name, &mut reply);
     }
     Ok(reply)
-}
-
-/// The error of a request whose answer breaks the head's promise. What cannot come from the request's
-/// values is logged, for the model is to blame.
-fn refused(spec: &ModelSpec, head: &Head, broken: Broken) -> Error {
-    let (model, input) = (spec.name.clone(), spec.inputs[0].name.clone());
-    let output = &spec.outputs[head.output].name;
-    match broken {
-        Broken::NotFinite { row } => Error::NotFinite { model, row, input },
-        Broken::OutOfRange { .. } | Broken::Sum { .. } => {
-            Error::NoProbability { model, input, detail: format!("output '{output}', {broken}") }
-        }
-        Broken::Rows { .. } | Broken::Classes { .. } => {
-            tracing::error!(%model, %output, %broken, "the output does not fit the model's task");
-            match broken {
-                Broken::Rows { expected, .. } => Error::RowsLost { model, expected },
-                _ => Error::Fault { model },
-            }
-        }
-    }
 }
 
 fn put_rows(

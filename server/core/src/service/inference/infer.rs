@@ -18,6 +18,7 @@ use crate::service::inference::inputs::{given, hold_shared, work};
 use crate::service::inference::outputs::{Delivery, Wanted, wanted};
 use crate::service::inference::parameters::request_options;
 use crate::service::inference::reply::encode;
+use crate::service::promise::keeps_rows;
 use crate::service::trace::Trace;
 use crate::service::validate::{hold, unique, validate};
 use crate::shard::Shard;
@@ -121,6 +122,8 @@ impl Pending {
         let reply = result.and_then(|mut answer| {
             trace.ran(&answer);
             let spec = &self.served.model.spec;
+            let places = self.outputs.iter().map(|wanted| wanted.index);
+            keeps_rows(spec, &answer.outputs, places, answer.rows)?;
             encode(spec, &self.id, &mut answer.outputs, &self.outputs, call.reply_head)
         });
         reply.map_err(|error| error.of_request(self.id))
