@@ -105,11 +105,12 @@ def _without_rows(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -
     first = next(
         (each for each in (*inputs, *outputs) if each.any_rank or each.dims[:1] != (-1,)), inputs[0]
     )
-    return (
+    warning = (
         f"Classify is refused, because the model has no rows: {show(first)}; expected a first size "
         "that is variable in every input and output, or 1 in every one; dims in config.pbtxt need "
-        "max_batch_size beside them",
+        "max_batch_size beside them"
     )
+    return (warning,)
 
 
 def _explained(stated: Stated, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
