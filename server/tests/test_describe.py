@@ -247,6 +247,27 @@ def test_a_contradiction_names_both_sides(opened: Graph, problem: str) -> None:
     assert refused(opened) == problem
 
 
+def test_a_configuration_may_state_the_format() -> None:
+    opened = graph(task="multiclass")
+    del opened.metadata["sigmax.format"]
+    assert head(opened, format="1").task == "multiclass"
+    with pytest.raises(ContradictionError, match=r"sigmax\.format: expected 1, got 2"):
+        described(graph(task="multiclass"), format="2")
+
+
+@pytest.mark.parametrize(("labels", "line"), [((), 1), (("a", "", "c"), 2)])
+def test_a_label_file_without_a_name_in_each_line_is_named(
+    labels: tuple[str, ...], line: int
+) -> None:
+    output = {"name": "probabilities", "label_filename": "labels.txt"}
+    found = replace(FOUND, config={"output": [output]}, labels={"probabilities": labels})
+    with pytest.raises(ContradictionError) as caught:
+        describe(graph(task="multiclass"), found, 1024, CPU)
+    assert str(caught.value) == (
+        f"labels in labels.txt: expected a name in each line, got none in line {line}"
+    )
+
+
 def test_metadata_without_a_format_is_refused() -> None:
     opened = graph(task="multiclass")
     del opened.metadata["sigmax.format"]

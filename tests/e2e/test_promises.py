@@ -23,11 +23,11 @@ def identity(task: str, **stated: Any) -> onnx.ModelProto:
     return files.graph([make_node("Identity", ["x"], ["p"])], *PLAIN, task=task, **stated)
 
 
-def flattened() -> onnx.ModelProto:
+def flattened(**stated: Any) -> onnx.ModelProto:
     """Answer each row of five numbers with five rows."""
     nodes = [make_node("Sigmoid", ["x"], ["s"]), make_node("Reshape", ["s", "shape"], ["p"])]
     shapes = [files.tensor("x", "FP32", "batch", 5)], [files.tensor("p", "FP32", "rows", 1)]
-    return files.graph(nodes, *shapes, {"shape": np.array([-1, 1])}, task="binary")
+    return files.graph(nodes, *shapes, {"shape": np.array([-1, 1])}, **stated)
 
 
 def shortened() -> onnx.ModelProto:
@@ -143,13 +143,18 @@ REFUSED = {
     ),
     "logits": (identity("multiclass"), "expected a probability in [0, 1], got", SOFTMAX),
     "scores": (identity("multilabel"), "expected a probability in [0, 1], got", SIGMOID),
-    "flattened": (flattened(), "output 'p' of a generated row, expected 1 row, got", "[5, 1]"),
+    "flattened": (
+        flattened(task="binary"),
+        "output 'p' of a generated row, expected 1 row, got",
+        "[5, 1]",
+    ),
     "shortened": (shortened(), "output 'p' of a generated row, expected 1 row, got", "[0, 3]"),
     "batch-softmax": (softmax_of_the_batch(), "got the sum 3.0000", "another axis"),
     "zipped": (files.zipped(), "expected a tensor, got", "`sigmax describe` takes out the ZipMap"),
 }
 SERVED = {
     "four": four(),
+    "raw": flattened(),
     "picky": picky(),
     "normalized": normalized(),
     "noisy": noisy(),
@@ -284,6 +289,12 @@ def test_an_output_of_one_beside_rows_may_have_rows(
     assert described.rows_independent is shares
     rows = np.eye(3, dtype=np.float32)[[2, 0, 1]]
     assert [row.index for row in served.client.classify(model, rows)] == [2, 0, 1]
+
+
+def test_rows_that_are_flattened_are_no_chance(served: Server) -> None:
+    assert "rows depend on each other: a batch of 8 is not answered with a row" in warnings(
+        served, "raw"
+    )
 
 
 def test_answers_that_change_are_said(served: Server) -> None:

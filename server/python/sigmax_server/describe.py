@@ -46,6 +46,7 @@ def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) 
     inputs = _explained(stated, inputs)
     outputs = _labelled(outputs, classifying, filed)
     file = found.file.name if found.file else ""
+    without = "" if most_rows or not classifying else _without_rows(inputs, outputs)
     try:
         return ModelSpec(
             name=found.name,
@@ -61,10 +62,7 @@ def describe(opened: Opened, found: Found, max_batch_size: int, choice: Choice) 
             batching=model_config.batching(config, most_rows),
             placements=choice.placements,
             device_reason=choice.reason,
-            warnings=(
-                *_warnings(classifying),
-                *(_without_rows(inputs, outputs) if classifying and not most_rows else ()),
-            ),
+            warnings=_warnings(classifying, without),
         )
     except ValueError as error:
         raise ContradictionError(str(error)) from None
@@ -84,9 +82,9 @@ def _labelled(
     )
 
 
-def _warnings(classifying: Sequence[Head]) -> tuple[str, ...]:
-    """Return a warning for each head with two classes of one name, which ImageNet has."""
-    warnings = []
+def _warnings(classifying: Sequence[Head], without_rows: str) -> tuple[str, ...]:
+    """Return why Classify is refused, and the heads with two classes of one name, as ImageNet."""
+    warnings = [without_rows] if without_rows else []
     for head in classifying:
         shared = [label for label, count in Counter(head.labels).items() if count > 1]
         if shared:
@@ -98,19 +96,18 @@ def _warnings(classifying: Sequence[Head]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _without_rows(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> tuple[str, ...]:
-    """Return a warning where a model with a task has no rows, which refuses every Classify."""
+def _without_rows(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
+    """Return why a model with a task refuses every Classify; empty where it takes one row."""
     if all(each.dims[:1] == (1,) for each in inputs):
-        return ()
+        return ""
     first = next(
         (each for each in (*inputs, *outputs) if each.any_rank or each.dims[:1] != (-1,)), inputs[0]
     )
-    warning = (
-        f"Classify is refused, because the model has no rows: {show(first)}; expected a first size "
-        "that is variable in every input and output, or 1 in every one; dims in config.pbtxt need "
-        "max_batch_size beside them"
+    return (
+        f"Classify is refused, because the model has no rows: {show(first)}; expected a first "
+        "size that is variable in every input and output, or 1 in every one; dims in config.pbtxt "
+        "need max_batch_size beside them"
     )
-    return (warning,)
 
 
 def _explained(stated: Stated, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

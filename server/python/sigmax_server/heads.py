@@ -208,8 +208,13 @@ class _Place:
         place = f"{self.prefix}labels"
         own = texts(place, self.members.get("labels", []))
         filed = self.filed.get(output.name)
-        if filed is None or not filed.labels:
+        if filed is None:
             return own, place
+        if "" in filed.labels or not filed.labels:
+            line = filed.labels.index("") + 1 if filed.labels else 1
+            raise ContradictionError(
+                f"labels in {filed.file}: expected a name in each line, got none in line {line}"
+            )
         if own and own != filed.labels:
             raise ContradictionError(
                 f"{place}: expected those of the label file {shown(filed.file)}, "

@@ -53,15 +53,16 @@ class Stated(dict[str, str]):
                 a key that there is not.
         """
         super().__init__(_own(metadata))
-        if self and self.get("format") != "1":
-            raise ContradictionError(
-                f"sigmax.format: expected 1, got {cut(self.get('format', 'none'))}"
-            )
+        needs_format = bool(self)
         parameters = {
             key: value.get("string_value", "")
             for key, value in config.get("parameters", {}).items()
         }
         self.update(_own(parameters))
+        if (needs_format or "format" in self) and self.get("format") != "1":
+            raise ContradictionError(
+                f"sigmax.format: expected 1, got {cut(self.get('format', 'none'))}"
+            )
         for key in _own(parameters):
             if key not in KEYS:
                 known = ", ".join(f"sigmax.{each}" for each in KEYS)

@@ -64,12 +64,19 @@ pub fn look(
     let together = pool.run(engine, &forwards)?;
     let seen = |rows, together| Seen { rows, batch: Some((count, together)) };
     let again = pool.run(engine, &[0])?;
-    let changed = alone[0].iter().zip(&again).map(|(one, other)| row_difference(one, other, 0, 1));
+    let changed = alone[0].iter().zip(&again).map(|(one, other)| match one.shape == other.shape {
+        true => scaled(one, other.elements()),
+        false => f64::INFINITY,
+    });
     let changed = changed.fold(0.0, f64::max);
     if changed > tolerance {
+        let by = match changed.is_finite() {
+            true => format!("by up to {changed:.1e}"),
+            false => "with another shape or numbers that are not finite".to_owned(),
+        };
         let text = format!(
-            "the same row is answered otherwise the second time, by up to {changed:.1e}, as by \
-             dropout or random numbers"
+            "the same row is answered otherwise the second time, {by}, as by dropout or random \
+             numbers"
         );
         return Ok(seen(Rows::Dependent(text), together));
     }
