@@ -425,7 +425,7 @@ def test_train_names_the_extra_that_is_missing_before_it_trains(tmp_path: Path) 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
         "sigmax train: the network 'sequential' needs sklearn, which is not installed: "
-        'pip install "sigmax-models[examples]"\n'
+        'pip install "sigmax[examples]"\n'
     )
     assert list(tmp_path.iterdir()) == []
 
