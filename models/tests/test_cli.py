@@ -289,6 +289,12 @@ def test_a_file_of_heads_declares_several_tasks(zoo: Path) -> None:
     [
         ("{}", [], "heads.json: expected a list of objects, one for each head"),
         ("[", [], "heads.json: expected JSON"),
+        (
+            '[{"name": "a", "task": "binary", "thresholds": 0.3}]',
+            [],
+            "heads.json: head 'a': thresholds: expected a list, got 0.3",
+        ),
+        ('[{"name": "a", "task": "binary", "output": 1.5}]', [], "has none called 1.5, but 0 "),
         ('[{"task": "binary"}]', [], "expected a name of its own for each head, got None"),
         ('[{"name": "a", "lables": []}]', [], "head 'a': expected name, output, .*'lables'"),
         ('[{"name": "a", "task": "b"}]', [], "head 'a': task: expected binary, multiclass"),
