@@ -1,5 +1,6 @@
 import io
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -222,6 +223,7 @@ def test_a_lazy_module_is_exported_once_it_has_weights(zoo: Path) -> None:
             "bad.pt: holds a argparse.Namespace beside weights, and reading that runs code from",
         ),
         ({"epoch": 3, "loss": 0.5}, "'state_dict' or 'model', got a dict of 'epoch', 'loss'"),
+        ({0: torch.ones(3)}, "'state_dict' or 'model', got a dict of 0"),
         ([torch.ones(3)], "bad.pt: expected a state_dict, got a list"),
         ({"module.weight": torch.ones(2, 3)}, "Missing key(s) in state_dict"),
     ],
@@ -234,6 +236,18 @@ def test_a_file_without_usable_weights_says_what_to_save(
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("raw", [b"", b"hello", pickle.dumps(nn.Linear(3, 2)), b"PK\3\4damaged"])
+def test_a_file_that_torch_has_not_saved_is_named(
+    raw: bytes, zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (zoo / "bad.pt").write_bytes(raw)
+    assert export_main(["zoo:Net", "--weights", "bad.pt", "-o", "model.onnx", *CLASSIFY]) == 1
+    assert capsys.readouterr().err == (
+        "sigmax export: bad.pt: expected a state_dict saved with torch.save(module.state_dict(), "
+        "FILE), got a file of another format, or a damaged one\n"
+    )
 
 
 def test_a_file_of_torchscript_says_what_to_save(

@@ -128,7 +128,8 @@ def _read(weights: Path) -> object:
                 "file: save the weights alone, torch.save(module.state_dict(), FILE)"
             ) from error
         raise ExportError(
-            f"{weights}: expected a state_dict saved with torch.save: {first_line(error)}"
+            f"{weights}: expected a state_dict saved with torch.save(module.state_dict(), FILE), "
+            "got a file of another format, or a damaged one"
         ) from error
 
 
@@ -140,7 +141,9 @@ def _find_state(loaded: object, weights: Path) -> dict[str, Any]:
         if isinstance(loaded.get(entry), Mapping):
             _note(f"{weights}: the weights are those of its entry {entry!r}")
             return dict(loaded[entry])
-    if not any(isinstance(value, torch.Tensor) for value in loaded.values()) and loaded:
+    names_weights = all(isinstance(name, str) for name in loaded)
+    has_weights = any(isinstance(value, torch.Tensor) for value in loaded.values())
+    if loaded and not (names_weights and has_weights):
         raise ExportError(
             f"{weights}: expected a state_dict, or a dict with one as 'state_dict' or 'model', "
             f"got a dict of {', '.join(map(repr, list(loaded)[:8]))}"
