@@ -45,6 +45,8 @@ class Lazy(nn.LazyLinear):
     def __init__(self):
         super().__init__(2)
 
+lazy = Lazy()
+
 class Two(nn.Module):
     def __init__(self):
         super().__init__()
@@ -262,6 +264,15 @@ def test_a_file_of_torchscript_says_what_to_save(
     assert said.count("\n") == 1
 
 
+def test_a_lazy_module_without_weights_says_what_to_do(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export_main(["zoo:lazy", "-o", "model.onnx", *CLASSIFY]) == 1
+    said = capsys.readouterr().err
+    assert "'weight' of a lazy layer has no values yet: call the module with some rows" in said
+    assert said.count("\n") == 1
+
+
 def test_an_output_is_chosen_and_named(zoo: Path) -> None:
     torch.save({"kind.weight": torch.ones(2, 3), "kind.bias": torch.zeros(2)}, zoo / "two.pt")
     for choice in ("kind", "0"):
@@ -347,17 +358,23 @@ def test_a_word_in_a_shape_is_a_free_axis(zoo: Path) -> None:
     [
         ([], "expected --input-shape or --samples, got neither"),
         (["--samples", "zoo.py"], "zoo.py: expected an .npz file with an array per input"),
+        (["--samples", "cut.npz"], "cut.npz: expected an .npz file with an array per input"),
         (["--samples", "rows.npz", "--input-shape", "y:float32:3"], "expected arrays called ['y']"),
         (
             ["--samples", "rows.npz", "--input-shape", "x:float32:4"],
             "expected 'x' of shape [rows, 4], as --input-shape says, got [2, 3]",
+        ),
+        (
+            ["--samples", "rows.npz", "--input-shape", "x:int64:3"],
+            "expected values of 'x' that int64 can hold, as --input-shape says, got 0.5",
         ),
     ],
 )
 def test_rows_that_are_missing_or_differ_from_the_shape_are_named(
     arguments: list[str], message: str, zoo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez(zoo / "rows.npz", x=np.ones((2, 3), np.float32))
+    np.savez(zoo / "rows.npz", x=np.full((2, 3), 0.5, np.float32))
+    (zoo / "cut.npz").write_bytes((zoo / "rows.npz").read_bytes()[:100])
     assert export_main(["zoo:fixed", "-o", "model.onnx", *arguments]) == 1
     assert message in capsys.readouterr().err
 

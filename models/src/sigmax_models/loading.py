@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sigmax_models.errors import ExportError, ExportNotice
-from sigmax_models.modules import as_module, first_line
+from sigmax_models.modules import as_module, first_line, refuse_kinds
 
 # Entries under which training loops save the weights beside the state of the training.
 _ENTRIES = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
@@ -50,6 +50,7 @@ def load_module(name: str, weights: Path | None) -> nn.Module:
             f"{name} makes a module with random weights: expected trained ones; give --weights"
         )
     module = _as_module(name, found)
+    refuse_kinds(module)
     if not _same_weights(module, _find(name)):
         raise ExportError(
             f"{name} has other weights each time it is imported, so they are random: expected "

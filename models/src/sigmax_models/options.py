@@ -71,8 +71,10 @@ class InputShape:
         """Return real rows in the input's dtype.
 
         Raises:
-            ExportError: The rows have another shape.
+            ExportError: The rows have another shape, or values that the dtype cannot hold.
         """
+        import numpy as np
+
         same = len(self.sizes) == rows.ndim - 1 and all(
             isinstance(size, str) or size == real
             for size, real in zip(self.sizes, rows.shape[1:], strict=True)
@@ -83,7 +85,15 @@ class InputShape:
                 f"--samples: expected {self.name!r} of shape [{expected}], as --input-shape says, "
                 f"got {list(rows.shape)}"
             )
-        return rows.astype(self.dtype)
+        with np.errstate(invalid="ignore"):  # values that a cast changes are refused below
+            converted = rows.astype(self.dtype)
+        changed = converted != rows
+        if not np.issubdtype(converted.dtype, np.floating) and changed.any():
+            raise ExportError(
+                f"--samples: expected values of {self.name!r} that {self.dtype} can hold, as "
+                f"--input-shape says, got {rows[changed][0]}"
+            )
+        return converted
 
 
 def example(
@@ -222,7 +232,9 @@ def _read_samples(path: Path) -> Any:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises almost any kind for a file that is damaged
         raise ExportError(
             f"{path}: expected an .npz file with an array per input, or an .npy file: {error}"
         ) from error
