@@ -127,7 +127,7 @@ def test_export_takes_an_object_that_holds_its_weights_and_real_rows(zoo: Path) 
         (["nowhere:Net"], "there is no Python module 'nowhere'"),
         (["zoo"], "expected MODULE:OBJECT, such as zoo:Animal, got 'zoo'"),
         (["zoo:Net", "--weights", "other.pt"], "size mismatch"),
-        (["zoo:Net", "--weights", "missing.pt"], "No such file"),
+        (["zoo:Net", "--weights", "missing.pt"], "export: missing.pt: No such file or directory"),
         (["zoo:Net", "--weights", "zoo.py"], "zoo.py: "),
         (["zoo:fixed", "--labels", "a,b,c"], "labels: the network has 2 classes, got 3 labels"),
     ],

@@ -183,6 +183,7 @@ def test_a_caller_can_refuse_inexact_networks(tmp_path: Path) -> None:
     ("parts", "message"),
     [
         ({"task": "ternary"}, "task: expected binary, multiclass, multilabel or None, got 'tern"),
+        ({"output": 3}, "output: expected a name that is not empty, got 3"),
         ({"activation": "relu"}, "activation: expected sigmoid, softmax or None, got 'relu'"),
         (
             {"task": "binary", "activation": "softmax"},

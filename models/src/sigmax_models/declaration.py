@@ -73,6 +73,8 @@ class Declaration:
                 f"activation: a {self.task} task expects {ACTIVATION_OF_TASK[self.task]}, "
                 f"got {self.activation}"
             )
+        if not isinstance(self.output, str) or not self.output:
+            raise ExportError(f"output: expected a name that is not empty, got {self.output!r}")
         for name in ("labels", "thresholds"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
         for encoding in self.encodings.values():

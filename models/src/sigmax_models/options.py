@@ -58,11 +58,12 @@ class InputShape:
         """Return random rows: texts, normal, or for integers 0 and 1."""
         import numpy as np
 
-        if is_text and self.dtype == "uint8" and len(self.sizes) == 1:
+        sizes = [_FREE_SIZE if isinstance(size, str) else size for size in self.sizes]
+        if is_text and self.dtype == "uint8" and len(sizes) == 1:
             from sigmax_models.texts import random_texts
 
-            return random_texts(_ROWS, int(self.sizes[0]), chance)
-        shape = (_ROWS, *(_FREE_SIZE if isinstance(size, str) else size for size in self.sizes))
+            return random_texts(_ROWS, sizes[0], chance)
+        shape = (_ROWS, *sizes)
         if np.issubdtype(self.dtype, np.floating):
             return chance.normal(size=shape).astype(self.dtype)
         return chance.integers(0, 2, size=shape).astype(self.dtype)
