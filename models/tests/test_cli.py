@@ -1,5 +1,6 @@
 import io
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def fails():
 class Lazy(nn.LazyLinear):
     def __init__(self):
         super().__init__(2)
+
+lazy = Lazy()
 
 class Two(nn.Module):
     def __init__(self):
@@ -124,7 +127,7 @@ def test_export_takes_an_object_that_holds_its_weights_and_real_rows(zoo: Path) 
         (["nowhere:Net"], "there is no Python module 'nowhere'"),
         (["zoo"], "expected MODULE:OBJECT, such as zoo:Animal, got 'zoo'"),
         (["zoo:Net", "--weights", "other.pt"], "size mismatch"),
-        (["zoo:Net", "--weights", "missing.pt"], "No such file"),
+        (["zoo:Net", "--weights", "missing.pt"], "export: missing.pt: No such file or directory"),
         (["zoo:Net", "--weights", "zoo.py"], "zoo.py: "),
         (["zoo:fixed", "--labels", "a,b,c"], "labels: the network has 2 classes, got 3 labels"),
     ],
@@ -222,6 +225,7 @@ def test_a_lazy_module_is_exported_once_it_has_weights(zoo: Path) -> None:
             "bad.pt: holds a argparse.Namespace beside weights, and reading that runs code from",
         ),
         ({"epoch": 3, "loss": 0.5}, "'state_dict' or 'model', got a dict of 'epoch', 'loss'"),
+        ({0: torch.ones(3)}, "'state_dict' or 'model', got a dict of 0"),
         ([torch.ones(3)], "bad.pt: expected a state_dict, got a list"),
         ({"module.weight": torch.ones(2, 3)}, "Missing key(s) in state_dict"),
     ],
@@ -236,6 +240,18 @@ def test_a_file_without_usable_weights_says_what_to_save(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("raw", [b"", b"hello", pickle.dumps(nn.Linear(3, 2)), b"PK\3\4damaged"])
+def test_a_file_that_torch_has_not_saved_is_named(
+    raw: bytes, zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (zoo / "bad.pt").write_bytes(raw)
+    assert export_main(["zoo:Net", "--weights", "bad.pt", "-o", "model.onnx", *CLASSIFY]) == 1
+    assert capsys.readouterr().err == (
+        "sigmax export: bad.pt: expected a state_dict saved with torch.save(module.state_dict(), "
+        "FILE), got a file of another format, or a damaged one\n"
+    )
+
+
 def test_a_file_of_torchscript_says_what_to_save(
     zoo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,6 +261,15 @@ def test_a_file_of_torchscript_says_what_to_save(
     assert export_main(["zoo:Net", "--weights", "bad.pt", "-o", "model.onnx", *CLASSIFY]) == 1
     said = capsys.readouterr().err
     assert "torch.save(torch.jit.load(FILE).state_dict(), OTHER)" in said
+    assert said.count("\n") == 1
+
+
+def test_a_lazy_module_without_weights_says_what_to_do(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export_main(["zoo:lazy", "-o", "model.onnx", *CLASSIFY]) == 1
+    said = capsys.readouterr().err
+    assert "'weight' of a lazy layer has no values yet: call the module with some rows" in said
     assert said.count("\n") == 1
 
 
@@ -289,6 +314,12 @@ def test_a_file_of_heads_declares_several_tasks(zoo: Path) -> None:
     [
         ("{}", [], "heads.json: expected a list of objects, one for each head"),
         ("[", [], "heads.json: expected JSON"),
+        (
+            '[{"name": "a", "task": "binary", "thresholds": 0.3}]',
+            [],
+            "heads.json: head 'a': thresholds: expected a list, got 0.3",
+        ),
+        ('[{"name": "a", "task": "binary", "output": 1.5}]', [], "has none called 1.5, but 0 "),
         ('[{"task": "binary"}]', [], "expected a name of its own for each head, got None"),
         ('[{"name": "a", "lables": []}]', [], "head 'a': expected name, output, .*'lables'"),
         ('[{"name": "a", "task": "b"}]', [], "head 'a': task: expected binary, multiclass"),
@@ -327,17 +358,23 @@ def test_a_word_in_a_shape_is_a_free_axis(zoo: Path) -> None:
     [
         ([], "expected --input-shape or --samples, got neither"),
         (["--samples", "zoo.py"], "zoo.py: expected an .npz file with an array per input"),
+        (["--samples", "cut.npz"], "cut.npz: expected an .npz file with an array per input"),
         (["--samples", "rows.npz", "--input-shape", "y:float32:3"], "expected arrays called ['y']"),
         (
             ["--samples", "rows.npz", "--input-shape", "x:float32:4"],
             "expected 'x' of shape [rows, 4], as --input-shape says, got [2, 3]",
+        ),
+        (
+            ["--samples", "rows.npz", "--input-shape", "x:int64:3"],
+            "expected values of 'x' that int64 can hold, as --input-shape says, got 0.5",
         ),
     ],
 )
 def test_rows_that_are_missing_or_differ_from_the_shape_are_named(
     arguments: list[str], message: str, zoo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez(zoo / "rows.npz", x=np.ones((2, 3), np.float32))
+    np.savez(zoo / "rows.npz", x=np.full((2, 3), 0.5, np.float32))
+    (zoo / "cut.npz").write_bytes((zoo / "rows.npz").read_bytes()[:100])
     assert export_main(["zoo:fixed", "-o", "model.onnx", *arguments]) == 1
     assert message in capsys.readouterr().err
 
@@ -425,7 +462,7 @@ def test_train_names_the_extra_that_is_missing_before_it_trains(tmp_path: Path) 
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == (
         "sigmax train: the network 'sequential' needs sklearn, which is not installed: "
-        'pip install "sigmax-models[examples]"\n'
+        'pip install "sigmax[examples]"\n'
     )
     assert list(tmp_path.iterdir()) == []
 

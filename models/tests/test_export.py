@@ -183,13 +183,17 @@ def test_a_caller_can_refuse_inexact_networks(tmp_path: Path) -> None:
     ("parts", "message"),
     [
         ({"task": "ternary"}, "task: expected binary, multiclass, multilabel or None, got 'tern"),
+        ({"output": 3}, "output: expected a name that is not empty, got 3"),
         ({"activation": "relu"}, "activation: expected sigmoid, softmax or None, got 'relu'"),
         (
             {"task": "binary", "activation": "softmax"},
             "a binary task expects sigmoid, got softmax",
         ),
         ({"labels": ("a", "b")}, "labels: a network without a task has no classes"),
-        ({"task": "multiclass", "labels": "abc"}, "expected a list of names, got the string 'abc'"),
+        ({"task": "multiclass", "labels": "abc"}, "labels: expected a list, got 'abc'"),
+        ({"task": "multiclass", "labels": {"a"}}, "labels: expected a list, got {'a'}"),
+        ({"task": "binary", "thresholds": 0.3}, "thresholds: expected a list, got 0.3"),
+        ({"task": "binary", "thresholds": ["x"]}, r"expected numbers in \[0, 1\], got 'x'"),
         ({"task": "multiclass", "labels": ("a", "")}, "expected names that are not empty, got ''"),
         ({"task": "binary", "labels": ("a",)}, "a binary task expects 2.*got 1"),
         (

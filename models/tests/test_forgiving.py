@@ -1,5 +1,6 @@
 """What people give to an export at first: it becomes a file and a note, or an error of one line."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -42,6 +43,26 @@ def test_rows_of_float64_are_converted_with_a_notice_for_the_line_of_the_caller(
         written = export(nn.Linear(3, 2), tmp_path / "model.onnx", rows, SCORES)
     assert [warning.filename for warning in told] == [__file__]
     assert inputs(written.path) == [("x", "tensor(float)")]
+
+
+def test_labels_and_thresholds_may_be_arrays(tmp_path: Path) -> None:
+    labels: Any = np.array(["no", "yes"])
+    thresholds: Any = np.array([0.3], np.float32)
+    declared = Declaration(
+        task="binary", labels=labels, thresholds=thresholds, activation="sigmoid"
+    )
+    rows = np.ones((4, 3), np.float32)
+    written = export(nn.Linear(3, 1), tmp_path / "model.onnx", rows, declared)
+    entries = {entry.key: entry.value for entry in onnx.load(written.path).metadata_props}
+    assert entries["sigmax.labels"] == '["no", "yes"]'
+    assert json.loads(entries["sigmax.thresholds"]) == pytest.approx([0.3])
+
+
+def test_a_declaration_of_another_type_is_named(tmp_path: Path) -> None:
+    declared: Any
+    for declared in ("multiclass", {"kind": "multiclass"}):
+        with pytest.raises(ExportError, match="expected a Declaration"):
+            export(nn.Linear(3, 2), tmp_path / "model.onnx", np.ones((4, 3)), declared)
 
 
 def test_a_module_of_float64_keeps_its_rows(tmp_path: Path) -> None:

@@ -61,10 +61,14 @@ def metadata(path: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
-def alive_by_torch() -> np.ndarray:
+def by_torch() -> Named:
     with torch.no_grad():
         result: Named = Animal(Named)(torch.from_numpy(ROWS["x"]))
-    return result.alive.sigmoid().numpy()
+    return Named(result.kind.softmax(1), result.alive.sigmoid())
+
+
+def alive_by_torch() -> np.ndarray:
+    return by_torch().alive.numpy()
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -106,7 +110,9 @@ def test_a_choice_that_is_missing_or_wrong_lists_the_outputs(
 
 
 def test_a_module_that_returns_no_tensor_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="expected the module to return a tensor, got a NoneType"):
+    with pytest.raises(
+        ExportError, match="expected the module to return a tensor, got an object of type NoneType"
+    ):
         export(Animal(lambda *_: None), tmp_path / "model.onnx", ROWS, KIND)
 
 
@@ -205,6 +211,16 @@ def test_an_output_that_loses_its_batch_axis_keeps_it_in_the_file(tmp_path: Path
     for count in (1, 2):
         answer = answer_onnx(session, {"x": ROWS["x"][:count]})
         assert answer == pytest.approx(alive_by_torch()[:count, 0], abs=EXACT)
+
+
+def test_a_squeeze_that_drops_nothing_of_a_batch_drops_nothing_of_a_row(tmp_path: Path) -> None:
+    module = Animal(lambda kind, _: kind.squeeze())
+    with pytest.warns(ExportNotice, match="no batch axis for a single row, as after squeeze"):
+        written = export(module, tmp_path / "model.onnx", ROWS, KIND)
+    session = open_session(written.path.read_bytes())
+    for count in (1, 2):
+        answer = answer_onnx(session, {"x": ROWS["x"][:count]})
+        assert answer == pytest.approx(by_torch().kind[:count].numpy(), abs=EXACT)
 
 
 def test_an_output_of_bfloat16_becomes_float32(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_another_encoding_is_refused() -> None:
 
 
 def test_the_command_checks_with_random_texts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "names.py").write_text(
         "from torch import nn\n"
@@ -105,3 +105,8 @@ def test_the_command_checks_with_random_texts(
     texts = texts_of(tmp_path / "model.onnx")
     assert len(texts) == 8
     assert all(text.isalpha() and len(text) <= 16 for text in texts)
+    free = ["names:sums", "-o", "free.onnx", "--input-shape", "text:uint8:length"]
+    assert export_main([*free, "--encoding", "text=utf-8"]) == 1
+    assert "with a fixed number of bytes, got uint8 [64, 32] with a free axis" in (
+        capsys.readouterr().err
+    )

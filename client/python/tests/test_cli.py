@@ -95,7 +95,9 @@ def test_errors_are_one_line(
 
 def test_a_file_that_is_not_there(ask: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("classify", "animal", "--json", "no/such.json") == 1
-    assert "cannot read no/such.json: " in capsys.readouterr().err
+    assert (
+        capsys.readouterr().err == "sigmax: cannot read no/such.json: No such file or directory\n"
+    )
 
 
 def test_what_a_server_says_cannot_steer_the_terminal(
@@ -128,7 +130,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("serve", "sigmax_server", "server"),
         ("doctor", "sigmax_server", "server"),
-        ("train", "sigmax_models", "models"),
+        ("train", "sigmax_models", "examples"),
         ("export", "sigmax_models", "models"),
     ],
 )
@@ -185,15 +187,15 @@ def test_other_distributions_get_their_arguments_and_give_the_exit_code(
     assert seen == [["--all", "--output", "x"]]
 
 
-class Interrupted(io.StringIO):
+class Interrupted(io.BytesIO):
     """Somebody presses Ctrl-C while it is read."""
 
-    def read(self, _: int | None = -1) -> str:
+    def read(self, _: int | None = -1) -> bytes:
         raise KeyboardInterrupt
 
 
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", Interrupted())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted()))
     assert _cli.main(["classify", "animal", "--json", "-"]) == 130
 
 

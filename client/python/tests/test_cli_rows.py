@@ -51,6 +51,24 @@ def test_rows_as_an_argument(ask: Any, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.splitlines() == TABLE
 
 
+def test_a_text_without_quotes_is_told_how_to_write_one(
+    ask: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask("classify", "animal", "Das ist ein Satz") == 1
+    assert capsys.readouterr().err == (
+        "sigmax: ROWS: expected JSON: Expecting value: line 1 column 1 (char 0); a text is "
+        """written '"so"', a file is named by --json, --csv, --npy or --npz\n"""
+    )
+
+
+@pytest.mark.parametrize("stdin", [CSV.encode(), b"\xef\xbb\xbf" + CSV.encode()])
+def test_csv_of_standard_input_may_have_a_byte_order_mark(
+    ask: Any, stdin: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask("classify", "animal", "--csv", "-", "--output=table", stdin=stdin) == 0
+    assert capsys.readouterr().out.splitlines() == TABLE
+
+
 @pytest.mark.parametrize("text", [CSV, "mass,length,age\n" + CSV, "\ufeff" + CSV + "\n\n"])
 def test_csv(ask: Any, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.csv"
@@ -97,7 +115,7 @@ def test_csv_of_rows_with_two_axes(ask: Any, peer: Any) -> None:
     ("text", "said"),
     [
         ("", "-: expected rows, got none"),
-        ("a,b,c\n", "-: expected rows, got none"),
+        ("a,b,c\n", "-: expected rows after the header a, b, c, got none"),
         ("1,2,3\n1,2\n", "-: line 2: expected 3 columns, as in the first line, got 2"),
         ("1,2,3\n1,x,3\n", "-: line 2, column 2: expected a number, got 'x'"),
         ("1,2,3\n1,,3\n", "-: line 2, column 2: expected a number, got ''"),

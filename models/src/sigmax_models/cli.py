@@ -293,5 +293,8 @@ def _by_name(text: str) -> tuple[str, str]:
 
 
 def _fail(command: str, error: Exception) -> int:
-    print(f"sigmax {command}: {error}", file=sys.stderr)
+    said = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        said = f"{error.filename}: {error.strerror}"
+    print(f"sigmax {command}: {said}", file=sys.stderr)
     return 1

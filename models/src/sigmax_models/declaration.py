@@ -1,10 +1,11 @@
 """The description that a model file holds in addition to its graph."""
 
-import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
 from sigmax_models.errors import ExportError, ExportNotice
@@ -72,6 +73,10 @@ class Declaration:
                 f"activation: a {self.task} task expects {ACTIVATION_OF_TASK[self.task]}, "
                 f"got {self.activation}"
             )
+        if not isinstance(self.output, str) or not self.output:
+            raise ExportError(f"output: expected a name that is not empty, got {self.output!r}")
+        for name in ("labels", "thresholds"):
+            object.__setattr__(self, name, _listed(name, getattr(self, name)))
         for encoding in self.encodings.values():
             if encoding != "utf-8":
                 raise ExportError(f"encodings: expected utf-8, got {encoding!r}")
@@ -79,8 +84,6 @@ class Declaration:
         self._check_thresholds()
 
     def _check_labels(self) -> None:
-        if isinstance(self.labels, str):
-            raise ExportError(f"labels: expected a list of names, got the string {self.labels!r}")
         if self.labels and self.task is None:
             raise ExportError("labels: a network without a task has no classes to name")
         for label in self.labels:
@@ -106,8 +109,8 @@ class Declaration:
         if self.task == "binary" and len(self.thresholds) > 1:
             raise ExportError(f"thresholds: a binary task expects 1, got {len(self.thresholds)}")
         for threshold in self.thresholds:
-            if not (math.isfinite(threshold) and 0 <= threshold <= 1):
-                raise ExportError(f"thresholds: expected numbers in [0, 1], got {threshold}")
+            if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+                raise ExportError(f"thresholds: expected numbers in [0, 1], got {threshold!r}")
 
     def check_classes(self, shape: Sequence[int]) -> None:
         """Check the declaration against the output.
@@ -158,6 +161,14 @@ class Declaration:
         if self.task in ("binary", "multilabel"):
             facts["thresholds"] = [float(x) for x in self.thresholds] or [0.5] * classes
         return facts
+
+
+def _listed(name: str, given: Any) -> tuple[Any, ...]:
+    """Return a list, an array or the like as a tuple; a text, or what has no order, is refused."""
+    if not isinstance(given, (str, Mapping, Set)):
+        with suppress(TypeError):
+            return tuple(given)
+    raise ExportError(f"{name}: expected a list, got {given!r}")
 
 
 def _sizes(shape: Sequence[int]) -> str:

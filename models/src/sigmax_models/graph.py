@@ -148,6 +148,9 @@ def _keep_batch(model: onnx.ModelProto) -> None:
         if node.op_type == "Squeeze" and len(node.input) == 1 and node.input[0] in shapes:
             dims = shapes[node.input[0]].tensor_type.shape.dim
             axes = [axis for axis, dim in enumerate(dims) if dim.dim_value == 1]
+            if not axes:  # an empty list of axes would stand for all of them
+                node.op_type = "Identity"
+                continue
             name = f"squeezed_axes_{number}"
             model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), name))
             node.input.append(name)

@@ -52,6 +52,11 @@ def as_heads(
             raise ExportError("output: expected heads, a dict of declarations, for several outputs")
         place = place_of(result, choices)
         return [Head("", declared, Output(declared.output, declared.activation, place))]
+    if not isinstance(declared, Mapping):
+        raise ExportError(
+            "declaration: expected a Declaration, or a dict of them by the names of heads, "
+            f"got {declared!r}"
+        )
     _check_heads(declared, choices)
     names = [name for name, _ in parts(result)]
     chosen = choices if isinstance(choices, Mapping) else {}
@@ -129,6 +134,8 @@ def _check_heads(declared: Mapping[str, Declaration], choices: Choices | None) -
     for name, declaration in declared.items():
         if not isinstance(name, str) or not name:
             raise ExportError(f"heads: expected names that are not empty, got {name!r}")
+        if not isinstance(declaration, Declaration):
+            raise ExportError(f"head {name!r}: expected a Declaration, got {declaration!r}")
         if declaration.task is None:
             raise ExportError(f"head {name!r}: expected a task, got none")
     if choices is not None and not isinstance(choices, Mapping):

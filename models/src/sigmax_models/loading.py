@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sigmax_models.errors import ExportError, ExportNotice
-from sigmax_models.modules import as_module, first_line
+from sigmax_models.modules import as_module, first_line, refuse_kinds
 
 # Entries under which training loops save the weights beside the state of the training.
 _ENTRIES = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
@@ -50,6 +50,7 @@ def load_module(name: str, weights: Path | None) -> nn.Module:
             f"{name} makes a module with random weights: expected trained ones; give --weights"
         )
     module = _as_module(name, found)
+    refuse_kinds(module)
     if not _same_weights(module, _find(name)):
         raise ExportError(
             f"{name} has other weights each time it is imported, so they are random: expected "
@@ -128,7 +129,8 @@ def _read(weights: Path) -> object:
                 "file: save the weights alone, torch.save(module.state_dict(), FILE)"
             ) from error
         raise ExportError(
-            f"{weights}: expected a state_dict saved with torch.save: {first_line(error)}"
+            f"{weights}: expected a state_dict saved with torch.save(module.state_dict(), FILE), "
+            "got a file of another format, or a damaged one"
         ) from error
 
 
@@ -140,7 +142,9 @@ def _find_state(loaded: object, weights: Path) -> dict[str, Any]:
         if isinstance(loaded.get(entry), Mapping):
             _note(f"{weights}: the weights are those of its entry {entry!r}")
             return dict(loaded[entry])
-    if not any(isinstance(value, torch.Tensor) for value in loaded.values()) and loaded:
+    names_weights = all(isinstance(name, str) for name in loaded)
+    has_weights = any(isinstance(value, torch.Tensor) for value in loaded.values())
+    if loaded and not (names_weights and has_weights):
         raise ExportError(
             f"{weights}: expected a state_dict, or a dict with one as 'state_dict' or 'model', "
             f"got a dict of {', '.join(map(repr, list(loaded)[:8]))}"

@@ -41,7 +41,7 @@ def frozen_copy(module: object) -> nn.Module:
         ExportError: The object is no torch module, or a module that torch cannot export.
     """
     original = as_module(module)
-    _refuse_kinds(original)
+    refuse_kinds(original)
     try:
         frozen = copy.deepcopy(original).cpu().eval()
     except (RuntimeError, TypeError) as error:
@@ -59,6 +59,33 @@ def frozen_copy(module: object) -> nn.Module:
         if not finite:
             raise ExportError(f"weights: {name!r} holds values that are not finite")
     return frozen
+
+
+def refuse_kinds(module: nn.Module) -> None:
+    """Refuse kinds of modules that torch's exporter fails on, with the way out of each.
+
+    Raises:
+        ExportError: The module is one of these kinds, or a part of it is.
+    """
+    for name, part in module.named_modules():
+        place = f"{name!r} is" if name else "it is"
+        kind = type(part)
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ExportError(
+                f"module: {place} a ScriptModule, which torch cannot export: give the Python "
+                "module that it was made of, with its state_dict"
+            )
+        if "quantized" in kind.__module__.split(".") and kind.__module__.startswith("torch."):
+            raise ExportError(
+                f"module: {place} a quantized {kind.__name__}, which torch cannot export: give "
+                "the module as it was before it was quantized"
+            )
+    for name, values in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(values):
+            raise ExportError(
+                f"module: {name!r} of a lazy layer has no values yet: call the module with some "
+                "rows once, and train it or load its weights"
+            )
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
@@ -90,26 +117,3 @@ def _say_kind(found: object) -> str:
             "file with `sigmax describe`"
         )
     return f"an object of type {kind}"
-
-
-def _refuse_kinds(module: nn.Module) -> None:
-    """Refuse kinds of modules that torch's exporter fails on, with the way out of each."""
-    for name, part in module.named_modules():
-        place = f"{name!r} is" if name else "it is"
-        kind = type(part)
-        if isinstance(part, torch.jit.ScriptModule):
-            raise ExportError(
-                f"module: {place} a ScriptModule, which torch cannot export: give the Python "
-                "module that it was made of, with its state_dict"
-            )
-        if "quantized" in kind.__module__.split(".") and kind.__module__.startswith("torch."):
-            raise ExportError(
-                f"module: {place} a quantized {kind.__name__}, which torch cannot export: give "
-                "the module as it was before it was quantized"
-            )
-    for name, values in (*module.named_parameters(), *module.named_buffers()):
-        if is_lazy(values):
-            raise ExportError(
-                f"module: {name!r} of a lazy layer has no values yet: call the module with some "
-                "rows once, and train it or load its weights"
-            )

@@ -58,11 +58,12 @@ class InputShape:
         """Return random rows: texts, normal, or for integers 0 and 1."""
         import numpy as np
 
-        if is_text and self.dtype == "uint8" and len(self.sizes) == 1:
+        sizes = [_FREE_SIZE if isinstance(size, str) else size for size in self.sizes]
+        if is_text and self.dtype == "uint8" and len(sizes) == 1:
             from sigmax_models.texts import random_texts
 
-            return random_texts(_ROWS, int(self.sizes[0]), chance)
-        shape = (_ROWS, *(_FREE_SIZE if isinstance(size, str) else size for size in self.sizes))
+            return random_texts(_ROWS, sizes[0], chance)
+        shape = (_ROWS, *sizes)
         if np.issubdtype(self.dtype, np.floating):
             return chance.normal(size=shape).astype(self.dtype)
         return chance.integers(0, 2, size=shape).astype(self.dtype)
@@ -71,8 +72,10 @@ class InputShape:
         """Return real rows in the input's dtype.
 
         Raises:
-            ExportError: The rows have another shape.
+            ExportError: The rows have another shape, or values that the dtype cannot hold.
         """
+        import numpy as np
+
         same = len(self.sizes) == rows.ndim - 1 and all(
             isinstance(size, str) or size == real
             for size, real in zip(self.sizes, rows.shape[1:], strict=True)
@@ -83,7 +86,15 @@ class InputShape:
                 f"--samples: expected {self.name!r} of shape [{expected}], as --input-shape says, "
                 f"got {list(rows.shape)}"
             )
-        return rows.astype(self.dtype)
+        with np.errstate(invalid="ignore"):  # values that a cast changes are refused below
+            converted = rows.astype(self.dtype)
+        changed = converted != rows
+        if not np.issubdtype(converted.dtype, np.floating) and changed.any():
+            raise ExportError(
+                f"--samples: expected values of {self.name!r} that {self.dtype} can hold, as "
+                f"--input-shape says, got {rows[changed][0]}"
+            )
+        return converted
 
 
 def example(
@@ -222,7 +233,9 @@ def _read_samples(path: Path) -> Any:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy raises almost any kind for a file that is damaged
         raise ExportError(
             f"{path}: expected an .npz file with an array per input, or an .npy file: {error}"
         ) from error

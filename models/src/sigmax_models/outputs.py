@@ -59,16 +59,19 @@ def place_of(result: Any, choice: Choice | None) -> int:
             f"by output=N or NAME (--output), or several as heads: {_say(found)}"
         )
     names = [name for name, _ in found]
-    if isinstance(choice, str):
-        place = names.index(choice) if choice in names else -1
+    if choice is None:
+        place = 0
+    elif isinstance(choice, int):
+        place = choice
     else:
-        place = choice or 0
+        place = names.index(choice) if choice in names else -1
     if not 0 <= place < len(found):
         raise ExportError(f"output: the module has none called {choice!r}, but {_say(found)}")
     chosen = found[place][1]
     if not isinstance(chosen, torch.Tensor):
         raise ExportError(
-            f"output: expected the module to return a tensor, got a {type(chosen).__name__}"
+            "output: expected the module to return a tensor, got an object of "
+            f"type {type(chosen).__name__}"
         )
     return place
 

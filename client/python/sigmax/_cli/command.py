@@ -19,7 +19,7 @@ _ELSEWHERE = {
         "print what a model file holds, or write a copy that describes itself",
     ),
     "doctor": ("sigmax_server.doctor", "main", "server", "print what there is to run models on"),
-    "train": ("sigmax_models.cli", "train_main", "models", "train the example networks"),
+    "train": ("sigmax_models.cli", "train_main", "examples", "train the example networks"),
     "export": ("sigmax_models.cli", "export_main", "models", "export a network to a model file"),
 }
 

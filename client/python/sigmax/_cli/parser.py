@@ -58,8 +58,8 @@ def make(elsewhere: Mapping[str, str]) -> argparse.ArgumentParser:
         "infer",
         parents=[asking],
         help="run a model, and print its outputs as they are",
-        description="Runs a model on rows of JSON, CSV or NumPy's files, and on images, and prints "
-        "its outputs as they are. The model needs no task.",
+        description="Runs a model on rows of JSON, CSV or NumPy's files, and on images, and\n"
+        "prints its outputs as they are. The model needs no task.",
         epilog=_IMAGES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -18,6 +18,8 @@ from sigmax._cli.streams import CommandError
 Requests: TypeAlias = Callable[[Model], Iterator[Inputs]]
 """Inputs that were read, one request after the other, for the model that takes them."""
 
+_ARGUMENT: Final = "ROWS"  # name in messages of rows that are an argument
+_NO_JSON: Final = """; a text is written '"so"', a file is named by --json, --csv, --npy or --npz"""
 _MOST_BYTES: Final = 16 * 2**20  # of a request made of many rows; a server takes 64 MiB by default
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 _FLOAT: Final = re.compile(r"[+-]?([0-9.]+(e[+-]?[0-9]+)?|inf(inity)?|nan)", re.IGNORECASE)
@@ -43,20 +45,22 @@ def source(options: argparse.Namespace) -> Requests:
         return read_npz(_bytes(options.npz), options.npz)
     if options.json is not None:
         return read_json(_text(options.json), options.json)
-    return read_json(_text("-") if options.rows == "-" else options.rows, "ROWS")
+    return read_json(_text("-"), "-") if options.rows == "-" else read_json(options.rows, _ARGUMENT)
 
 
 def _text(path: str) -> str:
     try:
-        return _stdin().read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise CommandError(f"cannot read {path}: {error}") from error
+        return _bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"cannot read {path}: expected text in UTF-8: {error}") from error
 
 
 def _bytes(path: str) -> bytes:
     try:
         return _stdin().buffer.read() if path == "-" else Path(path).read_bytes()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CommandError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # a path with a zero byte
         raise CommandError(f"cannot read {path}: {error}") from error
 
 
@@ -78,7 +82,8 @@ def read_json(text: str, name: str) -> Requests:
             try:
                 document, position = decoder.raw_decode(text, position)
             except (ValueError, RecursionError) as error:
-                raise CommandError(f"{name}: expected JSON: {error}") from error
+                hint = _NO_JSON if name == _ARGUMENT else ""
+                raise CommandError(f"{name}: expected JSON: {error}{hint}") from error
             yield document
             position = _skip_space(text, position)
 
@@ -138,7 +143,8 @@ def read_csv(text: str, name: str) -> Requests:
     def requests(model: Model) -> Iterator[Inputs]:
         columns, rows = _columns(model, lines, name)
         if not rows:
-            raise CommandError(f"{name}: expected rows, got none")
+            header = f" after the header {', '.join(lines[0][1])}" if lines else ""
+            raise CommandError(f"{name}: expected rows{header}, got none")
         values = {
             spec.name: _csv_values(model, spec, columns[spec.name], rows, name)
             for spec in model.inputs

@@ -30,7 +30,7 @@ def get(name: str) -> "Network":
             raise
         raise ModuleNotFoundError(
             f"the network {name!r} needs {package}, which is not installed: "
-            'pip install "sigmax-models[examples]"',
+            'pip install "sigmax[examples]"',
             name=package,
         ) from error
     return network
