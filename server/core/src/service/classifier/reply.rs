@@ -149,9 +149,10 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::error::Error;
     use crate::metrics::timings::Timings;
     use crate::model::TensorSpec;
-    use crate::model::head::Task;
+    use crate::model::head::{Head, Task};
     use crate::proto::sigmax::{Classification, ClassifyResponse, ScoredClass};
     use crate::tensor::DType;
 
