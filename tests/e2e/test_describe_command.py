@@ -274,3 +274,22 @@ def test_what_describes_a_copy_needs_a_place_for_it(tmp_path: Path) -> None:
     done = describe(saved(scores(), tmp_path), "--task", "binary")
     assert done.returncode == 2
     assert "--task describes a copy: expected -o OUT, the file to write" in done.stderr
+
+
+def test_the_configuration_beside_a_file_counts(tmp_path: Path) -> None:
+    shapes = [files.tensor("x", "FP32", "batch", 5)], [files.tensor("p", "FP32", "batch", 5)]
+    bare = files.graph([make_node("Softmax", ["x"], ["p"], axis=-1)], *shapes)
+    text = """parameters { key: "sigmax.task" value { string_value: "multiclass" } }"""
+    files.configured(tmp_path, "animal", bare, text)
+    assert "serves     multiclass from p" in written(tmp_path / "animal/1/model.onnx")
+    (tmp_path / "animal/config.pbtxt").write_text("max_batch_size: fish")
+    assert "config.pbtxt" in describe(tmp_path / "animal/1/model.onnx").stdout
+
+
+def test_golden_samples_that_no_longer_hold_are_told(tmp_path: Path) -> None:
+    given = saved(scores(), tmp_path)
+    np.savez(tmp_path / "rows.npz", x=ROWS)
+    written(given, "--golden", tmp_path / "rows.npz", "-o", given)
+    done = describe(given, "--task", "multiclass", "--activation", "softmax", "-o", given)
+    assert done.returncode == 0
+    assert "note: the golden samples of" in done.stderr

@@ -233,12 +233,18 @@ def _write_samples(staged: Path, model: ModelProto, options: argparse.Namespace)
         outputs = golden.answers(model, arrays)
         golden.write_sample(golden_folder(staged, 0), inputs, outputs)
         return 1
+    originals = golden_folders(options.file)
     before = _read(options.file, weights=False).graph.output
     if [each.SerializeToString() for each in before] != [
         each.SerializeToString() for each in model.graph.output
     ]:
+        if originals:
+            print(
+                f"sigmax describe: note: the golden samples of {plain(str(options.file))} are left "
+                "out, because the copy has another output; add new ones by --golden",
+                file=sys.stderr,
+            )
         return 0
-    originals = golden_folders(options.file)
     for number, folder in enumerate(originals):
         shutil.copytree(folder, golden_folder(staged, number))
     return len(originals)
