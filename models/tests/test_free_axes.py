@@ -98,3 +98,23 @@ def test_axes_of_one_name_have_one_size_of_at_least_two(tmp_path: Path) -> None:
     rows = {"ids": IDS[:, :1], "mask": MASK[:, :1]}
     with pytest.raises(ExportError, match="at least 2 along 'length', got 1"):
         export(Tokens(), tmp_path / "model.onnx", rows, SOFTMAX, dynamic=DYNAMIC)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.lstm(x)[0][:, -1]
+        return result
+
+
+def test_an_lstm_may_be_exported_with_a_free_length_after_a_fixed_one(tmp_path: Path) -> None:
+    rows = {"x": np.ones((4, 6, 3), np.float32)}
+    for free in (None, {"x": {1: "length"}}):
+        written = export(
+            Recurrent(), tmp_path / "model.onnx", rows, Declaration(output="last"), dynamic=free
+        )
+    session = open_session(written.path.read_bytes())
+    assert session.get_inputs()[0].shape == ["batch", "length", 3]

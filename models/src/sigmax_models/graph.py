@@ -86,6 +86,7 @@ def build_graph(
     names = [{0: BATCH, **(free or {}).get(name, {})} for name in example]
     words = {word for axes in names for word in axes.values()}
     sizes = {word: torch.export.Dim(word) for word in words}
+    torch.compiler.reset()  # an LSTM traced before keeps the length that it had then
     try:
         program = torch.onnx.export(
             served,
