@@ -121,6 +121,10 @@ impl fmt::Display for LoadError {
                 }
                 write!(f, ": output '{output}' of {asked}, {broken}")?;
                 f.write_str(match (broken, task) {
+                    (Broken::OutOfRange { .. }, _) if !head.is_empty() => {
+                        "; where the output holds raw scores, the softmax or sigmoid that makes \
+                         them probabilities must be a part of the graph"
+                    }
                     (Broken::OutOfRange { .. }, Task::Multiclass) => {
                         "; where the output holds raw scores, `sigmax describe --activation \
                          softmax` adds what is missing"
