@@ -149,7 +149,7 @@ check-wheels: $(UV) ## Install build/wheels without this tree, and see what it f
 # With hashes, all as locked. TORCH is the index of another build of torch, which the lock file does not
 # name: torch comes from there, in the locked version, and with it what only torch needs.
 EXTRAS ?= server models
-OURS = sigmax $(EXTRAS:%=sigmax-%)
+OURS = sigmax $(if $(filter server,$(EXTRAS)),sigmax-server) $(if $(filter models examples,$(EXTRAS)),sigmax-models)
 LOCKED = $(UV) export --locked --quiet --package sigmax $(EXTRAS:%=--extra=%) --no-dev --no-emit-workspace
 DOWNLOAD = $(PIP) download --quiet --disable-pip-version-check --only-binary=:all: --dest build/bundle
 bundle: $(UV) ## Put our wheels and all that they need into build/bundle; EXTRAS=server some, TORCH=https://... whose torch.

@@ -195,7 +195,7 @@ NETWORK = Network(
         task="multiclass",
         labels=LABELS,
         activation="softmax",
-        meanings={"text": "a name, cut to 64 bytes"},
+        meanings={"text": "a name of at most 64 bytes"},
         encodings={"text": "utf-8"},
     ),
     unseen=unseen,
