@@ -18,15 +18,7 @@ def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -
     A failure is reported to the server, too, and raises nothing.
     """
     try:
-        opened = _open(found, config.load_timeout_seconds)
-        choice = devices.place(model_config.groups(found.config))
-        spec = describe(opened, found, config.max_batch_size, choice)
-        if spec.max_batch_size > config.queue_rows:
-            raise ContradictionError(
-                f"max_batch_size: expected at most --queue-rows, which is {config.queue_rows}, "
-                f"got {spec.max_batch_size}"
-            )
-        report = server.load(opened, spec)
+        spec, report = load_or_raise(server, found, config, devices)
     # Any fault of one model leaves the other models alone.
     except Exception as error:
         reason = why(error)
@@ -43,6 +35,25 @@ def load(server: Server, found: Found, config: ServerConfig, devices: Devices) -
         report.preferred_batch_size,
         _notes(spec, report),
     )
+
+
+def load_or_raise(
+    server: Server, found: Found, config: ServerConfig, devices: Devices
+) -> tuple[ModelSpec, Report]:
+    """Load a declared version of a model, and return its configuration and its warm-up's results.
+
+    Raises:
+        Exception: the model cannot be served; `text.why` gives the reason.
+    """
+    opened = _open(found, config.load_timeout_seconds)
+    choice = devices.place(model_config.groups(found.config))
+    spec = describe(opened, found, config.max_batch_size, choice)
+    if spec.max_batch_size > config.queue_rows:
+        raise ContradictionError(
+            f"max_batch_size: expected at most --queue-rows, which is {config.queue_rows}, "
+            f"got {spec.max_batch_size}"
+        )
+    return spec, server.load(opened, spec)
 
 
 def _notes(spec: ModelSpec, report: Report) -> tuple[str, ...]:

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sigmax_server import model_config
-from sigmax_server._native import Report, Server, open_model
+from sigmax_server._native import Report, Server
 from sigmax_server.config import Location, ModelSpec, ServerConfig, is_model_name
-from sigmax_server.describe import describe
 from sigmax_server.device import Cuda, Devices
-from sigmax_server.graph import ContradictionError
-from sigmax_server.machine import usable_memory
+from sigmax_server.load import load_or_raise
 from sigmax_server.repository import Found, scan
 from sigmax_server.runtime import find_runtime
 
@@ -28,17 +25,11 @@ class Tried:
 
 
 def _found(file: Path) -> Found:
-    """Return a file as a server finds it: with the config.pbtxt of the repository that it lies in.
-
-    Raises:
-        ContradictionError: the config.pbtxt keeps the model from being served.
-    """
+    """Return a file as a server finds it: with the config.pbtxt of the repository around it."""
     folder = file.resolve().parent.parent
     if (folder / "config.pbtxt").exists() and is_model_name(folder.name):
         for each in scan([Location(folder, folder.name)]):
-            if each.problem:
-                raise ContradictionError(each.problem)
-            if each.file == file.resolve():
+            if each.problem or each.file == file.resolve():
                 return each
     [found] = scan([Location(file, "model")])
     return found
@@ -57,10 +48,7 @@ def load_as_a_server(file: Path) -> Tried:
     found = _found(file)
     server = Server(config)
     try:
-        opened = open_model(str(file), usable_memory(), config.load_timeout_seconds)
-        choice = devices.place(model_config.groups(found.config))
-        spec = describe(opened, found, config.max_batch_size, choice)
         server.declare(found.name, found.version)
-        return Tried(spec, server.load(opened, spec))
+        return Tried(*load_or_raise(server, found, config, devices))
     finally:
         server.stop()
