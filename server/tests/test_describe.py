@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sigmax_server.config import Head, ModelSpec, Placement, TensorSpec
 from sigmax_server.describe import describe
 from sigmax_server.device import Choice
 from sigmax_server.graph import ContradictionError
+from sigmax_server.model_spec import Head, ModelSpec, Placement, TensorSpec
 from sigmax_server.repository import Found
 
 if TYPE_CHECKING:

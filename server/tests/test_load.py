@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from sigmax_server._native import Server, load_runtime
-from sigmax_server.config import Placement, ServerConfig
+from sigmax_server.config import ServerConfig
 from sigmax_server.device import Choice, Cuda, Devices, Group
 from sigmax_server.load import load
+from sigmax_server.model_spec import Placement
 from sigmax_server.repository import Found
 from sigmax_server.runtime import find_runtime
 from sigmax_server.table import Failed, Served

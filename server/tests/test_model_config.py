@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sigmax_server import model_config
 from sigmax_server._native import read_config
-from sigmax_server.config import Batching, ModelSpec, Placement, QueuePolicy
 from sigmax_server.describe import describe
 from sigmax_server.device import Choice, Group
 from sigmax_server.graph import ContradictionError
+from sigmax_server.model_spec import Batching, ModelSpec, Placement, QueuePolicy
 from sigmax_server.repository import Found
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
 

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from sigmax_server.config import Location
 from sigmax_server.graph import ContradictionError
+from sigmax_server.location import Location
 from sigmax_server.repository import Found, RepositoryError, reconfigured, scan, uploaded
 
 

@@ -13,7 +13,7 @@ use sigmax_core::model::head::{Head, Task};
 use sigmax_core::model::triton_config;
 use sigmax_core::model::{self, ModelSpec, Placement};
 use sigmax_core::server;
-use sigmax_core::server::config::ServerConfig;
+use sigmax_core::server::config::{AccessOptions, JwtKeys, JwtOptions, ServerConfig, TlsOptions};
 
 use crate::detached;
 use crate::model::{OpenedModel, Report};
@@ -110,8 +110,15 @@ fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig> {
     let switch = |name| attribute::<bool>(config, name);
     let time = |name| duration(name, attribute(config, name)?).map_err(PyValueError::new_err);
     let control = text("model_control")? == "explicit";
+    let host = text("host")?;
     Ok(ServerConfig {
-        host: text("host")?,
+        http_host: some(text("http_host")?).unwrap_or_else(|| host.clone()),
+        host,
+        tls: tls_options(config)?,
+        access: access_options(config)?,
+        reflection: switch("reflection")?,
+        max_connection_age: Some(time("max_connection_age_seconds")?).filter(|age| !age.is_zero()),
+        max_connection_age_grace: time("max_connection_age_grace_seconds")?,
         grpc_port: attribute(config, "grpc_port")?,
         http_port: attribute(config, "http_port")?,
         unix_socket: text("listen")?.strip_prefix("unix:").map(PathBuf::from),
@@ -139,6 +146,53 @@ fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig> {
         server_version: text("server_version")?,
         strict_readiness: switch("strict_readiness")?,
     })
+}
+
+fn tls_options(config: &Bound<'_, PyAny>) -> PyResult<Option<TlsOptions>> {
+    let Some(certificate) = file(config, "tls_certificate")? else { return Ok(None) };
+    Ok(Some(TlsOptions {
+        certificate,
+        key: attribute::<String>(config, "tls_key")?.into(),
+        client_ca: file(config, "tls_client_ca")?,
+        client_required: attribute::<String>(config, "tls_client_auth")? == "require",
+        http: attribute(config, "http_tls")?,
+    }))
+}
+
+fn access_options(config: &Bound<'_, PyAny>) -> PyResult<AccessOptions> {
+    let keys = match file(config, "jwt_jwks")? {
+        Some(path) => Some(JwtKeys::Set(path)),
+        None => file(config, "jwt_public_key")?.map(JwtKeys::Pem),
+    };
+    Ok(AccessOptions {
+        token_file: file(config, "token_file")?,
+        jwt: keys.map(|keys| jwt_options(config, keys)).transpose()?,
+        access: file(config, "access")?,
+        audit_log: file(config, "audit_log")?,
+    })
+}
+
+fn jwt_options(config: &Bound<'_, PyAny>, keys: JwtKeys) -> PyResult<JwtOptions> {
+    let text = |name| attribute::<String>(config, name);
+    let leeway = attribute(config, "jwt_leeway_seconds")?;
+    Ok(JwtOptions {
+        keys,
+        audience: text("jwt_audience")?,
+        issuer: some(text("jwt_issuer")?),
+        algorithms: text("jwt_algorithms")?.split(',').map(str::to_owned).collect(),
+        leeway: duration("jwt_leeway_seconds", leeway).map_err(PyValueError::new_err)?,
+        name_claim: text("jwt_name_claim")?,
+        groups_claim: text("jwt_groups_claim")?,
+    })
+}
+
+/// The path that a setting names; none where it is not set.
+fn file(config: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<PathBuf>> {
+    Ok(some(attribute::<String>(config, name)?).map(PathBuf::from))
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn attribute<'py, T: FromPyObjectOwned<'py>>(of: &Bound<'py, PyAny>, name: &str) -> PyResult<T> {

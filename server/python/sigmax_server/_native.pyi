@@ -176,7 +176,7 @@ class Server:
 
         Args:
             opened: the model file, which can be loaded once.
-            spec: a `sigmax_server.config.ModelSpec`.
+            spec: a `sigmax_server.model_spec.ModelSpec`.
 
         Raises:
             NativeError: the model cannot be served. It stays declared; the caller calls `fail`.

@@ -8,14 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from sigmax_server.config import (
-    SETTINGS,
-    SWITCH,
-    ConfigError,
-    Location,
-    ServerConfig,
-    is_model_name,
-)
+from sigmax_server.config import SETTINGS, SWITCH, ConfigError, ServerConfig, is_model_name
+from sigmax_server.location import Location
 
 
 def main(argv: list[str]) -> int:

@@ -1,27 +1,20 @@
-"""The configuration of a server (`ServerConfig`) and of each model in it (`ModelSpec`).
+"""The settings of a server (`ServerConfig`), by which command line, environment and documents go.
 
-The native module reads both attribute by attribute. Both check their values when they are built,
+The native module reads them attribute by attribute. Values are checked when the settings are built,
 so that later code need not.
 """
 
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sigmax_server import __version__
-from sigmax_server.address import bare
+from sigmax_server.address import bare, is_loopback
 from sigmax_server.machine import usable_cores, usable_memory
-from sigmax_server.text import shown
 
-if TYPE_CHECKING:
-    from sigmax_server._native import DType, Task
-
-MOST_TENSORS = 1024  # most inputs of a model, and most outputs
-MOST_NAME = 1000  # most characters of a tensor's or a class's name, which answers repeat
 MOST_MODEL_NAME = 255  # most characters of a model's name, as of a folder's
 
 
@@ -118,6 +111,7 @@ _COUNT = _whole("N", 1, 2**31 - 1)
 _MICROSECONDS = _whole("N", 0, 10**6)
 _BYTES = _whole("N", 2**20, 2**50)
 _TEXT = Kind("TEXT", "printable text", str, lambda value: value != "" and value.isprintable())
+_OPTIONAL_TEXT = Kind("TEXT", _TEXT.expected, str, lambda value: str(value).isprintable())
 _MODEL_NAME = Kind(
     "NAME",
     f"a printable name of at most {MOST_MODEL_NAME} characters, without / and ..",
@@ -161,6 +155,22 @@ _DEVICE = Kind(
     "auto, cpu, cuda, cuda:N, or several as cuda:0,1",
     str,
     _names_devices,
+)
+_FILE = Kind(
+    "FILE",
+    "the path of a file",
+    str,
+    lambda value: isinstance(value, str) and "\0" not in value,
+)
+_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "EdDSA"),
+)
+_NAMES_OF_ALGORITHMS = Kind(
+    "NAMES",
+    f"names separated by commas, each of {', '.join(_ALGORITHMS)}",
+    str,
+    lambda value: isinstance(value, str) and set(value.split(",")) <= set(_ALGORITHMS),
 )
 _LISTEN = Kind(
     "unix:PATH",
@@ -229,6 +239,112 @@ class ServerConfig:
             _LISTEN, "Unix domain socket for gRPC beside the port, for clients on this machine"
         ),
     )
+    http_host: str = field(
+        default="",
+        metadata=_says(
+            Kind("HOST", _TEXT.expected, bare, lambda value: str(value).isprintable()),
+            "address of the HTTP port",
+            default="that of --host",
+        ),
+    )
+    insecure: bool = field(
+        default=False,
+        metadata=_says(
+            SWITCH,
+            "listen on a --host that others reach without TLS, or without asking who they are",
+        ),
+    )
+    tls_certificate: str = field(
+        default="",
+        metadata=_says(
+            _FILE, "certificate of the server and its issuers, in PEM; gRPC is over TLS with it"
+        ),
+    )
+    tls_key: str = field(
+        default="", metadata=_says(_FILE, "private key of the certificate, in PEM")
+    )
+    tls_client_ca: str = field(
+        default="",
+        metadata=_says(
+            _FILE,
+            "certificates of the authorities of clients' certificates, in PEM; a client's "
+            "certificate says who the client is",
+        ),
+    )
+    tls_client_auth: str = field(
+        default="require",
+        metadata=_says(
+            Kind("require|request", "require or request", str, ("require", "request").__contains__),
+            "with --tls-client-ca, whether clients without a certificate are let in, to show a "
+            "token",
+        ),
+    )
+    http_tls: bool = field(
+        default=False,
+        metadata=_says(SWITCH, "serve the HTTP port over TLS, too, by the same certificate"),
+    )
+    token_file: str = field(
+        default="",
+        metadata=_says(
+            _FILE, "tokens of clients, one `name: token` or `name: sha256:HASH` in each line"
+        ),
+    )
+    jwt_jwks: str = field(
+        default="",
+        metadata=_says(_FILE, "public keys, a JWK set, of those who issue JSON Web Tokens"),
+    )
+    jwt_public_key: str = field(
+        default="",
+        metadata=_says(_FILE, "public key, in PEM, of who issues JSON Web Tokens"),
+    )
+    jwt_audience: str = field(
+        default="",
+        metadata=_says(
+            _OPTIONAL_TEXT, "audience that a JSON Web Token must name (`aud`), such as the server"
+        ),
+    )
+    jwt_issuer: str = field(
+        default="",
+        metadata=_says(_OPTIONAL_TEXT, "issuer that a JSON Web Token must name (`iss`)"),
+    )
+    jwt_algorithms: str = field(
+        default=",".join(_ALGORITHMS),
+        metadata=_says(_NAMES_OF_ALGORITHMS, "algorithms by which JSON Web Tokens may be signed"),
+    )
+    jwt_leeway_seconds: float = field(
+        default=30.0,
+        metadata=_says(
+            _SECONDS, "most time by which a token's clock and the server's may differ", "seconds"
+        ),
+    )
+    jwt_name_claim: str = field(
+        default="sub",
+        metadata=_says(_TEXT, "claim of a JSON Web Token that names the client"),
+    )
+    jwt_groups_claim: str = field(
+        default="groups",
+        metadata=_says(_TEXT, "claim of a JSON Web Token that names the client's groups"),
+    )
+    access: str = field(
+        default="",
+        metadata=_says(
+            _FILE,
+            "table, in TOML, of who may do what with which models",
+            default="all known clients may ask all models, and nobody may control the server",
+        ),
+    )
+    audit_log: str = field(
+        default="",
+        metadata=_says(
+            _FILE,
+            "file to which refused credentials, refused rights and control calls are written, in "
+            "lines of JSON; -: standard error",
+        ),
+    )
+    reflection: bool = field(
+        default=True,
+        metadata=_says(SWITCH, "tell clients the services and messages (gRPC server reflection)"),
+    )
     shards: int = field(
         default_factory=usable_cores,
         metadata=_says(
@@ -278,6 +394,23 @@ class ServerConfig:
         metadata=_says(
             _OVER_ZERO_SECONDS,
             "most time that a client takes to begin HTTP/2 on a new connection",
+            "seconds",
+        ),
+    )
+    max_connection_age_seconds: float = field(
+        default=0.0,
+        metadata=_says(
+            _SECONDS,
+            "time after which a gRPC client is asked to connect anew, give or take a tenth, so "
+            "that balancers spread the load; 0: never",
+            "seconds",
+        ),
+    )
+    max_connection_age_grace_seconds: float = field(
+        default=30.0,
+        metadata=_says(
+            _SECONDS,
+            "most time that calls of a connection that has reached its age go on",
             "seconds",
         ),
     )
@@ -423,6 +556,47 @@ class ServerConfig:
             for name in ("load_model", "allow_model_upload"):
                 if value := getattr(self, name):
                     raise ConfigError(name, "it only where model_control is explicit", value)
+        self._check_security()
+
+    @property
+    def knows_clients(self) -> bool:
+        """Whether clients have to say who they are."""
+        return any(getattr(self, name) for name in _IDENTITIES)
+
+    def _check_security(self) -> None:
+        for name, needed in _NEEDS.items():
+            if (value := getattr(self, name)) and not any(getattr(self, one) for one in needed):
+                raise ConfigError(name, f"{_flags(needed)} beside it", value)
+        if self.jwt_jwks and self.jwt_public_key:
+            raise ConfigError("jwt_public_key", "it only without --jwt-jwks", self.jwt_public_key)
+        is_secure = self.tls_certificate and self.knows_clients
+        if not (is_loopback(self.host) or is_secure or self.insecure):
+            raise ConfigError(
+                "host",
+                "a loopback address, or TLS (--tls-certificate) and credentials "
+                f"({_flags(_IDENTITIES)}) beside it, or --insecure",
+                self.host,
+            )
+
+
+# The settings by which clients say who they are.
+_IDENTITIES = ("token_file", "jwt_jwks", "jwt_public_key", "tls_client_ca")
+# The settings that have a meaning only beside one of others.
+_NEEDS = {
+    "tls_certificate": ("tls_key",),
+    "tls_key": ("tls_certificate",),
+    "tls_client_ca": ("tls_certificate",),
+    "http_tls": ("tls_certificate",),
+    "jwt_jwks": ("jwt_audience",),
+    "jwt_public_key": ("jwt_audience",),
+    "jwt_audience": ("jwt_jwks", "jwt_public_key"),
+    "jwt_issuer": ("jwt_jwks", "jwt_public_key"),
+    "access": _IDENTITIES,
+}
+
+
+def _flags(names: Iterable[str]) -> str:
+    return " or ".join("--" + name.replace("_", "-") for name in names)
 
 
 def _written(value: object) -> str:
@@ -442,201 +616,3 @@ SETTINGS = tuple(
     for each in fields(ServerConfig)
     if each.metadata
 )
-
-
-@dataclass(frozen=True)
-class Location:
-    """A path with models to serve.
-
-    Attributes:
-        path: repository folder, folder of one model, or .onnx file.
-        name: name of the one model there; empty where the path names its models.
-    """
-
-    path: Path
-    name: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorSpec:
-    """An input or output of a model, as it is served.
-
-    Attributes:
-        name: name of the tensor in the graph.
-        dtype: type of the elements.
-        dims: size of each axis, the batch axis included where there is one; -1: any.
-        any_rank: whether the number of axes is open, because the graph has no shape; `dims` is
-            empty then.
-        encoding: encoding of text in an input of bytes, "utf-8"; empty where there is none.
-        meaning: meaning of the values, for people; empty where the file does not say.
-        labels: names of an output's classes, by index; empty where none are declared.
-        optional: whether a request may leave this input out.
-    """
-
-    name: str
-    dtype: "DType"
-    dims: tuple[int, ...]
-    any_rank: bool = False
-    encoding: str = ""
-    meaning: str = ""
-    labels: tuple[str, ...] = ()
-    optional: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """An output of a model as a classification.
-
-    Attributes:
-        name: name by which a request asks for the head; empty where a model's one head has none.
-        output: place of the output among the graph's outputs.
-        task: meaning of the output.
-        labels: names of the classes, by index; empty where none are declared.
-        thresholds: thresholds of the decision, each in [0, 1]. Binary: one; multi-label: one for
-            each class; otherwise none.
-
-    Raises:
-        ValueError: a field has a value it cannot have.
-    """
-
-    name: str
-    output: int
-    task: "Task"
-    labels: tuple[str, ...] = ()
-    thresholds: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        _expect(len(self.name) <= MOST_NAME, f"a name of at most {MOST_NAME} characters", self.name)
-        for threshold in self.thresholds:
-            _expect(0 <= threshold <= 1, "thresholds in [0, 1]", threshold)
-        _check_labels(self.labels)
-        if "" in self.labels:
-            _expect(False, f"labels that are not empty, at {self.labels.index('')}", "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueuePolicy:
-    """The limits on requests of one priority that wait for their batch.
-
-    Attributes:
-        default_timeout: most seconds that a request waits; None: no limit.
-        allow_timeout_override: whether a request may name a shorter time of its own.
-        late_is_delayed: whether a request that has waited too long runs when nothing else of its
-            priority waits; otherwise such a request is refused.
-        max_requests: most requests that wait; None: no limit.
-    """
-
-    default_timeout: float | None = None
-    allow_timeout_override: bool = False
-    late_is_delayed: bool = False
-    max_requests: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batching:
-    """The rules by which requests form batches.
-
-    Attributes:
-        max_delay: most seconds that a batch waits for more requests; 0: no wait.
-        preferred_sizes: sizes in rows at which a batch does not wait for more, rising; empty: only
-            a full batch does not wait.
-        priorities: policy of each priority, the highest first.
-        default_priority: index in `priorities` for requests that name no priority, or none of
-            these.
-    """
-
-    max_delay: float = 0.0
-    preferred_sizes: tuple[int, ...] = ()
-    priorities: tuple[QueuePolicy, ...] = (QueuePolicy(),)
-    default_priority: int = 0
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A number of engines on one device.
-
-    Attributes:
-        device: name of the device, "cpu" or "cuda:N".
-        count: number of engines; 0: as many as serve the model best there.
-    """
-
-    device: str
-    count: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """The configuration of one version of a model.
-
-    Attributes:
-        name: name of the model, for clients.
-        version: number of the version, over 0.
-        max_batch_size: most rows of one request; 0: the model has no batch axis.
-        inputs: inputs that are served, in the graph's order.
-        outputs: outputs of the graph, in its order.
-        config: Triton's model configuration of this version, complete, in JSON.
-        heads: outputs that are classifications, the default first; empty: the model is served raw.
-        rows_independent: the author's word on whether a row's answer depends on that row alone;
-            None: warming the model up finds out.
-        tolerance: most that an output may differ from its golden sample: absolute, and relative
-            for numbers over 1.
-        golden: folders of golden samples.
-        batching: rules by which requests form batches.
-        placements: alternative sets of engines. Of several, the set with the best throughput
-            serves, on a tie the first.
-        device_reason: reason for these placements, for people.
-        warnings: findings that a user should know, for people.
-
-    Raises:
-        ValueError: a field has a value it cannot have.
-    """
-
-    name: str
-    version: int
-    max_batch_size: int
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    config: str
-    heads: tuple[Head, ...] = ()
-    rows_independent: bool | None = None
-    tolerance: float = 1e-5
-    golden: tuple[str, ...] = ()
-    batching: Batching = Batching()
-    placements: tuple[tuple[Placement, ...], ...] = ((Placement("cpu"),),)
-    device_reason: str = ""
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _expect(self.name != "" and self.name.isprintable(), "a printable name", self.name)
-        _expect(self.version > 0, "a version over 0", self.version)
-        _expect(self.max_batch_size >= 0, "a max_batch_size of 0 or more", self.max_batch_size)
-        _expect(
-            math.isfinite(self.tolerance) and self.tolerance >= 0,
-            "a finite tolerance of 0 or more",
-            self.tolerance,
-        )
-        _expect(
-            bool(self.placements) and all(self.placements),
-            "at least one placement in every alternative",
-            self.placements,
-        )
-        for tensors in (self.inputs, self.outputs):
-            _expect(len(tensors) <= MOST_TENSORS, f"at most {MOST_TENSORS} tensors", len(tensors))
-            for tensor in tensors:
-                _expect(
-                    len(tensor.name) <= MOST_NAME,
-                    f"names of tensors of at most {MOST_NAME} characters",
-                    tensor.name,
-                )
-                _check_labels(tensor.labels)
-
-
-def _check_labels(labels: Sequence[str]) -> None:
-    for index, label in enumerate(labels):
-        if len(label) > MOST_NAME:
-            _expect(False, f"labels of at most {MOST_NAME} characters, at {index}", label)
-
-
-def _expect(holds: bool, expected: str, came: object) -> None:
-    if not holds:
-        raise ValueError(f"expected {expected}, got {shown(came)}")

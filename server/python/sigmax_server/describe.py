@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sigmax_server import model_config
-from sigmax_server.config import Head, ModelSpec, TensorSpec
 from sigmax_server.device import Choice
 from sigmax_server.graph import ContradictionError, Opened, show
 from sigmax_server.heads import Filed, heads
+from sigmax_server.model_spec import Head, ModelSpec, TensorSpec
 from sigmax_server.repository import Found
 from sigmax_server.stated import Stated, brief
 from sigmax_server.text import cut, shown

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigmax_server._native import NativeError, try_device
-from sigmax_server.config import Placement, named_devices
+from sigmax_server.config import named_devices
+from sigmax_server.model_spec import Placement
 from sigmax_server.runtime import mend
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sigmax_server.config import Head, TensorSpec
 from sigmax_server.graph import ContradictionError, show
+from sigmax_server.model_spec import Head, TensorSpec
 from sigmax_server.stated import Stated, brief, numbers, texts
 from sigmax_server.text import cut, shown
 

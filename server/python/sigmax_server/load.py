@@ -2,11 +2,12 @@
 
 from sigmax_server import model_config
 from sigmax_server._native import OpenedModel, Report, Server, open_content, open_model
-from sigmax_server.config import ModelSpec, ServerConfig
+from sigmax_server.config import ServerConfig
 from sigmax_server.describe import describe
 from sigmax_server.device import Devices
 from sigmax_server.graph import ContradictionError
 from sigmax_server.machine import usable_memory
+from sigmax_server.model_spec import ModelSpec
 from sigmax_server.repository import Found
 from sigmax_server.table import Failed, Served
 from sigmax_server.text import why

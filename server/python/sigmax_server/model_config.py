@@ -11,9 +11,9 @@ from typing import Any
 
 from sigmax_server import text_file
 from sigmax_server._native import NativeError, canonical_config, read_config
-from sigmax_server.config import Batching, QueuePolicy, TensorSpec
 from sigmax_server.device import Group
 from sigmax_server.graph import ContradictionError, Opened, Tensor, show
+from sigmax_server.model_spec import Batching, QueuePolicy, TensorSpec
 from sigmax_server.text import cut, shown, why
 
 Config = Mapping[str, Any]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sigmax_server import model_config, text_file
 from sigmax_server._native import NativeError
-from sigmax_server.config import Location
 from sigmax_server.graph import ContradictionError
+from sigmax_server.location import Location
 from sigmax_server.model_config import Config
 from sigmax_server.text import plain, shown, why
 

@@ -10,10 +10,11 @@ from typing import NoReturn
 
 from sigmax_server._native import NativeError, Server, load_runtime
 from sigmax_server.address import is_loopback
-from sigmax_server.config import Location, ServerConfig
+from sigmax_server.config import ServerConfig
 from sigmax_server.control import Control
 from sigmax_server.device import Choice, Cuda, DeviceError, Devices
 from sigmax_server.load import load
+from sigmax_server.location import Location
 from sigmax_server.repository import Found, RepositoryError, scan
 from sigmax_server.runtime import RuntimeLibraryError, find_runtime
 from sigmax_server.say import finish, say, warn_of_unused

@@ -5,10 +5,67 @@ use std::time::Duration;
 
 use crate::model::device::GpuOptions;
 
+/// The files by which a server speaks TLS.
+#[derive(Clone, Debug)]
+pub struct TlsOptions {
+    /// The server's certificate and those of its issuers, in PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub key: PathBuf,
+    /// The certificates, in PEM, of the authorities of clients' certificates; none: clients are
+    /// asked for no certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client without a certificate is refused.
+    pub client_required: bool,
+    /// Whether the HTTP port is over TLS, too.
+    pub http: bool,
+}
+
+/// The ways in which clients say who they are, and what they may do then.
+#[derive(Clone, Debug, Default)]
+pub struct AccessOptions {
+    /// The file of clients' tokens.
+    pub token_file: Option<PathBuf>,
+    /// JSON Web Tokens; none: they are not taken.
+    pub jwt: Option<JwtOptions>,
+    /// The table of who may do what; none: everybody who is known may ask, and nobody may control.
+    pub access: Option<PathBuf>,
+    /// The file of the audit log; `-`: standard error; none: there is no audit log.
+    pub audit_log: Option<PathBuf>,
+}
+
+/// The JSON Web Tokens that are taken.
+#[derive(Clone, Debug)]
+pub struct JwtOptions {
+    /// The issuers' public keys.
+    pub keys: JwtKeys,
+    /// The audience that a token must name.
+    pub audience: String,
+    /// The issuer that a token must name; none: any.
+    pub issuer: Option<String>,
+    /// The names of the algorithms by which tokens may be signed, such as `ES256`.
+    pub algorithms: Vec<String>,
+    /// The most time by which a token's clock and the server's may differ.
+    pub leeway: Duration,
+    /// The claim that names the client.
+    pub name_claim: String,
+    /// The claim that names the client's groups.
+    pub groups_claim: String,
+}
+
+/// The file of the public keys of those who issue JSON Web Tokens.
+#[derive(Clone, Debug)]
+pub enum JwtKeys {
+    /// A JWK set (RFC 7517).
+    Set(PathBuf),
+    /// One key in PEM.
+    Pem(PathBuf),
+}
+
 /// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The address both ports are bound on, by name or number.
+    /// The address that the port of gRPC is bound on, by name or number.
     pub host: String,
     /// The port of gRPC; 0: any free one.
     pub grpc_port: u16,
@@ -16,6 +73,14 @@ pub struct ServerConfig {
     pub unix_socket: Option<PathBuf>,
     /// The port of HTTP for operators; 0: any free one.
     pub http_port: u16,
+    /// The address that the port of HTTP is bound on.
+    pub http_host: String,
+    /// TLS; none: the ports are plain.
+    pub tls: Option<TlsOptions>,
+    /// The ways in which clients say who they are.
+    pub access: AccessOptions,
+    /// Whether clients are told the services and messages.
+    pub reflection: bool,
     /// Threads that answer requests; at least 1.
     pub shards: usize,
     /// The most rows that may wait for one model.
@@ -34,6 +99,10 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// The longest time that a client may take to begin to speak HTTP/2.
     pub handshake_time: Duration,
+    /// The time after which a client is asked to connect anew, give or take a tenth; none: never.
+    pub max_connection_age: Option<Duration>,
+    /// The longest time for which the calls of a connection that has reached its age go on.
+    pub max_connection_age_grace: Duration,
     /// The most bytes of a call's metadata, as HTTP/2 counts them.
     pub max_metadata_bytes: usize,
     /// The most bytes that all messages and answers may hold together. No message may be longer
@@ -69,6 +138,10 @@ impl Default for ServerConfig {
             grpc_port: 0,
             unix_socket: None,
             http_port: 0,
+            http_host: "127.0.0.1".into(),
+            tls: None,
+            access: AccessOptions::default(),
+            reflection: true,
             shards: 1,
             queue_rows: 65_536,
             max_message_bytes: 64 << 20,
@@ -78,6 +151,8 @@ impl Default for ServerConfig {
             log_settings: false,
             max_connections: 4096,
             handshake_time: Duration::from_secs(10),
+            max_connection_age: None,
+            max_connection_age_grace: Duration::from_secs(30),
             max_metadata_bytes: 64 << 10,
             memory_budget: 1 << 30,
             stall_time: Duration::from_secs(60),

@@ -68,7 +68,7 @@ impl Server {
     /// Binds both ports and starts the threads. The server has no model yet, and is not ready.
     pub fn start(config: ServerConfig) -> io::Result<Self> {
         let grpc = listeners::bind(&config.host, config.grpc_port)?;
-        let http = listeners::bind(&config.host, config.http_port)?;
+        let http = listeners::bind(&config.http_host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
         let room = Shares::new(config.shards, config.max_connections, http::CONNECTIONS);

@@ -30,6 +30,7 @@ use crate::service::routes::routes;
 use crate::service::trace::Trace;
 use crate::shard::connections::Open;
 use crate::shard::handle::Handle;
+use crate::shard::peer::Peer;
 use crate::shard::{Service, Shard};
 
 /// Bytes, about, that a call holds besides its metadata and its messages.
@@ -45,6 +46,7 @@ pub struct Dispatch {
 
 impl Service for Dispatch {
     type Call = Reply;
+    type Client = Peer;
 
     fn new(shard: Shard, handle: Handle<Self>) -> Self {
         let routes = routes(&shard.state, &handle);
@@ -55,11 +57,16 @@ impl Service for Dispatch {
         &self.shard
     }
 
+    fn client(&self, peer: Peer) -> Peer {
+        peer
+    }
+
     /// Begins a call. The head of a hot call is read here, so that the future that answers the call
     /// does not carry it.
     fn begin(
         self: &Rc<Self>,
         connection: &Open,
+        _client: &Peer,
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) -> Reply {

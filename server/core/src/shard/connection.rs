@@ -15,6 +15,7 @@ use crate::grpc::budget::Account;
 use crate::lifecycle::{Life, until};
 use crate::shard::calls::{self, CALLS, End};
 use crate::shard::connections::Open;
+use crate::shard::peer::Peer;
 use crate::shard::socket::{Seen, Socket, Watched};
 use crate::shard::{Service, Shard};
 
@@ -35,12 +36,15 @@ const GREETING_BYTES: usize = 24 + 9;
 /// Serves a connection to its end.
 pub async fn serve<S: Service>(service: Rc<S>, socket: Socket, open: Open) {
     let served = match socket {
-        Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => run(service, stream, open).await,
-            Err(error) => Err(error.into()),
-        },
+        Socket::Tcp(stream) => {
+            let peer = Peer { address: stream.peer_addr().ok(), certificate: None };
+            match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => run(service, stream, open, peer).await,
+                Err(error) => Err(error.into()),
+            }
+        }
         Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => run(service, stream, open).await,
+            Ok(stream) => run(service, stream, open, Peer::default()).await,
             Err(error) => Err(error.into()),
         },
     };
@@ -49,7 +53,12 @@ pub async fn serve<S: Service>(service: Rc<S>, socket: Socket, open: Open) {
     }
 }
 
-async fn run<S: Service, T>(service: Rc<S>, stream: T, open: Open) -> Result<(), Box<dyn Error>>
+async fn run<S: Service, T>(
+    service: Rc<S>,
+    stream: T,
+    open: Open,
+    peer: Peer,
+) -> Result<(), Box<dyn Error>>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -75,7 +84,8 @@ where
         // A connection that has not begun has no calls.
         _ = &mut ends => return Ok(()),
     };
-    let begin = |request, reply| service.begin(&open, request, reply);
+    let client = service.client(peer);
+    let begin = |request, reply| service.begin(&open, &client, request, reply);
     tokio::select! {
         biased;
         result = calls::run(connection, ends, begin) => Ok(result?),

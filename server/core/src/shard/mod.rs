@@ -14,6 +14,7 @@ use crate::shard::busy_poll::BusyPoll;
 use crate::shard::connections::Open;
 use crate::shard::handle::Handle;
 use crate::shard::models::Models;
+use crate::shard::peer::Peer;
 use crate::state::ServerState;
 
 pub mod authority;
@@ -24,6 +25,7 @@ pub mod connections;
 pub mod event_loop;
 pub mod handle;
 pub mod models;
+pub mod peer;
 pub mod socket;
 
 /// The state that the tasks of one shard share.
@@ -45,16 +47,23 @@ pub trait Service: Sized + 'static {
     /// The work on one call, to the last byte of its answer.
     type Call: Future<Output = ()>;
 
+    /// The client at the other end of a connection, as the service knows it.
+    type Client;
+
     /// The service of one shard, which other threads reach by this handle.
     fn new(shard: Shard, handle: Handle<Self>) -> Self;
 
     /// The shard that the service runs on.
     fn shard(&self) -> &Shard;
 
+    /// The client of a connection that begins.
+    fn client(&self, peer: Peer) -> Self::Client;
+
     /// Begins a call of a connection. The returned future does the work.
     fn begin(
         self: &Rc<Self>,
         connection: &Open,
+        client: &Self::Client,
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) -> Self::Call;

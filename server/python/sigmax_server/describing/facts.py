@@ -6,9 +6,9 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, TypeProto, ValueInfoProto
 
-from sigmax_server.config import Head
 from sigmax_server.describing import golden
 from sigmax_server.describing.trial import Tried
+from sigmax_server.model_spec import Head
 from sigmax_server.text import cut, plain
 
 Facts = list[tuple[str, str]]
