@@ -12,7 +12,28 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 # Of every setting a value that is not its default, as text and as read.
 OTHER = {
-    "host": ("0.0.0.0", "0.0.0.0"),
+    "host": ("127.0.0.2", "127.0.0.2"),
+    "http_host": ("0.0.0.0", "0.0.0.0"),
+    "insecure": ("true", True),
+    "tls_certificate": ("a.pem", "a.pem"),
+    "tls_key": ("b.pem", "b.pem"),
+    "tls_client_ca": ("c.pem", "c.pem"),
+    "tls_client_auth": ("request", "request"),
+    "http_tls": ("true", True),
+    "token_file": ("tokens", "tokens"),
+    "jwt_jwks": ("keys.json", "keys.json"),
+    "jwt_public_key": ("key.pem", "key.pem"),
+    "jwt_audience": ("sigmax", "sigmax"),
+    "jwt_issuer": ("https://issuer.example", "https://issuer.example"),
+    "jwt_algorithms": ("ES256,EdDSA", "ES256,EdDSA"),
+    "jwt_leeway_seconds": ("5", 5.0),
+    "jwt_name_claim": ("email", "email"),
+    "jwt_groups_claim": ("roles", "roles"),
+    "access": ("access.toml", "access.toml"),
+    "audit_log": ("audit.jsonl", "audit.jsonl"),
+    "reflection": ("false", False),
+    "max_connection_age_seconds": ("300", 300.0),
+    "max_connection_age_grace_seconds": ("10", 10.0),
     "grpc_port": ("0", 0),
     "http_port": ("9090", 9090),
     "shards": ("3", 3),
@@ -43,8 +64,24 @@ OTHER = {
     "allow_log_settings": ("true", True),
     "exit_on_error": ("true", True),
 }
-# Without it some of them are refused.
-EXPLICIT = {"SIGMAX_MODEL_CONTROL": "explicit"}
+CREDENTIALS = "--token-file or --jwt-jwks or --jwt-public-key or --tls-client-ca"
+ALGORITHMS = "each of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA"
+# Settings that some others need beside them.
+BESIDE = {
+    "SIGMAX_MODEL_CONTROL": "explicit",
+    "SIGMAX_TLS_CERTIFICATE": "certificate.pem",
+    "SIGMAX_TLS_KEY": "key.pem",
+    "SIGMAX_TOKEN_FILE": "tokens.txt",
+    "SIGMAX_JWT_AUDIENCE": "audience",
+}
+
+
+def beside(setting: Setting) -> dict[str, str]:
+    """The settings that this one needs beside it."""
+    keys = {} if setting.name == "jwt_public_key" else {"SIGMAX_JWT_JWKS": "jwks.json"}
+    return {**BESIDE, **keys}
+
+
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 
 
@@ -110,13 +147,13 @@ def test_the_name_of_a_model_needs_one_path(capsys: pytest.CaptureFixture[str]) 
 @each_setting
 def test_every_setting_is_a_flag(setting: Setting) -> None:
     text, value = OTHER[setting.name]
-    assert getattr(config(f"{setting.flag}={text}", **EXPLICIT), setting.name) == value
+    assert getattr(config(f"{setting.flag}={text}", **beside(setting)), setting.name) == value
 
 
 @each_setting
 def test_every_setting_is_a_variable(setting: Setting) -> None:
     text, value = OTHER[setting.name]
-    assert getattr(config(**{**EXPLICIT, setting.variable: text}), setting.name) == value
+    assert getattr(config(**{**beside(setting), setting.variable: text}), setting.name) == value
 
 
 def test_a_flag_wins_over_its_variable() -> None:
@@ -179,6 +216,57 @@ def test_a_queue_that_holds_no_full_batch_is_refused(capsys: pytest.CaptureFixtu
     assert problem == f"--queue-rows: {expected} 65536"
     problem = refused(capsys, "--max-batch-size=100000", "x", SIGMAX_QUEUE_ROWS="99999")
     assert problem == f"SIGMAX_QUEUE_ROWS: {expected} 99999"
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["--tls-key=k"], "--tls-key: expected --tls-certificate beside it, got 'k'"),
+        (["--tls-certificate=c"], "--tls-certificate: expected --tls-key beside it, got 'c'"),
+        (["--tls-client-ca=c"], "--tls-client-ca: expected --tls-certificate beside it, got 'c'"),
+        (["--http-tls"], "--http-tls: expected --tls-certificate beside it, got True"),
+        (["--jwt-jwks=j"], "--jwt-jwks: expected --jwt-audience beside it, got 'j'"),
+        (
+            ["--jwt-issuer=i"],
+            "--jwt-issuer: expected --jwt-jwks or --jwt-public-key beside it, got 'i'",
+        ),
+        (
+            ["--jwt-jwks=j", "--jwt-public-key=k", "--jwt-audience=a"],
+            "--jwt-public-key: expected it only without --jwt-jwks, got 'k'",
+        ),
+        (
+            ["--access=a"],
+            f"--access: expected {CREDENTIALS} beside it, got 'a'",
+        ),
+        (
+            ["--jwt-algorithms=HS256", "--jwt-jwks=j", "--jwt-audience=a"],
+            f"--jwt-algorithms: expected names separated by commas, {ALGORITHMS}, got 'HS256'",
+        ),
+    ],
+)
+def test_a_setting_that_lacks_another_is_refused(
+    capsys: pytest.CaptureFixture[str], argv: list[str], problem: str
+) -> None:
+    assert refused(capsys, *argv, "x") == problem
+
+
+@pytest.mark.parametrize("argv", [[], ["--token-file=t"], ["--tls-certificate=c", "--tls-key=k"]])
+def test_an_address_that_others_reach_needs_tls_and_credentials(
+    capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    problem = refused(capsys, "--host=0.0.0.0", *argv, "x")
+    assert problem == (
+        "--host: expected a loopback address, or TLS (--tls-certificate) and credentials "
+        f"({CREDENTIALS}) beside it, or --insecure, got '0.0.0.0'"
+    )
+    assert config("--host=0.0.0.0", "--insecure", *argv).risks
+
+
+def test_an_address_with_tls_and_credentials_has_no_risks() -> None:
+    tls = ("--tls-certificate=c", "--tls-key=k")
+    assert not config("--host=0.0.0.0", *tls, "--token-file=t").risks
+    assert not config("--host=0.0.0.0", *tls, "--tls-client-ca=a").risks
+    assert not config("--host=127.0.0.1").risks
 
 
 def test_nothing_to_serve_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -360,12 +360,15 @@ def test_the_grace_period_bounds_the_end(run: Callable[..., Run], tmp_path: Path
 
 def test_an_address_that_others_reach_is_warned_of(run: Callable[..., Run], tmp_path: Path) -> None:
     good = classifier(tmp_path / "animal.onnx", "bird", "mammal", "reptile")
-    server = run("--host=0.0.0.0", good)
+    server = run("--host=0.0.0.0", "--insecure", good)
     server.started()
     server.process.send_signal(signal.SIGTERM)
     code, _, stderr = server.end()
     assert code == 0
-    assert stderr.startswith("sigmax serve: warning: no transport security")
+    assert stderr.startswith(
+        "sigmax serve: warning: --insecure: whoever reaches 0.0.0.0 can ask these models, and "
+        "requests can be read on their way\n"
+    )
 
 
 def test_a_named_gpu_that_does_not_work_ends_the_start(

@@ -28,7 +28,7 @@ def health(host: str, address: str) -> tuple[int, str]:
     """Exit code and output of a container's health check."""
     done = subprocess.run(
         [sys.executable, "-m", "sigmax_server.health"],
-        env={**os.environ, "SIGMAX_HOST": host, "SIGMAX_GRPC_PORT": address.rpartition(":")[2]},
+        env={**os.environ, "SIGMAX_HOST": host, "SIGMAX_HTTP_PORT": address.rpartition(":")[2]},
         capture_output=True,
         text=True,
         timeout=60,
@@ -54,20 +54,21 @@ def test_a_host_serves_and_its_health_is_told(
     serve: Serve, tmp_path: Path, host: str, shown: str | None, reached: list[str]
 ) -> None:
     files.save(files.softmax(), tmp_path, "softmax")
-    server = serve(tmp_path, f"--host={host}")
+    server = serve(tmp_path, f"--host={host}", "--insecure")
     name, port = server.grpc.rsplit(":", 1)
     if shown is not None:
         assert name == shown
         assert server.http.rsplit(":", 1)[0] == shown
     assert server.get("/readyz") == (200, "ready\n")
     bare = host.strip("[]")
-    written = f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
-    assert health(host, server.grpc) == (0, f"{written}: SERVING\n")
+    written = f"[{bare}]" if ":" in bare else bare
+    http_port = server.http.rsplit(":", 1)[1]
+    assert health(host, server.http) == (0, f"{written}:{http_port}: ready\n")
     for each in reached:
         with sigmax.Client(f"{each}:{port}", timeout=60) as client:
             assert client.classify("softmax", [0.0] * 5)
     server.stop()
-    is_loopback = "no transport security" not in server.log()
+    is_loopback = "--insecure" not in server.log()
     assert is_loopback == (bare in ("127.0.0.1", "localhost", "::1"))
 
 

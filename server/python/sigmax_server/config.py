@@ -563,14 +563,24 @@ class ServerConfig:
         """Whether clients have to say who they are."""
         return any(getattr(self, name) for name in _IDENTITIES)
 
+    @property
+    def risks(self) -> list[str]:
+        """Dangers of the network that `insecure` has let in, for people; empty: there are none."""
+        if is_loopback(self.host):
+            return []
+        strangers = (
+            [] if self.knows_clients else [f"whoever reaches {self.host} can ask these models"]
+        )
+        readers = [] if self.tls_certificate else ["requests can be read on their way"]
+        return strangers + readers
+
     def _check_security(self) -> None:
         for name, needed in _NEEDS.items():
             if (value := getattr(self, name)) and not any(getattr(self, one) for one in needed):
                 raise ConfigError(name, f"{_flags(needed)} beside it", value)
         if self.jwt_jwks and self.jwt_public_key:
             raise ConfigError("jwt_public_key", "it only without --jwt-jwks", self.jwt_public_key)
-        is_secure = self.tls_certificate and self.knows_clients
-        if not (is_loopback(self.host) or is_secure or self.insecure):
+        if self.risks and not self.insecure:
             raise ConfigError(
                 "host",
                 "a loopback address, or TLS (--tls-certificate) and credentials "

@@ -1,46 +1,36 @@
-"""The health check of a container, by grpc.health.v1: `python -m sigmax_server.health`.
+"""The health check of a container: `python -m sigmax_server.health`.
 
-The server's installation has no gRPC for Python. One call with an answer of two bytes needs only
-some frames of HTTP/2 (RFC 9113), which this module writes itself.
+The check asks /readyz, because the HTTP port asks no client for a certificate or a token.
 """
 
+import http.client
 import os
-import socket
 import sys
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
 from sigmax_server.address import address
 from sigmax_server.config import SETTINGS, ConfigError, ServerConfig
 
 TIMEOUT = 3.0  # most seconds of each step: connecting, and each read and write
 
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY = 0, 1, 3, 4, 7
-_END_STREAM, _END_HEADERS = 1, 4
-_STREAM = 1  # number of the only stream; stream 0 is the connection itself
-_NO_FIELDS = b"\0\0\0\0\0"  # an empty message: gRPC's prefix, not compressed, length 0
-_STATUSES = {
-    b"\0\0\0\0\0": "UNKNOWN",
-    b"\0\0\0\0\2\x08\1": "SERVING",
-    b"\0\0\0\0\2\x08\2": "NOT_SERVING",
-}
-
 
 def main() -> int:
-    """Check the server whose address the environment's variables give, and print its status.
+    """Check the server whose address the environment's variables give, and print its state.
 
     Returns:
         The exit code: 0 where the server is ready, otherwise 1.
     """
     try:
-        host, port = _setting("host"), _setting("grpc_port")
+        host = _setting("http_host") or _setting("host")
+        port, tls = _setting("http_port"), _setting("http_tls")
     except ConfigError as error:
         return _end(str(error), False)
     try:
-        status = check(host, port)
-    except OSError as error:
-        status = str(error)
-    return _end(f"{address(host, port)}: {status}", status == "SERVING")
+        state = check(host, port, tls)
+    except (OSError, http.client.HTTPException) as error:
+        state = str(error) or type(error).__name__
+    return _end(f"{address(host, port)}: {state}", state == "ready")
 
 
 def _setting(name: str) -> Any:
@@ -56,64 +46,36 @@ def _end(line: str, is_ready: bool) -> int:
     return int(not is_ready)
 
 
-def check(host: str, port: int) -> str:
-    """Return the status of the whole server, by its name in grpc.health.v1.
+def check(host: str, port: int, tls: bool) -> str:
+    """Return what the server says of itself, "ready" or "not ready".
 
     Raises:
-        OSError: no server listens at this address, or it does not answer this call.
+        OSError: no server listens at this address, or its answer is another.
+        HTTPException: the answer is not HTTP.
     """
-    with socket.create_connection((host, port), TIMEOUT) as connection:
-        # The numeric address is a valid authority, which not every name is.
-        peer, port = connection.getpeername()[:2]
-        connection.sendall(_request(address(peer.partition("%")[0], port)))
-        with connection.makefile("rb") as answer:
-            message = _message(answer)
-    if message not in _STATUSES:
-        raise OSError(f"expected an answer of grpc.health.v1, got {message!r}")
-    return _STATUSES[message]
-
-
-def _request(authority: str) -> bytes:
-    fields = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": "/grpc.health.v1.Health/Check",
-        ":authority": authority,
-        "content-type": "application/grpc",
-        "te": "trailers",
-    }
-    # Header fields are literals without indexing, the simplest form of HPACK (RFC 7541, 6.2.2).
-    headers = b"".join(b"\0" + _text(name) + _text(value) for name, value in fields.items())
-    return (
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        + _frame(_SETTINGS, 0, 0, b"")
-        + _frame(_HEADERS, _END_HEADERS, _STREAM, headers)
-        + _frame(_DATA, _END_STREAM, _STREAM, _NO_FIELDS)
+    connection = (
+        _over_tls(host, port) if tls else http.client.HTTPConnection(host, port, timeout=TIMEOUT)
     )
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        text = answer.read(100).decode(errors="replace").strip()
+    finally:
+        connection.close()
+    if (answer.status, text) not in [(200, "ready"), (503, "not ready")]:
+        raise OSError(f"expected ready or not ready, got {answer.status} {text!r}")
+    return text
 
 
-def _text(text: str) -> bytes:
-    return bytes([len(text)]) + text.encode("ascii")
+def _over_tls(host: str, port: int) -> http.client.HTTPConnection:
+    import ssl  # only here, because it takes time
 
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return (
-        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-    )
-
-
-def _message(answer: BinaryIO) -> bytes:
-    """Return the content of DATA frames until the stream ends; headers and trailers are skipped."""
-    message = b""
-    while len(head := answer.read(9)) == 9:
-        payload = answer.read(int.from_bytes(head[:3], "big"))
-        kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
-        if kind == _DATA:
-            message += payload
-        ended = kind in (_DATA, _HEADERS) and flags & _END_STREAM
-        if kind == _GOAWAY or (stream == _STREAM and (ended or kind == _RST_STREAM)):
-            break
-    return message
+    # The certificate names the server as its clients know it, and not this address of the same
+    # machine. The check sends no secret, and so trusts whoever listens here.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, context=context)
 
 
 if __name__ == "__main__":

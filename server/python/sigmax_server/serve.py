@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from sigmax_server._native import NativeError, Server, load_runtime
-from sigmax_server.address import is_loopback
 from sigmax_server.config import ServerConfig
 from sigmax_server.control import Control
 from sigmax_server.device import Choice, Cuda, DeviceError, Devices
@@ -114,11 +113,8 @@ def _load_all(
 
 
 def _warn(models: Iterable[Found], config: ServerConfig, devices: Devices) -> None:
-    if not is_loopback(config.host):
-        say(
-            f"warning: no transport security and no authentication yet: whoever reaches "
-            f"{config.host} can ask these models"
-        )
+    if risks := config.risks:
+        say(f"warning: --insecure: {', and '.join(risks)}")
     for warning in devices.warnings():
         say(f"warning: {warning}")
     warn_of_unused(models)
