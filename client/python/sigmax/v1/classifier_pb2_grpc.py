@@ -30,7 +30,9 @@ class ClassifierServiceStub(object):
 
     Errors carry a google.rpc.ErrorInfo of domain "sigmax". INVALID_ARGUMENT also carries a
     google.rpc.BadRequest where a field is wrong, which it names. RESOURCE_EXHAUSTED also carries a
-    google.rpc.RetryInfo where a queue or the server's memory budget was full.
+    google.rpc.RetryInfo where a queue or the server's memory budget was full. The trailer
+    grpc-retry-pushback-ms says the same to the retries of gRPC's own libraries; below 0: another try
+    cannot succeed.
     """
 
     def __init__(self, channel):
@@ -66,7 +68,9 @@ class ClassifierServiceServicer(object):
 
     Errors carry a google.rpc.ErrorInfo of domain "sigmax". INVALID_ARGUMENT also carries a
     google.rpc.BadRequest where a field is wrong, which it names. RESOURCE_EXHAUSTED also carries a
-    google.rpc.RetryInfo where a queue or the server's memory budget was full.
+    google.rpc.RetryInfo where a queue or the server's memory budget was full. The trailer
+    grpc-retry-pushback-ms says the same to the retries of gRPC's own libraries; below 0: another try
+    cannot succeed.
     """
 
     def Classify(self, request, context):
@@ -136,7 +140,9 @@ class ClassifierService(object):
 
     Errors carry a google.rpc.ErrorInfo of domain "sigmax". INVALID_ARGUMENT also carries a
     google.rpc.BadRequest where a field is wrong, which it names. RESOURCE_EXHAUSTED also carries a
-    google.rpc.RetryInfo where a queue or the server's memory budget was full.
+    google.rpc.RetryInfo where a queue or the server's memory budget was full. The trailer
+    grpc-retry-pushback-ms says the same to the retries of gRPC's own libraries; below 0: another try
+    cannot succeed.
     """
 
     @staticmethod

@@ -35,8 +35,8 @@ pub enum Error {
     UnknownVersion { model: String, version: u64 },
     /// The version text is no number above 0.
     BadVersion { found: String },
-    /// The model is known, but cannot answer now.
-    NotReady { model: String, version: u64, reason: String },
+    /// The model is known, but cannot answer now; whether that lasts until somebody loads it anew.
+    NotReady { model: String, version: u64, reason: String, lasts: bool },
     /// Inputs are missing.
     MissingInputs { model: String, expected: Vec<String>, optional: usize, found: Vec<String> },
     /// The model has no such input.

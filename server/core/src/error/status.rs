@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -15,6 +16,33 @@ const MEMORY_RETRY: Duration = Duration::from_millis(100);
 /// them up to four times: once percent-encoded, and in the details as message, field and
 /// description, all as base64.
 const MOST_TEXT: usize = 900;
+
+/// The trailer that tells clients when to try again, in milliseconds; below 0: not at all. The retries
+/// of gRPC's own libraries obey it (gRFC A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// The advice on another try that goes with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    /// Another try may succeed after this time.
+    After(Duration),
+    /// Another try of the same request would fail, too, though its code looks like one that passes.
+    Never,
+    /// The server does not know when another try would succeed, or the code says enough.
+    Unknown,
+}
+
+impl Retry {
+    /// The value of the trailer; none where there is none to send.
+    fn pushback(self) -> Option<i64> {
+        match self {
+            // A fraction of a millisecond counts as a whole one: the time is not over before.
+            Self::After(time) => i64::try_from(time.as_micros().div_ceil(1000)).ok(),
+            Self::Never => Some(-1),
+            Self::Unknown => None,
+        }
+    }
+}
 
 /// The text, cut so that it fits into headers.
 fn shortened(mut text: String) -> String {
@@ -35,12 +63,32 @@ impl Error {
                 shortened(self.message(Dialect::Sigmax)),
             );
         }
+        let retry = self.retry(dialect);
+        if let Retry::After(time) = retry {
+            details.set_retry_info(Some(time));
+        }
+        let message = shortened(self.message(dialect));
+        let mut status = Status::with_error_details(self.code(dialect), message, details);
+        if let Some(milliseconds) = retry.pushback() {
+            status.metadata_mut().insert(PUSHBACK, MetadataValue::from(milliseconds));
+        }
+        status
+    }
+
+    /// The advice on another try that goes with the error.
+    fn retry(&self, dialect: Dialect) -> Retry {
         match self.itself() {
-            Self::QueueFull { retry_after, .. } => details.set_retry_info(Some(*retry_after)),
-            Self::NoMemory { .. } => details.set_retry_info(Some(MEMORY_RETRY)),
-            _ => &mut details,
-        };
-        Status::with_error_details(self.code(dialect), shortened(self.message(dialect)), details)
+            Self::QueueFull { retry_after, .. } => Retry::After(*retry_after),
+            Self::NoMemory { .. } => Retry::After(MEMORY_RETRY),
+            Self::NotReady { lasts: true, .. } => Retry::Never,
+            Self::NotReady { .. } | Self::QueueTimeout | Self::Draining => Retry::Unknown,
+            Self::TooManyStreams { .. } => Retry::Unknown,
+            error => match error.code(dialect) {
+                // Clients take these codes for what passes.
+                Code::ResourceExhausted | Code::Unavailable => Retry::Never,
+                _ => Retry::Unknown,
+            },
+        }
     }
 
     /// The status table: the code of each error, and its reason for programs, which is the same in

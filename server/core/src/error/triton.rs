@@ -44,7 +44,7 @@ impl Error {
             Self::BadVersion { found } => format!(
                 "failed to get model version from specified version string '{found}' (details: stol), version should be an integral value > 0"
             ),
-            Self::NotReady { model, version, reason } => format!(
+            Self::NotReady { model, version, reason, .. } => format!(
                 "Request for unknown model: '{model}' version {version} is not at ready state: {reason}"
             ),
             Self::NoVersions { model } => {

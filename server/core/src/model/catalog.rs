@@ -92,6 +92,7 @@ impl Catalog {
                 model: name.to_owned(),
                 version: model.spec.version,
                 reason: State::Loading.reason().into(),
+                lasts: false,
             },
         }
     }
@@ -223,6 +224,7 @@ impl Snapshot {
                 model: name.to_owned(),
                 version: *version,
                 reason: state.reason().into_owned(),
+                lasts: matches!(state, State::Unavailable(_) | State::Unloaded),
             }),
         }
     }

@@ -237,7 +237,7 @@ impl Pool {
         if let Some(reason) = &state.lost {
             let spec = &self.config.model.spec;
             let (model, version, reason) = (spec.name.clone(), spec.version, reason.clone());
-            state.queue.refuse_all(&Error::NotReady { model, version, reason });
+            state.queue.refuse_all(&Error::NotReady { model, version, reason, lasts: false });
         }
     }
 
@@ -363,7 +363,10 @@ mod tests {
         }
         fake.break_devices(&[]);
         let error = alone.ask(1.0).expect_err("nobody is left");
-        assert_eq!(error, Error::NotReady { model: "fake".into(), version: 1, reason });
+        assert_eq!(
+            error,
+            Error::NotReady { model: "fake".into(), version: 1, reason, lasts: false }
+        );
         assert_eq!(alone.queue_limits.rows(), 0, "its room is given back");
         assert_eq!((alone.metrics.alive.load(Relaxed), alone.metrics.faults.load(Relaxed)), (0, 1));
         assert!(alone.told.try_recv().is_err(), "told once");
