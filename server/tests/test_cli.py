@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 from sigmax_server import cli
-from sigmax_server.config import SETTINGS, ConfigError, ServerConfig, Setting
+from sigmax_server.config import SETTINGS, ServerConfig
 from sigmax_server.location import Location
 from sigmax_server.machine import usable_cores
 from sigmax_server.model_spec import ModelSpec
+from sigmax_server.setting import ConfigError, Setting
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sigmax_server._native import NativeError
-from sigmax_server.config import ConfigError, ServerConfig, named_devices
+from sigmax_server.config import ServerConfig
 from sigmax_server.cuda import Driver, Gpu, Library
 from sigmax_server.device import Cuda, DeviceError, Devices, Group
 from sigmax_server.model_spec import Placement
+from sigmax_server.setting import ConfigError, named_devices
 
 CPU = (Placement("cpu", 0),)
 TWO = Driver("580.65.06", (13, 0), tuple(Gpu(n, f"GPU {n}", 2**36, "9.0") for n in range(2)))

@@ -8,8 +8,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from sigmax_server.config import SETTINGS, SWITCH, ConfigError, ServerConfig, is_model_name
+from sigmax_server.config import SETTINGS, ServerConfig
 from sigmax_server.location import Location
+from sigmax_server.setting import SWITCH, ConfigError, is_model_name
 
 
 def main(argv: list[str]) -> int:

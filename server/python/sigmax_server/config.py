@@ -4,205 +4,34 @@ The native module reads them attribute by attribute. Values are checked when the
 so that later code need not.
 """
 
-import math
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 from sigmax_server import __version__
 from sigmax_server.address import bare, is_loopback
 from sigmax_server.machine import usable_cores, usable_memory
-
-MOST_MODEL_NAME = 255  # most characters of a model's name, as of a folder's
-
-
-class ConfigError(ValueError):
-    """An error for a setting with a wrong value.
-
-    Attributes:
-        setting: name of the setting, such as `grpc_port`.
-        problem: text that says what was expected and what came.
-    """
-
-    def __init__(self, setting: str, expected: str, came: object) -> None:
-        self.setting = setting
-        self.problem = f"expected {expected}, got {came!r}"
-        super().__init__(f"{setting}: {self.problem}")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of value that settings have.
-
-    Attributes:
-        placeholder: the value in --help, such as "PORT".
-        expected: the allowed values in errors, such as "a whole number from 0 to 65535".
-        parse: converts a text to a value; raises ValueError where the text is none.
-        holds: returns whether a value is allowed.
-    """
-
-    placeholder: str
-    expected: str
-    parse: Callable[[str], Any]
-    holds: Callable[[Any], bool]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A setting, as the command line, the environment and the documents present it.
-
-    Attributes:
-        name: name of the field in `ServerConfig`, such as `grpc_port`.
-        kind: kind of the value.
-        default: default value, or how it is computed, as a text.
-        unit: unit of the value; empty where it has none.
-        meaning: description of the setting, for people.
-    """
-
-    name: str
-    kind: Kind
-    default: str
-    unit: str
-    meaning: str
-
-    @property
-    def flag(self) -> str:
-        """Name of the setting on the command line, such as `--grpc-port`."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """Name of the setting in the environment, such as `SIGMAX_GRPC_PORT`."""
-        return "SIGMAX_" + self.name.upper()
-
-    def parse(self, text: str) -> Any:
-        """Convert a text to a value of this setting; ConfigError where the text is none."""
-        try:
-            value = self.kind.parse(text)
-        except ValueError:
-            raise ConfigError(self.name, self.kind.expected, text) from None
-        self.check(value)
-        return value
-
-    def check(self, value: object) -> None:
-        """Raise ConfigError where the setting cannot have this value."""
-        if not self.kind.holds(value):
-            raise ConfigError(self.name, self.kind.expected, value)
-
-
-def _whole(placeholder: str, low: int, high: int) -> Kind:
-    def holds(value: object) -> bool:
-        return type(value) is int and low <= value <= high
-
-    return Kind(placeholder, f"a whole number from {low} to {high}", int, holds)
-
-
-def _switch(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError(text)
-    return text == "true"
-
-
-SWITCH = Kind("true|false", "true or false", _switch, lambda value: isinstance(value, bool))
-_PORT = _whole("PORT", 0, 65535)
-_COUNT = _whole("N", 1, 2**31 - 1)
-_MICROSECONDS = _whole("N", 0, 10**6)
-_BYTES = _whole("N", 2**20, 2**50)
-_TEXT = Kind("TEXT", "printable text", str, lambda value: value != "" and value.isprintable())
-_OPTIONAL_TEXT = Kind("TEXT", _TEXT.expected, str, lambda value: str(value).isprintable())
-_MODEL_NAME = Kind(
-    "NAME",
-    f"a printable name of at most {MOST_MODEL_NAME} characters, without / and ..",
-    str,
-    lambda value: value == "" or is_model_name(value),
+from sigmax_server.setting import (
+    ALGORITHMS,
+    BYTES,
+    COUNT,
+    DEVICE,
+    FILE,
+    HOST,
+    LISTEN,
+    MICROSECONDS,
+    MODEL_NAME,
+    NAMES_OF_ALGORITHMS,
+    OPTIONAL_TEXT,
+    OVER_ZERO_SECONDS,
+    PORT,
+    SECONDS,
+    SWITCH,
+    TEXT,
+    ConfigError,
+    Kind,
+    Setting,
+    whole,
 )
-_HOST = Kind("HOST", _TEXT.expected, bare, _TEXT.holds)
-_NUMBER = "(0|[1-9][0-9]{0,2})"
-_CUDA = re.compile(f"cuda(:{_NUMBER}(,{_NUMBER})*)?")
-
-
-def named_devices(text: str) -> tuple[str, ...]:
-    """Return the devices that a value of `--device` names: `cuda:0,1` is cuda:0 and cuda:1.
-
-    Returns:
-        The devices, in the order given; empty for `auto`, which names none.
-
-    Raises:
-        ValueError: the text is no value of `--device`, or names a device twice.
-    """
-    if text in ("auto", "cpu"):
-        return () if text == "auto" else ("cpu",)
-    if not _CUDA.fullmatch(text):
-        raise ValueError(text)
-    numbers = text.removeprefix("cuda").removeprefix(":") or "0"
-    devices = tuple(f"cuda:{number}" for number in numbers.split(","))
-    if len(set(devices)) < len(devices):
-        raise ValueError(text)
-    return devices
-
-
-def _names_devices(value: object) -> bool:
-    try:
-        return isinstance(value, str) and named_devices(value) is not None
-    except ValueError:
-        return False
-
-
-_DEVICE = Kind(
-    "DEVICE",
-    "auto, cpu, cuda, cuda:N, or several as cuda:0,1",
-    str,
-    _names_devices,
-)
-_FILE = Kind(
-    "FILE",
-    "the path of a file",
-    str,
-    lambda value: isinstance(value, str) and "\0" not in value,
-)
-_ALGORITHMS = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "EdDSA"),
-)
-_NAMES_OF_ALGORITHMS = Kind(
-    "NAMES",
-    f"names separated by commas, each of {', '.join(_ALGORITHMS)}",
-    str,
-    lambda value: isinstance(value, str) and set(value.split(",")) <= set(_ALGORITHMS),
-)
-_LISTEN = Kind(
-    "unix:PATH",
-    "unix: and the path of a Unix domain socket, of 1 to 107 bytes",
-    str,
-    lambda value: value == "" or (value[:5] == "unix:" and 1 <= len(os.fsencode(value)) - 5 <= 107),
-)
-_SECONDS = Kind(
-    "SECONDS",
-    "a finite number of seconds, 0 or more",
-    float,
-    lambda value: math.isfinite(value) and value >= 0,
-)
-
-
-_OVER_ZERO_SECONDS = Kind(
-    "SECONDS",
-    "a finite number of seconds over 0",
-    float,
-    lambda value: math.isfinite(value) and value > 0,
-)
-
-
-def is_model_name(text: str) -> bool:
-    """Return whether a model can be given this name, and be loaded by it."""
-    return (
-        text.strip() != ""
-        and text.isprintable()
-        and len(text) <= MOST_MODEL_NAME
-        and "/" not in text
-        and ".." not in text
-    )
 
 
 def _says(kind: Kind, meaning: str, unit: str = "", default: str = "") -> Mapping[str, object]:
@@ -222,27 +51,27 @@ class ServerConfig:
     host: str = field(
         default="127.0.0.1",
         metadata=_says(
-            _HOST, "address to listen on, for both ports; `::` is every one of IPv6 and IPv4"
+            HOST, "address to listen on, for both ports; `::` is every one of IPv6 and IPv4"
         ),
     )
     grpc_port: int = field(
         default=8001,
-        metadata=_says(_PORT, "port for gRPC; 0: any free one"),
+        metadata=_says(PORT, "port for gRPC; 0: any free one"),
     )
     http_port: int = field(
         default=8000,
-        metadata=_says(_PORT, "port for /metrics, /healthz and /readyz; 0: any free one"),
+        metadata=_says(PORT, "port for /metrics, /healthz and /readyz; 0: any free one"),
     )
     listen: str = field(
         default="",
         metadata=_says(
-            _LISTEN, "Unix domain socket for gRPC beside the port, for clients on this machine"
+            LISTEN, "Unix domain socket for gRPC beside the port, for clients on this machine"
         ),
     )
     http_host: str = field(
         default="",
         metadata=_says(
-            Kind("HOST", _TEXT.expected, bare, lambda value: str(value).isprintable()),
+            Kind("HOST", TEXT.expected, bare, lambda value: str(value).isprintable()),
             "address of the HTTP port",
             default="that of --host",
         ),
@@ -257,16 +86,14 @@ class ServerConfig:
     tls_certificate: str = field(
         default="",
         metadata=_says(
-            _FILE, "certificate of the server and its issuers, in PEM; gRPC is over TLS with it"
+            FILE, "certificate of the server and its issuers, in PEM; gRPC is over TLS with it"
         ),
     )
-    tls_key: str = field(
-        default="", metadata=_says(_FILE, "private key of the certificate, in PEM")
-    )
+    tls_key: str = field(default="", metadata=_says(FILE, "private key of the certificate, in PEM"))
     tls_client_ca: str = field(
         default="",
         metadata=_says(
-            _FILE,
+            FILE,
             "certificates of the authorities of clients' certificates, in PEM; a client's "
             "certificate says who the client is",
         ),
@@ -286,49 +113,49 @@ class ServerConfig:
     token_file: str = field(
         default="",
         metadata=_says(
-            _FILE, "tokens of clients, one `name: token` or `name: sha256:HASH` in each line"
+            FILE, "tokens of clients, one `name: token` or `name: sha256:HASH` in each line"
         ),
     )
     jwt_jwks: str = field(
         default="",
-        metadata=_says(_FILE, "public keys, a JWK set, of those who issue JSON Web Tokens"),
+        metadata=_says(FILE, "public keys, a JWK set, of those who issue JSON Web Tokens"),
     )
     jwt_public_key: str = field(
         default="",
-        metadata=_says(_FILE, "public key, in PEM, of who issues JSON Web Tokens"),
+        metadata=_says(FILE, "public key, in PEM, of who issues JSON Web Tokens"),
     )
     jwt_audience: str = field(
         default="",
         metadata=_says(
-            _OPTIONAL_TEXT, "audience that a JSON Web Token must name (`aud`), such as the server"
+            OPTIONAL_TEXT, "audience that a JSON Web Token must name (`aud`), such as the server"
         ),
     )
     jwt_issuer: str = field(
         default="",
-        metadata=_says(_OPTIONAL_TEXT, "issuer that a JSON Web Token must name (`iss`)"),
+        metadata=_says(OPTIONAL_TEXT, "issuer that a JSON Web Token must name (`iss`)"),
     )
     jwt_algorithms: str = field(
-        default=",".join(_ALGORITHMS),
-        metadata=_says(_NAMES_OF_ALGORITHMS, "algorithms by which JSON Web Tokens may be signed"),
+        default=",".join(ALGORITHMS),
+        metadata=_says(NAMES_OF_ALGORITHMS, "algorithms by which JSON Web Tokens may be signed"),
     )
     jwt_leeway_seconds: float = field(
         default=30.0,
         metadata=_says(
-            _SECONDS, "most time by which a token's clock and the server's may differ", "seconds"
+            SECONDS, "most time by which a token's clock and the server's may differ", "seconds"
         ),
     )
     jwt_name_claim: str = field(
         default="sub",
-        metadata=_says(_TEXT, "claim of a JSON Web Token that names the client"),
+        metadata=_says(TEXT, "claim of a JSON Web Token that names the client"),
     )
     jwt_groups_claim: str = field(
         default="groups",
-        metadata=_says(_TEXT, "claim of a JSON Web Token that names the client's groups"),
+        metadata=_says(TEXT, "claim of a JSON Web Token that names the client's groups"),
     )
     access: str = field(
         default="",
         metadata=_says(
-            _FILE,
+            FILE,
             "table, in TOML, of who may do what with which models",
             default="all known clients may ask all models, and nobody may control the server",
         ),
@@ -336,7 +163,7 @@ class ServerConfig:
     audit_log: str = field(
         default="",
         metadata=_says(
-            _FILE,
+            FILE,
             "file to which refused credentials, refused rights and control calls are written, in "
             "lines of JSON; -: standard error",
         ),
@@ -348,7 +175,7 @@ class ServerConfig:
     shards: int = field(
         default_factory=usable_cores,
         metadata=_says(
-            _whole("N", 1, 1024),
+            whole("N", 1, 1024),
             "event loops, one thread each, that serve requests",
             "threads",
             default="the usable cores, by affinity and control-group quota",
@@ -356,24 +183,24 @@ class ServerConfig:
     )
     max_batch_size: int = field(
         default=1024,
-        metadata=_says(_COUNT, "most rows of one request and of one batch", "rows"),
+        metadata=_says(COUNT, "most rows of one request and of one batch", "rows"),
     )
     queue_rows: int = field(
         default=65536,
         metadata=_says(
-            _COUNT,
+            COUNT,
             "most rows that wait for one model; more are refused; at least --max-batch-size",
             "rows",
         ),
     )
     max_message_bytes: int = field(
         default=64 * 2**20,
-        metadata=_says(_COUNT, "largest request message, also when decompressed", "bytes"),
+        metadata=_says(COUNT, "largest request message, also when decompressed", "bytes"),
     )
     memory_budget: int = field(
         default_factory=lambda: min(usable_memory() // 4, 4 * 2**30),
         metadata=_says(
-            _BYTES,
+            BYTES,
             "most that all requests and answers under way hold; one connection, and so one "
             "message, may hold at most half",
             "bytes",
@@ -383,7 +210,7 @@ class ServerConfig:
     max_connections: int = field(
         default=4096,
         metadata=_says(
-            _COUNT,
+            COUNT,
             "most open gRPC connections, each with at most 1024 requests in flight; where all are "
             "open, a new one takes the place of the one that is idle for longest",
             "connections",
@@ -392,7 +219,7 @@ class ServerConfig:
     handshake_seconds: float = field(
         default=10.0,
         metadata=_says(
-            _OVER_ZERO_SECONDS,
+            OVER_ZERO_SECONDS,
             "most time that a client takes to begin HTTP/2 on a new connection",
             "seconds",
         ),
@@ -400,7 +227,7 @@ class ServerConfig:
     max_connection_age_seconds: float = field(
         default=0.0,
         metadata=_says(
-            _SECONDS,
+            SECONDS,
             "time after which a gRPC client is asked to connect anew, give or take a tenth, so "
             "that balancers spread the load; 0: never",
             "seconds",
@@ -409,7 +236,7 @@ class ServerConfig:
     max_connection_age_grace_seconds: float = field(
         default=30.0,
         metadata=_says(
-            _SECONDS,
+            SECONDS,
             "most time that calls of a connection that has reached its age go on",
             "seconds",
         ),
@@ -417,7 +244,7 @@ class ServerConfig:
     max_metadata_bytes: int = field(
         default=64 * 2**10,
         metadata=_says(
-            _whole("N", 2**10, 2**18),
+            whole("N", 2**10, 2**18),
             "most metadata of one call: names, values and 32 bytes for each entry",
             "bytes",
         ),
@@ -425,7 +252,7 @@ class ServerConfig:
     stall_seconds: float = field(
         default=60.0,
         metadata=_says(
-            _OVER_ZERO_SECONDS,
+            OVER_ZERO_SECONDS,
             "most time that a client leaves a message half sent or an answer unread; then its "
             "connection is cut off",
             "seconds",
@@ -434,7 +261,7 @@ class ServerConfig:
     busy_poll_microseconds: int = field(
         default=0,
         metadata=_says(
-            _MICROSECONDS,
+            MICROSECONDS,
             "most time that an idle shard polls for the next request before it sleeps",
             "microseconds",
         ),
@@ -442,7 +269,7 @@ class ServerConfig:
     max_run_seconds: float = field(
         default=60.0,
         metadata=_says(
-            _OVER_ZERO_SECONDS,
+            OVER_ZERO_SECONDS,
             "most time of one run of a model; a longer run is ended, and its requests are "
             "DEADLINE_EXCEEDED",
             "seconds",
@@ -451,7 +278,7 @@ class ServerConfig:
     model_memory_limit: int = field(
         default_factory=lambda: usable_memory() // usable_cores() // 2,
         metadata=_says(
-            _whole("N", 0, 2**50),
+            whole("N", 0, 2**50),
             "most memory outside GPUs that one run of a model allocates for results; a request "
             "that needs more is RESOURCE_EXHAUSTED; 0: no limit",
             "bytes",
@@ -462,7 +289,7 @@ class ServerConfig:
     load_timeout_seconds: float = field(
         default=300.0,
         metadata=_says(
-            _OVER_ZERO_SECONDS,
+            OVER_ZERO_SECONDS,
             "most time that loading a model takes; a model that takes longer is not served",
             "seconds",
         ),
@@ -470,7 +297,7 @@ class ServerConfig:
     device: str = field(
         default="auto",
         metadata=_says(
-            _DEVICE,
+            DEVICE,
             "devices that models run on: cpu, cuda (the first GPU), cuda:N, several as cuda:0,1, "
             "or auto: the better of GPU and CPU for each model",
         ),
@@ -478,7 +305,7 @@ class ServerConfig:
     gpu_memory_limit: int = field(
         default=0,
         metadata=_says(
-            _whole("N", 0, 2**50),
+            whole("N", 0, 2**50),
             "most memory that one engine on a GPU allocates for weights and results; 0: no limit",
             "bytes",
         ),
@@ -495,9 +322,7 @@ class ServerConfig:
     )
     model_name: str = field(
         default="",
-        metadata=_says(
-            _MODEL_NAME, "name of the model, where the one path to serve is one model's"
-        ),
+        metadata=_says(MODEL_NAME, "name of the model, where the one path to serve is one model's"),
     )
     model_control: str = field(
         default="none",
@@ -528,12 +353,12 @@ class ServerConfig:
     )
     server_name: str = field(
         default="triton",
-        metadata=_says(_TEXT, "name of the server in the metadata that clients can read"),
+        metadata=_says(TEXT, "name of the server in the metadata that clients can read"),
     )
     grace_seconds: float = field(
         default=30.0,
         metadata=_says(
-            _SECONDS, "most time that a stopping server answers accepted requests", "seconds"
+            SECONDS, "most time that a stopping server answers accepted requests", "seconds"
         ),
     )
     strict_readiness: bool = field(

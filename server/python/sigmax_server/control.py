@@ -6,13 +6,14 @@ from queue import SimpleQueue
 
 from sigmax_server import model_config, repository
 from sigmax_server._native import Order, Server
-from sigmax_server.config import MOST_MODEL_NAME, ServerConfig
+from sigmax_server.config import ServerConfig
 from sigmax_server.device import Devices
 from sigmax_server.graph import ContradictionError
 from sigmax_server.load import load
 from sigmax_server.location import Location
 from sigmax_server.repository import Found, RepositoryError
 from sigmax_server.say import warn_of_unused
+from sigmax_server.setting import MOST_MODEL_NAME
 from sigmax_server.table import Failed
 from sigmax_server.text import short, shown, why
 

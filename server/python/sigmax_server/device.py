@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigmax_server._native import NativeError, try_device
-from sigmax_server.config import named_devices
 from sigmax_server.model_spec import Placement
 from sigmax_server.runtime import mend
+from sigmax_server.setting import named_devices
 
 if TYPE_CHECKING:
     from sigmax_server.cuda import Driver, Gpu, Library

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from sigmax_server.address import address
-from sigmax_server.config import SETTINGS, ConfigError, ServerConfig
+from sigmax_server.config import SETTINGS, ServerConfig
+from sigmax_server.setting import ConfigError
 
 TIMEOUT = 3.0  # most seconds of each step: connecting, and each read and write
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sigmax_server._native import Report, Server
-from sigmax_server.config import ServerConfig, is_model_name
+from sigmax_server.config import ServerConfig
 from sigmax_server.device import Cuda, Devices
 from sigmax_server.load import load_or_raise
 from sigmax_server.location import Location
 from sigmax_server.model_spec import ModelSpec
 from sigmax_server.repository import Found, scan
 from sigmax_server.runtime import find_runtime
+from sigmax_server.setting import is_model_name
 
 
 @dataclass(frozen=True)
