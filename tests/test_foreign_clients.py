@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
 from support import files
+from support.certificates import Authority
 from support.server import Server
 
 pytestmark = pytest.mark.slow
@@ -34,6 +35,7 @@ GO_TOOLS = [
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc",
     "github.com/fullstorydev/grpcurl/cmd/grpcurl",
 ]
+TOKEN = "0123456789abcdef" * 4
 MODEL, INPUT, WIDTH = "layers", "x", 10
 
 Outcomes = dict[str, dict[str, Any]]
@@ -102,7 +104,36 @@ def node_outcomes(node_client: list[str | Path], server: Server) -> Outcomes:
     return read(run(*node_client, server.grpc, MODEL, INPUT, str(WIDTH), *folders, cwd=ROOT))
 
 
-@pytest.fixture(params=["go", "node"])
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority of the server over TLS, and of its clients."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def tls_server(
+    authority: Authority, examples: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Serves the examples over TLS, to clients that show a certificate or a token."""
+    folder = tmp_path_factory.mktemp("tls")
+    tokens = folder / "tokens"
+    tokens.write_text(f"grpcurl: {TOKEN}\n")
+    identity = [f"--tls-client-ca={authority.certificate}", "--tls-client-auth=request"]
+    settings = [*authority.server(), *identity, f"--token-file={tokens}"]
+    with Server(folder / "log", examples, *settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mtls_outcomes(
+    go_client: list[str | Path], authority: Authority, tls_server: Server
+) -> Outcomes:
+    """What the client in Go says of each call over TLS, to which it shows a certificate."""
+    files = (authority.certificate, *authority.issue("go.example"))
+    return read(run(*go_client, tls_server.grpc, MODEL, INPUT, str(WIDTH), *files, cwd=ROOT))
+
+
+@pytest.fixture(params=["go", "node", "mtls"])
 def outcomes(request: pytest.FixtureRequest) -> Outcomes:
     """What a client says of each call, for each language."""
     said: Outcomes = request.getfixturevalue(f"{request.param}_outcomes")
@@ -199,3 +230,20 @@ def test_grpcurl_prints_the_details_of_an_error(go: Path, server: Server) -> Non
     done = subprocess.run([*command, call], capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert '"reason": "UNKNOWN_MODEL"' in done.stderr, done.stderr
+
+
+def test_grpcurl_over_tls_with_a_token(go: Path, authority: Authority, tls_server: Server) -> None:
+    options = ["-cacert", str(authority.certificate), "-H", f"authorization: Bearer {TOKEN}"]
+    request = json.dumps({"model_name": MODEL})
+    command = [go / "bin/grpcurl", *options, "-d", request, tls_server.grpc]
+    described = run(*command, "sigmax.v1.ClassifierService/GetModel", cwd=go)
+    assert json.loads(described)["model"]["name"] == MODEL
+
+
+def test_grpcurl_without_a_token_is_told_why(
+    go: Path, authority: Authority, tls_server: Server
+) -> None:
+    command = [go / "bin/grpcurl", "-cacert", authority.certificate, tls_server.grpc, "list"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "Unauthenticated" in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.certificates import Authority
 from support.server import Server
 from support.uv import make_environment
 
@@ -16,6 +17,45 @@ pytestmark = pytest.mark.slow
 PROGRAMS = Path(__file__).parent / "foreign/python"
 DTYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
 DTYPES += ["FP16", "BF16", "FP32", "FP64", "BYTES"]
+
+# What tritonclient_calls.py says of a server that does all that it can be asked for.
+TRITON = {
+    "describe": {
+        "live": True,
+        "ready": True,
+        "model ready": True,
+        "unknown model ready": False,
+        "server": "triton",
+        "inputs": ["INPUT0", "INPUT1"],
+        "max_batch_size": 1024,
+        "statistics": True,
+        "log settings": True,
+        "index": True,
+    },
+    "infer": {
+        "infer": True,
+        "async infer": True,
+        "options": True,
+        "gzip": True,
+        "deflate": True,
+        "error": "StatusCode.INVALID_ARGUMENT",
+    },
+    "types": DTYPES,
+    "classify": ["2:c", "3:d"],
+    "typed": True,
+    "stream": ["0", "Request for unknown model: 'fish' is not found", "2"],
+    "shared memory": True,
+    "control": [True, False, True],
+    "asyncio": {
+        "live": True,
+        "ready": True,
+        "infer": True,
+        "gzip and deflate": True,
+        "stream": True,
+        "shared memory": True,
+        "error": "StatusCode.INVALID_ARGUMENT",
+    },
+}
 
 Environment = Callable[[str], Path]
 
@@ -43,9 +83,9 @@ def all_on(examples: Path, tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def said(python: Path | str, program: str, server: Server) -> dict[str, Any]:
-    """What a program prints of the server."""
-    command = [python, PROGRAMS / program, server.grpc]
+def said(python: Path | str, program: str, address: str, *arguments: str) -> dict[str, Any]:
+    """What a program prints of the server at this address."""
+    command = [python, PROGRAMS / program, address, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -55,48 +95,32 @@ def said(python: Path | str, program: str, server: Server) -> dict[str, Any]:
 @pytest.mark.parametrize("version", ["2.73", pytest.param("2.50", marks=needs_numpy_1)])
 def test_tritonclient(all_on: Server, environment: Environment, version: str) -> None:
     python = sys.executable if version == "2.73" else environment(f"tritonclient-{version}")
-    assert said(python, "tritonclient_calls.py", all_on) == {
-        "describe": {
-            "live": True,
-            "ready": True,
-            "model ready": True,
-            "unknown model ready": False,
-            "server": "triton",
-            "inputs": ["INPUT0", "INPUT1"],
-            "max_batch_size": 1024,
-            "statistics": True,
-            "log settings": True,
-            "index": True,
-        },
-        "infer": {
-            "infer": True,
-            "async infer": True,
-            "options": True,
-            "gzip": True,
-            "deflate": True,
-            "error": "StatusCode.INVALID_ARGUMENT",
-        },
-        "types": DTYPES,
-        "classify": ["2:c", "3:d"],
-        "typed": True,
-        "stream": ["0", "Request for unknown model: 'fish' is not found", "2"],
-        "shared memory": True,
-        "control": [True, False, True],
-        "asyncio": {
-            "live": True,
-            "ready": True,
-            "infer": True,
-            "gzip and deflate": True,
-            "stream": True,
-            "shared memory": True,
-            "error": "StatusCode.INVALID_ARGUMENT",
-        },
+    assert said(python, "tritonclient_calls.py", all_on.grpc) == TRITON
+
+
+def test_tritonclient_over_tls_with_a_certificate(examples: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("vision.example")
+    access = tmp_path / "access.toml"
+    access.write_text(
+        '[[rule]]\nwho = ["vision.example"]\nmay = ["classify", "infer", "control"]\n'
+    )
+    settings = ("--shared-memory", "--model-control=explicit", "--load-model=*")
+    identity = (f"--tls-client-ca={authority.certificate}", f"--access={access}")
+    options = {
+        "ssl": True,
+        "root_certificates": str(authority.certificate),
+        "private_key": str(key),
+        "certificate_chain": str(certificate),
     }
+    with Server(tmp_path / "log", examples, *settings, *authority.server(), *identity) as server:
+        program = "tritonclient_calls.py"
+        assert said(sys.executable, program, server.grpc, json.dumps(options)) == TRITON
 
 
 @needs_numpy_1
 def test_pytriton(server: Server, environment: Environment) -> None:
-    assert said(environment("pytriton"), "pytriton_calls.py", server) == {
+    assert said(environment("pytriton"), "pytriton_calls.py", server.grpc) == {
         "max_batch_size": 1024,
         "best": 2,
         "same": True,
@@ -104,7 +128,7 @@ def test_pytriton(server: Server, environment: Environment) -> None:
 
 
 def test_kserve(server: Server, environment: Environment) -> None:
-    assert said(environment("kserve"), "kserve_calls.py", server) == {
+    assert said(environment("kserve"), "kserve_calls.py", server.grpc) == {
         "live": True,
         "ready": True,
         "model ready": True,

@@ -1,11 +1,14 @@
 // Asks a Sigmax server rightly and wrongly, and prints what came of each call as JSON.
 //
-// Usage: client ADDRESS MODEL INPUT WIDTH, where the model takes FP32 [-1, WIDTH].
+// Usage: client ADDRESS MODEL INPUT WIDTH [CA CERTIFICATE KEY], where the model takes FP32 [-1, WIDTH].
+// With files the connection is over TLS, and the certificate says who the client is.
 package main
 
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"io"
@@ -16,6 +19,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
@@ -40,7 +44,7 @@ func main() {
 	address, model, input := os.Args[1], os.Args[2], os.Args[3]
 	width, err := strconv.Atoi(os.Args[4])
 	check(err)
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport(os.Args[5:])))
 	check(err)
 	defer connection.Close()
 
@@ -62,6 +66,21 @@ func main() {
 		cancel()
 	}
 	check(json.NewEncoder(os.Stdout).Encode(results))
+}
+
+func transport(files []string) credentials.TransportCredentials {
+	if len(files) == 0 {
+		return insecure.NewCredentials()
+	}
+	ca, err := os.ReadFile(files[0])
+	check(err)
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		log.Fatalf("%s has no certificate", files[0])
+	}
+	certificate, err := tls.LoadX509KeyPair(files[1], files[2])
+	check(err)
+	return credentials.NewTLS(&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{certificate}})
 }
 
 func classify(client sigmaxv1.ClassifierServiceClient, input string) asker {

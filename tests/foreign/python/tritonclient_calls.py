@@ -1,6 +1,7 @@
 """Asks a Sigmax server for everything that tritonclient can ask, with an unmodified tritonclient.
 
-Usage: python tritonclient_calls.py ADDRESS. The server is told --shared-memory and
+Usage: python tritonclient_calls.py ADDRESS [OPTIONS], where OPTIONS are further arguments of the
+client in JSON, such as those of TLS. The server is told --shared-memory and
 --model-control=explicit, and has the models identity-*, simple and softmax of tests/support.
 Prints one line of JSON: what each call gave, for those that a test compares.
 """
@@ -10,6 +11,7 @@ import json
 import queue
 import sys
 import uuid
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -27,6 +29,7 @@ except ImportError:
 SUM, FIRST, SECOND = "OUTPUT0", "INPUT0", "INPUT1"
 ONE = np.arange(16, dtype=np.int32).reshape(1, 16)
 TWO = np.full((1, 16), 2, np.int32)
+OPTIONS = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
 TYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"]
 TYPES += ["FP16", "BF16", "FP32", "FP64", "BYTES"]
 
@@ -132,9 +135,18 @@ def typed(address: str) -> bool:
     for name, array in ((FIRST, ONE), (SECOND, TWO)):
         tensor = request.inputs.add(name=name, datatype="INT32", shape=array.shape)
         tensor.contents.int_contents.extend(array.ravel().tolist())
-    with grpc.insecure_channel(address) as channel:
+    with connect(address) as channel:
         reply = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
     return reply.raw_output_contents[0] == (ONE + TWO).tobytes()
+
+
+def connect(address: str) -> grpc.Channel:
+    """A channel by the same options as the client's."""
+    if not OPTIONS:
+        return grpc.insecure_channel(address)
+    names = ("root_certificates", "private_key", "certificate_chain")
+    files = (Path(OPTIONS[name]).read_bytes() for name in names)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*files))
 
 
 def stream(client: Any) -> list[str]:
@@ -194,7 +206,7 @@ async def asynchronous(address: str) -> dict[str, Any]:
         for number in range(3):
             yield {"model_name": "simple", "inputs": inputs(), "request_id": str(number)}
 
-    async with triton_aio.InferenceServerClient(address) as client:
+    async with triton_aio.InferenceServerClient(address, **OPTIONS) as client:
         unary = check(await client.infer("simple", inputs()))
         streamed = [
             error is None and check(result)
@@ -239,7 +251,7 @@ async def asynchronously_shared(client: Any) -> bool:
 
 def main(address: str) -> None:
     """Run everything."""
-    with triton.InferenceServerClient(address) as client:
+    with triton.InferenceServerClient(address, **OPTIONS) as client:
         said = {
             "infer": infer(client),
             "describe": describe(client),
