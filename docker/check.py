@@ -23,6 +23,7 @@ from engine import Container, docker
 from sigmax_models import networks
 from sigmax_models.cli import train_main
 from support import files
+from support.certificates import Authority
 from support.drain import Caller, load
 from support.wire import Tensor, classify_request
 
@@ -44,7 +45,7 @@ def main(variant: str) -> int:
     build(variant, tag)
     demo.heading("Layers")
     wrong = check_layers(variant, tag)
-    wrong += check_running(tag) + check_texts(tag)
+    wrong += check_running(tag) + check_texts(tag) + check_secured(tag)
     if variant == "gpu":
         print("\nNot asked on a GPU: there need be none where images are built.")
     for fault in wrong:
@@ -145,6 +146,30 @@ def _probabilities(text: str) -> list[float]:
     known = [files.WORDS[word] for word in text.lower().split() if word in files.WORDS]
     parts = [math.exp(sum(weights[label] for weights in known)) for label in (0, 1)]
     return [part / sum(parts) for part in parts]
+
+
+def check_secured(tag: str) -> list[str]:
+    """Serve over TLS to clients with certificates, with both ports; returns what is wrong."""
+    secrets = OUT / "secrets"
+    secrets.mkdir(exist_ok=True)
+    authority = Authority(secrets)
+    certificate, key = authority.issue("caller.example")
+    files_of_server = dict(flag.removeprefix("--").split("=") for flag in authority.server())
+    files_of_server["tls-client-ca"] = str(authority.certificate)
+    options = [f"--volume={secrets}:/secrets:ro", "--env=SIGMAX_HTTP_TLS=true"]
+    for name, file in files_of_server.items():
+        variable = f"SIGMAX_{name.upper().replace('-', '_')}"
+        options.append(f"--env={variable}=/secrets/{Path(file).name}")
+    model = demo.REPOSITORY / "sequential"
+    with engine.running(tag, model, "/models/sequential", options) as container:
+        demo.heading("Serve over TLS, to clients with certificates")
+        start(container)
+        tls = sigmax.Tls(ca=authority.certificate, certificate=certificate, key=key)
+        with sigmax.Client(container.address(8001), tls=tls, timeout=60) as client:
+            wrong = demo.ask(client, networks.get("sequential"))
+        if "--insecure" in container.log():
+            wrong.append(f"a server with TLS and identity warns of none:\n{container.log()}")
+    return wrong
 
 
 def start(container: Container) -> None:
