@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metrics::model::ModelMetrics;
+use crate::metrics::reloads::Reloads;
 use crate::metrics::statistics::Statistics;
 
 pub mod counters;
 pub mod model;
 pub mod outcome;
 pub mod prometheus;
+pub mod reloads;
 pub mod statistics;
 pub mod timings;
 
@@ -84,6 +86,8 @@ pub struct Metrics {
     pub handshakes_late: AtomicU64,
     /// Connections cut off because their clients kept a message waiting or took no answer.
     pub connections_stalled: AtomicU64,
+    /// Changes of files that are read again.
+    pub reloads: Reloads,
 }
 
 impl Metrics {

@@ -62,6 +62,7 @@ impl Metrics {
         let help = "Most bytes that requests and answers under way may hold.";
         single("sigmax_message_bytes_limit", "gauge", help, now.message_bytes_limit as u64);
 
+        self.reloads.write(&mut text);
         shown_text(&mut text, &self.shown.lock().unwrap_or_else(PoisonError::into_inner));
         let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         requests_text(&mut text, &writers);

@@ -39,6 +39,7 @@ pub mod heartbeat;
 pub mod http;
 pub mod listeners;
 pub mod models;
+pub mod reload;
 pub mod trim;
 
 /// The longest time for which the threads, and then the engines of all models, are waited for in
