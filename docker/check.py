@@ -150,21 +150,20 @@ def _probabilities(text: str) -> list[float]:
 
 def check_secured(tag: str) -> list[str]:
     """Serve over TLS to clients with certificates, with both ports; returns what is wrong."""
-    secrets = OUT / "secrets"
-    secrets.mkdir(exist_ok=True)
-    authority = Authority(secrets)
-    certificate, key = authority.issue("caller.example")
-    files_of_server = dict(flag.removeprefix("--").split("=") for flag in authority.server())
-    files_of_server["tls-client-ca"] = str(authority.certificate)
-    options = [f"--volume={secrets}:/secrets:ro", "--env=SIGMAX_HTTP_TLS=true"]
-    for name, file in files_of_server.items():
-        variable = f"SIGMAX_{name.upper().replace('-', '_')}"
-        options.append(f"--env={variable}=/secrets/{Path(file).name}")
+    authority = Authority(OUT / "secrets")
+    server, caller = authority.issue(), authority.issue("caller.example")
+    settings = {
+        "SIGMAX_TLS_CERTIFICATE": server.certificate,
+        "SIGMAX_TLS_KEY": server.key,
+        "SIGMAX_TLS_CLIENT_CA": authority.path,
+    }
+    options = [f"--env={name}=/secrets/{file.name}" for name, file in settings.items()]
+    options += [f"--volume={authority.folder}:/secrets:ro", "--env=SIGMAX_HTTP_TLS=true"]
     model = demo.REPOSITORY / "sequential"
     with engine.running(tag, model, "/models/sequential", options) as container:
         demo.heading("Serve over TLS, to clients with certificates")
         start(container)
-        tls = sigmax.Tls(ca=authority.certificate, certificate=certificate, key=key)
+        tls = sigmax.Tls(ca=authority.path, certificate=caller.certificate, key=caller.key)
         with sigmax.Client(container.address(8001), tls=tls, timeout=60) as client:
             wrong = demo.ask(client, networks.get("sequential"))
         if "--insecure" in container.log():

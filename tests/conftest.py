@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support import files
 from support.attack import MODEL, Target
+from support.certificates import Authority
 from support.server import Serve, Server
 
 # ONNX Runtime reports its use over the network unless this is set before it is loaded.
@@ -66,11 +67,15 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def target(serve: Serve, tmp_path: Path) -> Target:
-    """Starts a server of one small model, and of what else is given, on one shard."""
+def target(serve: Serve, tmp_path: Path, request: pytest.FixtureRequest) -> Target:
+    """Starts a server of one small model, and of what else is given, on one shard; see `EITHER`."""
 
     def start(*arguments: str | Path) -> Server:
         files.save(files.softmax(), tmp_path / "good", MODEL)
-        return serve(tmp_path / "good", "--shards=1", *arguments)
+        arguments = (tmp_path / "good", "--shards=1", *arguments)
+        if getattr(request, "param", "plain") == "plain":
+            return serve(*arguments)
+        authority = Authority(tmp_path / "certificates")
+        return serve(*arguments, *authority.issue().flags, authority=authority.path)
 
     return start

@@ -118,8 +118,8 @@ def tls_server(
     folder = tmp_path_factory.mktemp("tls")
     tokens = folder / "tokens"
     tokens.write_text(f"grpcurl: {TOKEN}\n")
-    identity = [f"--tls-client-ca={authority.certificate}", "--tls-client-auth=request"]
-    settings = [*authority.server(), *identity, f"--token-file={tokens}"]
+    identity = [f"--tls-client-ca={authority.path}", "--tls-client-auth=request"]
+    settings = [*authority.issue().flags, *identity, f"--token-file={tokens}"]
     with Server(folder / "log", examples, *settings) as server:
         yield server
 
@@ -129,7 +129,8 @@ def mtls_outcomes(
     go_client: list[str | Path], authority: Authority, tls_server: Server
 ) -> Outcomes:
     """What the client in Go says of each call over TLS, to which it shows a certificate."""
-    files = (authority.certificate, *authority.issue("go.example"))
+    caller = authority.issue("go.example")
+    files = (authority.path, caller.certificate, caller.key)
     return read(run(*go_client, tls_server.grpc, MODEL, INPUT, str(WIDTH), *files, cwd=ROOT))
 
 
@@ -233,7 +234,7 @@ def test_grpcurl_prints_the_details_of_an_error(go: Path, server: Server) -> Non
 
 
 def test_grpcurl_over_tls_with_a_token(go: Path, authority: Authority, tls_server: Server) -> None:
-    options = ["-cacert", str(authority.certificate), "-H", f"authorization: Bearer {TOKEN}"]
+    options = ["-cacert", str(authority.path), "-H", f"authorization: Bearer {TOKEN}"]
     request = json.dumps({"model_name": MODEL})
     command = [go / "bin/grpcurl", *options, "-d", request, tls_server.grpc]
     described = run(*command, "sigmax.v1.ClassifierService/GetModel", cwd=go)
@@ -243,7 +244,7 @@ def test_grpcurl_over_tls_with_a_token(go: Path, authority: Authority, tls_serve
 def test_grpcurl_without_a_token_is_told_why(
     go: Path, authority: Authority, tls_server: Server
 ) -> None:
-    command = [go / "bin/grpcurl", "-cacert", authority.certificate, tls_server.grpc, "list"]
+    command = [go / "bin/grpcurl", "-cacert", authority.path, tls_server.grpc, "list"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "Unauthenticated" in done.stderr

@@ -100,20 +100,22 @@ def test_tritonclient(all_on: Server, environment: Environment, version: str) ->
 
 def test_tritonclient_over_tls_with_a_certificate(examples: Path, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    certificate, key = authority.issue("vision.example")
+    caller = authority.issue("vision.example")
     access = tmp_path / "access.toml"
     access.write_text(
         '[[rule]]\nwho = ["vision.example"]\nmay = ["classify", "infer", "control"]\n'
     )
     settings = ("--shared-memory", "--model-control=explicit", "--load-model=*")
-    identity = (f"--tls-client-ca={authority.certificate}", f"--access={access}")
+    identity = (f"--tls-client-ca={authority.path}", f"--access={access}")
     options = {
         "ssl": True,
-        "root_certificates": str(authority.certificate),
-        "private_key": str(key),
-        "certificate_chain": str(certificate),
+        "root_certificates": str(authority.path),
+        "private_key": str(caller.key),
+        "certificate_chain": str(caller.certificate),
     }
-    with Server(tmp_path / "log", examples, *settings, *authority.server(), *identity) as server:
+    with Server(
+        tmp_path / "log", examples, *settings, *authority.issue().flags, *identity
+    ) as server:
         program = "tritonclient_calls.py"
         assert said(sys.executable, program, server.grpc, json.dumps(options)) == TRITON
 

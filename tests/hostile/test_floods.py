@@ -12,11 +12,11 @@ from hyperframe.frame import (
     SettingsFrame,
     WindowUpdateFrame,
 )
-from support.attack import MODEL, Target, attacked, scaled
+from support.attack import EITHER, MODEL, Target, attacked, scaled
 from support.raw import INFER, STREAM_INFER, Raw, block, call, data, framed, headers, packed, reset
 from support.wire import Tensor, infer_request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, EITHER]
 
 ASKED = infer_request(MODEL, Tensor.of("x", [[0.0] * 5])).SerializeToString()
 STREAMS = 1024

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 import pytest
 from hyperframe.frame import SettingsFrame
-from support.attack import Target, attacked, scaled
+from support.attack import EITHER, Target, attacked, scaled
 from support.raw import INFER, PREFACE, STREAM_INFER, WATCH, Raw, block, data, framed, headers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, EITHER]
 
 BEGUN = PREFACE + SettingsFrame(0).serialize()
 BEGINNINGS = {

@@ -3,11 +3,11 @@
 import pytest
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame
-from support.attack import MODEL, Target, attacked, scaled
+from support.attack import EITHER, MODEL, Target, attacked, scaled
 from support.raw import INFER, Raw, block, call, data, framed, headers
 from support.wire import Tensor, infer_request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, EITHER]
 
 ASKED = infer_request(MODEL, Tensor.of("x", [[0.0] * 5])).SerializeToString()
 FRAME = 16_384

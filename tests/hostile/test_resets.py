@@ -13,7 +13,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 from support import files
-from support.attack import MODEL, Target, attacked, scaled
+from support.attack import EITHER, MODEL, Target, attacked, scaled
 from support.raw import (
     CLASSIFY,
     INFER,
@@ -28,7 +28,7 @@ from support.raw import (
 )
 from support.wire import Tensor, classify_request, infer_request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, EITHER]
 
 ROW = Tensor.of("x", [[0.0] * 5])
 ASKED = framed(infer_request(MODEL, ROW).SerializeToString())

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 import pytest
-from support.attack import MODEL, Target, attacked, scaled
+from support.attack import EITHER, MODEL, Target, attacked, scaled
 from support.raw import (
     CLASSIFY,
     INFER,
@@ -19,7 +19,7 @@ from support.raw import (
 )
 from support.wire import Tensor, infer_request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, EITHER]
 
 LARGE = infer_request(MODEL, Tensor.of("x", [[0.0] * 5] * 1000)).SerializeToString()
 WRONG = infer_request("no such model", id="i" * 10_000).SerializeToString()

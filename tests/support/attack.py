@@ -1,7 +1,7 @@
 """Attacks on a real server with a good client beside them, for the tests in `tests/hostile/`.
 
 How to add an attack, in a file of tests/hostile/ that begins with
-`pytestmark = pytest.mark.slow`:
+`pytestmark = pytest.mark.slow` (`[pytest.mark.slow, EITHER]` for attacks over TLS, too):
 
     def test_ping_flood(target: Target) -> None:
         server = target()
@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from support.raw import INFER
 from support.server import Server
@@ -43,6 +44,11 @@ from support.wire import Tensor, infer_request, outputs, triton
 
 Target = Callable[..., Server]
 """A function that starts a server of the good model, with these arguments of `sigmax serve`."""
+
+EITHER = pytest.mark.parametrize(
+    "target", ["plain", pytest.param("tls", marks=pytest.mark.hostile)], indirect=True
+)
+"""A mark for attacks that are made over plain connections, and in `make hostile` over TLS, too."""
 
 MODEL = "softmax"
 SLOWEST = 10.0
@@ -153,6 +159,7 @@ class Beside:
         self._told: str | None = None
         told = {
             "grpc": server.grpc,
+            "authority": server.grpc.authority and str(server.grpc.authority),
             "http": server.http,
             "path": INFER,
             "questions": pairs,

@@ -1,31 +1,90 @@
-"""Certificates of an authority of our own, for servers on this machine and their clients."""
+"""Certificates that tests make, each authority with its own files."""
 
+import itertools
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import trustme
 
+HOURS = timedelta(hours=1)
 
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of a certificate, with those of its issuers, and of its key."""
+
+    certificate: Path
+    key: Path
+
+    @property
+    def flags(self) -> tuple[str, str]:
+        """Arguments of `sigmax serve` that serve gRPC with it."""
+        return f"--tls-certificate={self.certificate}", f"--tls-key={self.key}"
+
+    @property
+    def contents(self) -> tuple[bytes, bytes]:
+        """The bytes of certificate and key."""
+        return self.certificate.read_bytes(), self.key.read_bytes()
+
+    def write(self, contents: tuple[bytes, bytes]) -> None:
+        """Replace the contents of certificate and key."""
+        self.certificate.write_bytes(contents[0])
+        self.key.write_bytes(contents[1])
+
+
+@dataclass
 class Authority:
-    """An authority, its certificate and what it issues, in files of a folder."""
+    """An authority of certificates, whose files are in this folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._ca = trustme.CA()
-        self._folder = folder
-        self.certificate = self._written("ca.pem", self._ca.cert_pem)
+    folder: Path
+    _ca: trustme.CA = field(default_factory=trustme.CA)
+    _numbers: Any = field(default_factory=itertools.count)
 
-    def issue(self, *names: str) -> tuple[Path, Path]:
-        """Issue a certificate for these names; returns the files of it and of its key."""
-        issued = self._ca.issue_cert(*names)
-        stem = names[0].replace("/", "-").replace(":", "-")
-        chain = self._written(f"{stem}.pem", *issued.cert_chain_pems)
-        return chain, self._written(f"{stem}.key", issued.private_key_pem)
-
-    def server(self) -> list[str]:
-        """Issue a certificate of this machine; returns the flags by which a server has it."""
-        certificate, key = self.issue("localhost", "127.0.0.1", "::1")
-        return [f"--tls-certificate={certificate}", f"--tls-key={key}"]
-
-    def _written(self, name: str, *blobs: trustme.Blob) -> Path:
-        path = self._folder / name
-        path.write_bytes(b"".join(blob.bytes() for blob in blobs))
+    @property
+    def path(self) -> Path:
+        """The file of the authority's own certificate."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "authority.pem"
+        if not path.exists():
+            self._ca.cert_pem.write_to_path(str(path))
         return path
+
+    def issue(
+        self,
+        *names: str,
+        ends: timedelta = 24 * HOURS,
+        begins: timedelta = -24 * HOURS,
+        kind: str = "ECDSA",
+    ) -> Pair:
+        """Issue a certificate.
+
+        Args:
+            names: Names that it is for; by default this machine.
+            ends: Time from now until it is not valid.
+            begins: Time from now until it is valid.
+            kind: Kind of its key, "ECDSA" (P-256) or "RSA" (2048 bits).
+        """
+        now = datetime.now(UTC)
+        issued = self._ca.issue_cert(
+            *(names or ("localhost", "127.0.0.1")),
+            not_before=now + begins,
+            not_after=now + ends,
+            key_type=trustme.KeyType[kind],
+        )
+        number = next(self._numbers)
+        pair = Pair(self.path.with_name(f"{number}.pem"), self.path.with_name(f"{number}.key"))
+        pair.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+        pair.key.write_bytes(issued.private_key_pem.bytes())
+        return pair
+
+
+def client_context(authority: Path, client: Pair | None = None) -> ssl.SSLContext:
+    """Return how a client of gRPC speaks TLS."""
+    context = ssl.create_default_context(cafile=str(authority))
+    context.set_alpn_protocols(["h2"])
+    if client:
+        context.load_cert_chain(client.certificate, client.key)
+    return context

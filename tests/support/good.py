@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,12 +30,20 @@ class Good:
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.grpc, self.http, self.path = told["grpc"], told["http"], told["path"]
+        self.authority = told["authority"]
         self.questions = [tuple(map(bytes.fromhex, pair)) for pair in told["questions"]]
         self.may_be_refused = told["may_be_refused"]
-        self.kept = grpc.insecure_channel(self.grpc, options=LOCAL)
+        self.kept = self.channel()
         self.number = self.answers = self.refused = 0
         self.slowest, self.slowest_kind = 0.0, ""
         self.faults: list[str] = []
+
+    def channel(self) -> grpc.Channel:
+        """Return a new channel, over TLS where the server is."""
+        if self.authority is None:
+            return grpc.insecure_channel(self.grpc, options=LOCAL)
+        trusted = grpc.ssl_channel_credentials(Path(self.authority).read_bytes())
+        return grpc.secure_channel(self.grpc, trusted, options=LOCAL)
 
     def round(self) -> None:
         """Send a request in each way."""
@@ -58,7 +67,7 @@ class Good:
             self.slowest, self.slowest_kind = took, kind
 
     def ask_anew(self, number: int) -> None:
-        with grpc.insecure_channel(self.grpc, options=LOCAL) as channel:
+        with self.channel() as channel:
             self.ask(channel, number)
 
     def ask(self, channel: grpc.Channel, number: int) -> None:

@@ -1,6 +1,5 @@
 """Connections by HTTP/2 alone, for what gRPC's own library hides."""
 
-import socket
 from typing import Any, Self
 
 import h2.config
@@ -14,8 +13,7 @@ class Connection:
     """A connection that has been greeted: the server's settings and window have come."""
 
     def __init__(self, server: Server) -> None:
-        host, _, port = server.grpc.rpartition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=60)
+        self.socket = server.grpc.connect()
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.h2.initiate_connection()
         greeting: set[type] = set()

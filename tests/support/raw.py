@@ -2,7 +2,7 @@
 
 import itertools
 import selectors
-import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -22,6 +22,9 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from support.server import Address
+
+WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
@@ -116,7 +119,7 @@ class Raw:
     """A connection that sends any frames.
 
     Args:
-        address: Host and port of the server.
+        address: Host and port of the server; an `Address` may be over TLS.
         begin: Bytes to send first; None for the preface and settings.
         window: Bytes that the server may send on each stream.
 
@@ -127,9 +130,8 @@ class Raw:
     """
 
     def __init__(self, address: str, begin: bytes | None = None, window: int = 65_535) -> None:
-        host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = (address if isinstance(address, Address) else Address(address)).connect()
+        self.socket.setblocking(False)
         self.answers: dict[int, Answer] = {}
         self.goaway: int | None = None
         self.closed = False
@@ -185,8 +187,8 @@ class Raw:
 
     def _write(self, content: memoryview) -> int:
         try:
-            return self.socket.send(content, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+            return self.socket.send(content)
+        except WAIT:
             return 0
         except OSError:
             self.closed = True
@@ -195,6 +197,11 @@ class Raw:
     def _receive(self) -> None:
         try:
             came = self.socket.recv(1 << 18)
+            # A selector does not see what TLS has read already.
+            while isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+                came += self.socket.recv(1 << 18)
+        except WAIT:
+            return
         except OSError:
             came = b""
         if not came:

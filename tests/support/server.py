@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -11,11 +13,13 @@ import urllib.request
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import sigmax
 from prometheus_client.parser import text_string_to_metric_families
+
+from support.certificates import client_context
 
 # Options for messages of any size, so that the server and not the client refuses them.
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
@@ -32,6 +36,39 @@ def after(before: str, *command: str | Path) -> list[str | Path]:
     return ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
 
 
+class Address(str):
+    """The address of a gRPC port, `HOST:PORT`.
+
+    Attributes:
+        authority: File of the authority of the port's certificate; None where the port is plain.
+    """
+
+    __slots__ = ("authority",)
+    authority: Path | None
+
+    def __new__(cls, text: str, authority: Path | None = None) -> Self:
+        address = super().__new__(cls, text)
+        address.authority = authority
+        return address
+
+    def channel(self, options: Any = UNLIMITED) -> grpc.Channel:
+        """Return a channel to the port, over TLS where the port is."""
+        if self.authority is None:
+            return grpc.insecure_channel(self, options=options)
+        trusted = grpc.ssl_channel_credentials(self.authority.read_bytes())
+        return grpc.secure_channel(self, trusted, options=options)
+
+    def connect(self) -> socket.socket:
+        """Return a connection to the port, over TLS where the port is."""
+        host, _, port = self.rpartition(":")
+        opened = socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.authority is None:
+            return opened
+        context = client_context(self.authority)
+        return context.wrap_socket(opened, server_hostname=host.strip("[]"))
+
+
 class Server:
     """A server that has started, and is ready or not; by default on free ports.
 
@@ -40,6 +77,7 @@ class Server:
         arguments: Arguments after `sigmax serve`.
         python: Python of the server's environment; by default this one.
         environment: Variables in addition to those of this process.
+        authority: File of the authority of the server's certificate, where it speaks TLS.
         before: Shell commands that run in the server's process before, such as `ulimit -n 64`.
 
     Attributes:
@@ -54,6 +92,7 @@ class Server:
         *arguments: str | Path,
         python: Path = Path(sys.executable),
         environment: dict[str, str] | None = None,
+        authority: Path | None = None,
         before: str = ":",
     ) -> None:
         self._log = log
@@ -75,7 +114,11 @@ class Server:
         for line in self.process.stdout:
             self.printed += line
             if started := STARTED.match(line):
-                self.grpc, self.http = started["grpc"], started["http"]
+                self.grpc = Address(started["grpc"], authority)
+                self.http = started["http"]
+                is_secure = "--http-tls" in arguments
+                self._operators = ssl.create_default_context(cafile=authority)
+                self._scheme = "https" if is_secure else "http"
                 return
         self.kill()
         raise AssertionError(f"it never started: {self.printed}{self.log()}")
@@ -83,7 +126,7 @@ class Server:
     @cached_property
     def channel(self) -> grpc.Channel:
         """Connection for the plain stubs."""
-        return grpc.insecure_channel(self.grpc, options=UNLIMITED)
+        return self.grpc.channel()
 
     @cached_property
     def client(self) -> sigmax.Client:
@@ -112,7 +155,8 @@ class Server:
     def get(self, path: str) -> tuple[int, str]:
         """Return the status and the text of a path of the HTTP port."""
         try:
-            with urllib.request.urlopen(f"http://{self.http}{path}", timeout=30) as reply:
+            url = f"{self._scheme}://{self.http}{path}"
+            with urllib.request.urlopen(url, timeout=30, context=self._operators) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -27,6 +27,7 @@
 //! | [`loading`] | from a network to engines that have given the right answers |
 //! | [`engine`] | what runs a network, the threads it stays on, and the watchdog that ends what hangs |
 //! | [`shared_memory`] | memory that clients share with the server |
+//! | [`tls`] | certificates, handshakes, and encrypted streams |
 //! | [`model`] | a model as it is served, Triton's configuration, devices, and where every model stands |
 //! | [`metrics`] | what is counted, and how Prometheus reads it |
 //! | [`error`] | everything that can go wrong with a request, and its words on the wire |
@@ -55,3 +56,4 @@ mod shard;
 mod shared_memory;
 mod state;
 pub mod tensor;
+pub mod tls;

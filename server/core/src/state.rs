@@ -18,6 +18,10 @@ pub struct ServerState {
     pub metrics: Metrics,
     /// The longest time that a client may take to begin to speak HTTP/2.
     pub handshake_time: Duration,
+    /// The time after which a client is asked to connect anew, give or take a tenth; none: never.
+    pub connection_age: Option<Duration>,
+    /// The longest time for which the calls of a connection that has reached its age go on.
+    pub connection_age_grace: Duration,
     /// The most bytes of a call's metadata, as HTTP/2 counts them.
     pub metadata_limit: usize,
     /// The longest message, in bytes.

@@ -13,7 +13,8 @@ use sigmax_core::model::head::{Head, Task};
 use sigmax_core::model::triton_config;
 use sigmax_core::model::{self, ModelSpec, Placement};
 use sigmax_core::server;
-use sigmax_core::server::config::{AccessOptions, JwtKeys, JwtOptions, ServerConfig, TlsOptions};
+use sigmax_core::server::config::{AccessOptions, JwtKeys, JwtOptions, ServerConfig};
+use sigmax_core::tls::TlsOptions;
 
 use crate::detached;
 use crate::model::{OpenedModel, Report};

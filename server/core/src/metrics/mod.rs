@@ -7,14 +7,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metrics::model::ModelMetrics;
+use crate::metrics::reloads::Reloads;
 use crate::metrics::statistics::Statistics;
+use crate::metrics::tls::TlsMetrics;
 
 pub mod counters;
 pub mod model;
 pub mod outcome;
 pub mod prometheus;
+pub mod reloads;
 pub mod statistics;
 pub mod timings;
+pub mod tls;
 
 /// The metrics of one model's workers on one device.
 #[derive(Debug)]
@@ -84,6 +88,12 @@ pub struct Metrics {
     pub handshakes_late: AtomicU64,
     /// Connections cut off because their clients kept a message waiting or took no answer.
     pub connections_stalled: AtomicU64,
+    /// Connections whose clients were asked to connect anew, for their age.
+    pub connections_aged: AtomicU64,
+    /// The counts of TLS; none: the ports are plain.
+    pub tls: Option<TlsMetrics>,
+    /// Changes of files that are read again.
+    pub reloads: Reloads,
 }
 
 impl Metrics {

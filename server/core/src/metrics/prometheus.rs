@@ -57,11 +57,18 @@ impl Metrics {
         let help =
             "Connections cut off because their clients kept a message waiting or took no answer.";
         single("sigmax_connections_stalled_total", "counter", help, stalled);
+        let aged = self.connections_aged.load(Relaxed);
+        let help = "Connections whose clients were asked to connect anew, for their age.";
+        single("sigmax_connections_aged_total", "counter", help, aged);
         let help = "Bytes that requests and answers under way hold.";
         single("sigmax_message_bytes", "gauge", help, now.message_bytes as u64);
         let help = "Most bytes that requests and answers under way may hold.";
         single("sigmax_message_bytes_limit", "gauge", help, now.message_bytes_limit as u64);
 
+        if let Some(tls) = &self.tls {
+            tls.write(&mut text);
+        }
+        self.reloads.write(&mut text);
         shown_text(&mut text, &self.shown.lock().unwrap_or_else(PoisonError::into_inner));
         let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         requests_text(&mut text, &writers);

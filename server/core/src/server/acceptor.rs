@@ -9,11 +9,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::lifecycle::Life;
+use crate::server::handshakes::Handshakes;
 use crate::service::dispatch::Dispatch;
 use crate::shard::connections::{Connections, Place};
-use crate::shard::handle::Handle;
+use crate::shard::handle::{Handle, fewest};
 use crate::shard::socket::Socket;
 use crate::state::ServerState;
+use crate::tls::Tls;
 
 /// Time to wait when a connection cannot be accepted, as when the process has no more file
 /// descriptors.
@@ -28,6 +30,8 @@ pub struct Control {
     pub connections: Arc<Connections>,
     /// The shards, which take connections.
     pub shards: Vec<Handle<Dispatch>>,
+    /// TLS, and the thread of its handshakes; none: the ports are plain.
+    pub tls: Option<(Arc<Tls>, Handshakes)>,
     /// The most connections that the HTTP port may have open at once.
     pub http_connections: usize,
     /// The server's stage of life.
@@ -70,9 +74,19 @@ impl Control {
             }
         };
         metrics.connections.fetch_add(1, Relaxed);
-        let least = |shard: &&Handle<_>| (shard.is_stuck(), shard.connections());
-        if let Some(shard) = self.shards.iter().min_by_key(least) {
-            shard.connect(socket, open);
+        match (socket, &self.tls) {
+            (Socket::Tcp(stream), Some((_, handshakes))) => handshakes.take(stream, open),
+            (socket, _) => {
+                if let Some(shard) = fewest(&self.shards) {
+                    shard.connect(socket, open);
+                }
+            }
         }
+    }
+
+    /// The number of connections of gRPC that are open.
+    pub fn open_connections(&self) -> usize {
+        let under_way = self.tls.as_ref().map_or(0, |(_, handshakes)| handshakes.under_way());
+        under_way + self.shards.iter().map(Handle::connections).sum::<usize>()
     }
 }

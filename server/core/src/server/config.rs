@@ -4,22 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::device::GpuOptions;
-
-/// The files by which a server speaks TLS.
-#[derive(Clone, Debug)]
-pub struct TlsOptions {
-    /// The server's certificate and those of its issuers, in PEM.
-    pub certificate: PathBuf,
-    /// The certificate's private key, in PEM.
-    pub key: PathBuf,
-    /// The certificates, in PEM, of the authorities of clients' certificates; none: clients are
-    /// asked for no certificate.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a client without a certificate is refused.
-    pub client_required: bool,
-    /// Whether the HTTP port is over TLS, too.
-    pub http: bool,
-}
+use crate::tls::TlsOptions;
 
 /// The ways in which clients say who they are, and what they may do then.
 #[derive(Clone, Debug, Default)]

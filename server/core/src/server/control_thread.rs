@@ -14,20 +14,32 @@ use tokio::task::spawn_local;
 use crate::lifecycle::Life;
 use crate::server::acceptor::{Control, accept};
 use crate::server::listeners::{Listeners, UnixSocket};
-use crate::server::{heartbeat, http, trim};
+use crate::server::reload::Files;
+use crate::server::{handshakes, heartbeat, http, reload, trim};
 use crate::shard::socket::Socket;
 
 /// Time for which a connection is silent before its client, which may have vanished, is looked for.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// The most threads that help the control thread with what takes long.
+const HELPERS: usize = 4;
+
 /// Starts the control thread, which ends when the server's life is over.
-pub fn start(control: Control, listeners: Listeners) -> io::Result<JoinHandle<()>> {
+pub fn start(
+    control: Control,
+    listeners: Listeners,
+    certificate: Option<(Files, Vec<Vec<u8>>)>,
+) -> io::Result<JoinHandle<()>> {
     let (started, starts) = blocking::channel();
     let thread = thread::Builder::new().name("control".into()).spawn(move || {
-        let runtime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            // Helpers of this thread read files, give memory back, and do handshakes of HTTP.
+            .max_blocking_threads(HELPERS)
+            .on_thread_start(handshakes::give_way)
+            .build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(Rc::new(control), listeners, started)),
+            Ok(runtime) => runtime.block_on(run(Rc::new(control), listeners, certificate, started)),
             Err(error) => drop(started.send(Err(error))),
         }
     })?;
@@ -38,12 +50,16 @@ pub fn start(control: Control, listeners: Listeners) -> io::Result<JoinHandle<()
 async fn run(
     control: Rc<Control>,
     listeners: Listeners,
+    certificate: Option<(Files, Vec<Vec<u8>>)>,
     started: blocking::Sender<io::Result<()>>,
 ) {
     // The Unix socket is kept here, so that its file is removed when this function ends.
     let Listeners { grpc, unix, http } = listeners;
     if let Err(error) = accept_all(&control, grpc, unix.as_ref(), http) {
         return drop(started.send(Err(error)));
+    }
+    if let Some((files, contents)) = certificate {
+        spawn_local(watch_certificate(control.clone(), files, contents));
     }
     let _ = started.send(Ok(()));
     let _ = control.life.clone().wait_for(|life| *life == Life::Over).await;
@@ -74,4 +90,16 @@ fn accept_all(
     spawn_local(heartbeat::watch(control.clone()));
     spawn_local(trim::watch(control.clone()));
     Ok(())
+}
+
+/// Has new connections use the certificate, key and authorities that the files hold now.
+async fn watch_certificate(control: Rc<Control>, files: Files, contents: Vec<Vec<u8>>) {
+    let Some((tls, _)) = &control.tls else { return };
+    let metrics = &control.state.metrics;
+    let take = |contents: &[Vec<u8>]| {
+        tls.take(contents)?;
+        metrics.tls.iter().for_each(|metrics| metrics.set_expiry(tls.expiry()));
+        Ok(())
+    };
+    reload::watch(metrics, files, contents, take).await;
 }

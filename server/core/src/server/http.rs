@@ -19,12 +19,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, spawn_local, yield_now};
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local, yield_now};
 
 use crate::metrics::prometheus::Now;
 use crate::server::acceptor::Control;
-use crate::shard::handle::Handle;
+use crate::server::handshakes;
+use crate::tls::handshake::{Broken, handshake, work};
+use crate::tls::stream::Stream;
+use crate::tls::{Session, Tls};
 
 /// The most connections at once, where the limit of open files has room for them.
 pub const CONNECTIONS: usize = 32;
@@ -125,15 +129,41 @@ async fn connection(control: Rc<Control>, stream: TcpStream, place: Place) {
     serve_one(&control, stream).await;
 }
 
-async fn serve_one(control: &Control, stream: TcpStream) {
+/// Serves a connection for as long as it may be open. The connection ends well, or its client is
+/// gone or too slow: nobody waits for the result.
+async fn serve_one(control: &Control, mut stream: TcpStream) {
+    let served = async {
+        match control.tls.as_ref().filter(|(tls, _)| tls.has_http()) {
+            None => answer(control, stream).await,
+            Some((tls, _)) => match shake(tls, &mut stream).await {
+                Ok(session) => answer(control, Stream::new(stream, session)).await,
+                Err(error) => handshakes::fail(&control.state, &error),
+            },
+        }
+    };
+    let _ = tokio::time::timeout(TIME, served).await;
+}
+
+/// Does a handshake. The socket stays with this thread, where its descriptor is reckoned with; the
+/// work is a helper's, because clients of gRPC and the next probe wait for this thread.
+async fn shake(tls: &Tls, stream: &mut TcpStream) -> Result<Session, Broken> {
+    let session = tls.http_session().map_err(Broken::Refused)?;
+    let process = async |session| {
+        let worked = spawn_blocking(|| work(session)).await;
+        // A helper that panics takes the session along.
+        worked.map_err(|error| Broken::Connection(io::Error::other(error)))
+    };
+    handshake(stream, session, process).await
+}
+
+async fn answer(control: &Control, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let service = service_fn(|request: Request<Incoming>| {
         let response = respond(control, request.method(), request.uri().path());
         async { Ok::<_, Infallible>(response) }
     });
     let connection =
         http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    // The connection ends well, or its client is gone or too slow: nobody waits for the result.
-    let _ = tokio::time::timeout(TIME, connection).await;
+    let _ = connection.await;
 }
 
 fn respond(control: &Control, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -150,7 +180,7 @@ fn respond(control: &Control, method: &Method, path: &str) -> Response<Full<Byte
             let budget = &control.state.budget;
             let now = Now {
                 is_ready: ready,
-                open_connections: control.shards.iter().map(Handle::connections).sum(),
+                open_connections: control.open_connections(),
                 message_bytes: budget.used(),
                 message_bytes_limit: budget.limit(),
             };

@@ -16,6 +16,7 @@ use crate::grpc::budget::Budget;
 use crate::grpc::message::PREFIX;
 use crate::lifecycle::Life;
 use crate::metrics::Metrics;
+use crate::metrics::tls::TlsMetrics;
 use crate::model::Limits;
 use crate::model::catalog::Catalog;
 use crate::model::control::{ModelControl, Order};
@@ -24,21 +25,26 @@ use crate::server::acceptor::Control;
 use crate::server::config::ServerConfig;
 use crate::server::descriptors::Shares;
 use crate::server::listeners::{Listeners, UnixSocket};
+use crate::server::reload::Files;
 use crate::service::dispatch::Dispatch;
 use crate::shard::connections::Connections;
 use crate::shard::event_loop;
 use crate::shard::handle::Handle;
 use crate::shared_memory::Regions;
 use crate::state::ServerState;
+use crate::tls::credentials::FILE_BYTES;
+use crate::tls::{Tls, TlsOptions};
 
 pub mod acceptor;
 pub mod config;
 pub mod control_thread;
 pub mod descriptors;
+pub mod handshakes;
 pub mod heartbeat;
 pub mod http;
 pub mod listeners;
 pub mod models;
+pub mod reload;
 pub mod trim;
 
 /// The longest time for which the threads, and then the engines of all models, are waited for in
@@ -67,18 +73,25 @@ pub struct Server {
 impl Server {
     /// Binds both ports and starts the threads. The server has no model yet, and is not ready.
     pub fn start(config: ServerConfig) -> io::Result<Self> {
+        let tls = config.tls.clone().map(read_tls).transpose()?;
         let grpc = listeners::bind(&config.host, config.grpc_port)?;
         let http = listeners::bind(&config.http_host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
-        let room = Shares::new(config.shards, config.max_connections, http::CONNECTIONS);
+        let loops = config.shards + usize::from(tls.is_some());
+        let room = Shares::new(loops, config.max_connections, http::CONNECTIONS);
         let budget = Budget::new(config.memory_budget, config.stall_time);
         let (orders, inbox) = ModelControl::new(config.allow_model_upload);
         let state = Arc::new(ServerState {
             model_control: config.model_control.then_some(orders),
             catalog: Catalog::new(config.strict_readiness),
-            metrics: Metrics::default(),
+            metrics: Metrics {
+                tls: tls.as_ref().map(|(tls, ..)| TlsMetrics::new(tls.expiry())),
+                ..Metrics::default()
+            },
             handshake_time: config.handshake_time,
+            connection_age: config.max_connection_age,
+            connection_age_grace: config.max_connection_age_grace,
             metadata_limit: config.max_metadata_bytes,
             regions: Regions::new(config.shared_memory),
             log_settings: config.log_settings,
@@ -113,7 +126,7 @@ impl Server {
             http_address,
         };
         let listeners = Listeners { grpc, unix, http };
-        server.start_threads(config.shards, &room, end, listeners)?;
+        server.start_threads(config.shards, &room, end, listeners, tls)?;
         Ok(server)
     }
 
@@ -123,6 +136,7 @@ impl Server {
         room: &Shares,
         end: blocking::Sender<Infallible>,
         listeners: Listeners,
+        tls: Option<(Tls, Files, Vec<Vec<u8>>)>,
     ) -> io::Result<()> {
         let mut threads = Vec::new();
         for number in 0..shards {
@@ -132,14 +146,24 @@ impl Server {
             self.shards.push(handle);
             threads.push(thread);
         }
+        let (mut of_control, mut certificate) = (None, None);
+        if let Some((tls, files, contents)) = tls {
+            let (tls, life) = (Arc::new(tls), self.life.subscribe());
+            let (state, shards) = (self.state.clone(), self.shards.clone());
+            let (handshakes, thread) = handshakes::start(tls.clone(), state, shards, life)?;
+            threads.push(thread);
+            of_control = Some((tls, handshakes));
+            certificate = Some((files, contents));
+        }
         let control = Control {
             state: self.state.clone(),
+            tls: of_control,
             shards: self.shards.clone(),
             connections: Connections::new(room.grpc),
             http_connections: room.http,
             life: self.life.subscribe(),
         };
-        threads.push(control_thread::start(control, listeners)?);
+        threads.push(control_thread::start(control, listeners, certificate)?);
         self.threads = Mutex::new(threads);
         Ok(())
     }
@@ -212,6 +236,14 @@ impl Server {
         self.reaper.wait(LAST);
         lost
     }
+}
+
+/// Reads the files of TLS, which are read again later. The error names the file.
+fn read_tls(options: TlsOptions) -> io::Result<(Tls, Files, Vec<Vec<u8>>)> {
+    let files = Files::new("certificate", options.paths(), FILE_BYTES);
+    let contents = files.read().map_err(io::Error::other)?;
+    let tls = Tls::new(options, &contents).map_err(io::Error::other)?;
+    Ok((tls, files, contents))
 }
 
 impl Drop for Server {

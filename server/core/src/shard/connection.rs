@@ -1,6 +1,7 @@
 //! A connection over HTTP/2, from its first byte to its last.
 
 use std::error::Error;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use futures_util::future::pending;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::grpc::budget::Account;
@@ -16,8 +18,9 @@ use crate::lifecycle::{Life, until};
 use crate::shard::calls::{self, CALLS, End};
 use crate::shard::connections::Open;
 use crate::shard::peer::Peer;
-use crate::shard::socket::{Seen, Socket, Watched};
+use crate::shard::socket::{Inlet, Outlet, Seen, Socket};
 use crate::shard::{Service, Shard};
+use crate::tls;
 
 /// Bytes of the largest frame that clients are told to send, so that a tensor comes in few of them.
 const FRAME_BYTES: u32 = 1 << 20;
@@ -35,27 +38,44 @@ const GREETING_BYTES: usize = 24 + 9;
 
 /// Serves a connection to its end.
 pub async fn serve<S: Service>(service: Rc<S>, socket: Socket, open: Open) {
-    let served = match socket {
+    if let Err(error) = carry(service, socket, open).await {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+/// Puts what notes the client, and TLS, over the socket, and runs the connection.
+async fn carry<S: Service>(
+    service: Rc<S>,
+    socket: Socket,
+    open: Open,
+) -> Result<(), Box<dyn Error>> {
+    let seen = Rc::<Seen>::default();
+    match socket {
         Socket::Tcp(stream) => {
             let peer = Peer { address: stream.peer_addr().ok(), certificate: None };
-            match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => run(service, stream, open, peer).await,
-                Err(error) => Err(error.into()),
-            }
+            let stream = Outlet::new(TcpStream::from_std(stream)?, seen.clone());
+            run(service, stream, seen, open, peer).await
         }
-        Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => run(service, stream, open, Peer::default()).await,
-            Err(error) => Err(error.into()),
-        },
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection broke");
+        Socket::Tls(stream, session) => {
+            let shown = session.peer_certificates().and_then(<[_]>::first);
+            let peer = Peer {
+                address: stream.peer_addr().ok(),
+                certificate: shown.map(|certificate| certificate.to_vec()),
+            };
+            let stream = Outlet::new(TcpStream::from_std(stream)?, seen.clone());
+            run(service, tls::stream::Stream::new(stream, session), seen, open, peer).await
+        }
+        Socket::Unix(stream) => {
+            let stream = Outlet::new(UnixStream::from_std(stream)?, seen.clone());
+            run(service, stream, seen, open, Peer::default()).await
+        }
     }
 }
 
 async fn run<S: Service, T>(
     service: Rc<S>,
     stream: T,
+    seen: Rc<Seen>,
     open: Open,
     peer: Peer,
 ) -> Result<(), Box<dyn Error>>
@@ -63,8 +83,9 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let shard = service.shard();
-    let (stream, seen) = Watched::new(stream);
-    let greeted_by = Instant::now() + shard.state.handshake_time;
+    let stream = Inlet::new(stream, seen.clone());
+    let greeted_by = Instant::from_std(open.since() + shard.state.handshake_time);
+    let old_at = old_at(shard, &open);
     let ends = async {
         tokio::select! {
             () = until(shard.life.clone(), |life| life != Life::Serving) => End::Drained,
@@ -73,6 +94,10 @@ where
                 true => End::Drained,
                 false => End::Evicted,
             },
+            () = sleep_until_some(old_at) => {
+                shard.state.metrics.connections_aged.fetch_add(1, Relaxed);
+                End::Drained
+            }
         }
     };
     let mut ends = Box::pin(ends);
@@ -92,10 +117,27 @@ where
         error = ungreeted(shard, &seen, greeted_by) => Err(error),
         error = stalled(shard, open.account(), &seen) => Err(error),
         () = left_alone(shard, open.account(), &seen) => Ok(()),
+        () = sleep_until_some(old_at.map(|at| at + shard.state.connection_age_grace)) => Ok(()),
     }
 }
 
-async fn handshake<S>(stream: Watched<S>) -> Result<Connection<Watched<S>, Bytes>, h2::Error>
+/// The time at which a connection's client is asked to connect anew; none where it never is. The
+/// ages differ by up to a tenth, so that connections that began together do not end together.
+fn old_at(shard: &Shard, open: &Open) -> Option<Instant> {
+    let age = shard.state.connection_age?;
+    let chance = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+    Some(Instant::from_std(open.since()) + age.mul_f64(0.9 + 0.2 * chance))
+}
+
+/// Waits until then; for ever where there is no time.
+async fn sleep_until_some(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+async fn handshake<S>(stream: Inlet<S>) -> Result<Connection<Inlet<S>, Bytes>, h2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

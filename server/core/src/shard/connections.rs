@@ -42,6 +42,7 @@ struct State {
 pub struct Open {
     connections: Arc<Connections>,
     number: u64,
+    since: Instant,
     state: Arc<State>,
 }
 
@@ -74,15 +75,16 @@ impl Connections {
         if is_full && !table.evict_one() {
             return Place::None;
         }
+        let since = Instant::now();
         let number = table.next;
         table.next += 1;
         let state = Arc::new(State {
-            active: AtomicU64::new(self.time(Instant::now())),
+            active: AtomicU64::new(self.time(since)),
             account,
             evicted: Notify::new(),
         });
         table.open.insert(number, state.clone());
-        let open = Open { connections: self.clone(), number, state };
+        let open = Open { connections: self.clone(), number, since, state };
         if is_full { Place::OfIdle(open) } else { Place::Free(open) }
     }
 
@@ -110,6 +112,11 @@ impl Table {
 }
 
 impl Open {
+    /// The time at which the connection was accepted.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Notes that a call of the connection has begun.
     pub fn called(&self, now: Instant) {
         self.state.active.store(self.connections.time(now), Relaxed);

@@ -156,6 +156,12 @@ impl<S: 'static> Handle<S> {
     }
 }
 
+/// The shard with the fewest connections, among those that turn where there is one; none where there
+/// are no shards.
+pub fn fewest<S>(shards: &[Handle<S>]) -> Option<&Handle<S>> {
+    shards.iter().min_by_key(|shard| (shard.is_stuck(), shard.connections()))
+}
+
 // The implementations are written out because derived ones would ask the same of `S`.
 impl<S> Clone for Handle<S> {
     fn clone(&self) -> Self {
