@@ -27,6 +27,7 @@
 //! | [`loading`] | from a network to engines that have given the right answers |
 //! | [`engine`] | what runs a network, the threads it stays on, and the watchdog that ends what hangs |
 //! | [`shared_memory`] | memory that clients share with the server |
+//! | [`access`] | who clients are, and what they may do |
 //! | [`tls`] | certificates, handshakes, and encrypted streams |
 //! | [`model`] | a model as it is served, Triton's configuration, devices, and where every model stands |
 //! | [`metrics`] | what is counted, and how Prometheus reads it |
@@ -38,6 +39,7 @@
 //! | [`file`] | files, read with a limit |
 //! | [`proto`] | the code that is generated from `proto/` |
 
+pub mod access;
 pub mod engine;
 mod error;
 pub mod file;

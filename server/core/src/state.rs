@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::grpc::budget::Budget;
 use crate::metrics::Metrics;
 use crate::model::catalog::Catalog;
@@ -16,6 +17,10 @@ pub struct ServerState {
     pub catalog: Catalog,
     /// The counters of the whole server.
     pub metrics: Metrics,
+    /// Who clients are, and what they may do.
+    pub access: Arc<Access>,
+    /// Whether clients are told the services and messages.
+    pub reflection: bool,
     /// The longest time that a client may take to begin to speak HTTP/2.
     pub handshake_time: Duration,
     /// The time after which a client is asked to connect anew, give or take a tenth; none: never.

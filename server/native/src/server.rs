@@ -6,6 +6,7 @@ use std::time::Duration;
 use pyo3::conversion::FromPyObjectOwned;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use sigmax_core::access::options::{AccessOptions, JwtKeys, JwtOptions};
 use sigmax_core::loading::description::{DescribedTensor, Description};
 use sigmax_core::loading::error::LoadError;
 use sigmax_core::model::device::GpuOptions;
@@ -13,7 +14,7 @@ use sigmax_core::model::head::{Head, Task};
 use sigmax_core::model::triton_config;
 use sigmax_core::model::{self, ModelSpec, Placement};
 use sigmax_core::server;
-use sigmax_core::server::config::{AccessOptions, JwtKeys, JwtOptions, ServerConfig};
+use sigmax_core::server::config::ServerConfig;
 use sigmax_core::tls::TlsOptions;
 
 use crate::detached;
@@ -43,6 +44,11 @@ impl Server {
     #[getter]
     fn http_address(&self) -> String {
         self.0.http_address().to_string()
+    }
+
+    #[getter]
+    fn access(&self) -> String {
+        self.0.access()
     }
 
     fn declare(&self, py: Python<'_>, name: &str, version: u64) {

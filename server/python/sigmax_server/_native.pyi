@@ -165,6 +165,8 @@ class Server:
     def grpc_address(self) -> str: ...  # address of the gRPC port, such as "127.0.0.1:8001"
     @property
     def http_address(self) -> str: ...  # address of the HTTP port, such as "127.0.0.1:8000"
+    @property
+    def access(self) -> str: ...  # line for people that says who may do what
     def declare(self, name: str, version: int) -> None:
         """Make a version known, as LOADING: requests are answered UNAVAILABLE until it is loaded.
 

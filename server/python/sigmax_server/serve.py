@@ -57,6 +57,7 @@ def serve(locations: Sequence[Location], config: ServerConfig) -> int:
     if outcomes is None:
         return _stop(server, config.grace_seconds)
     print(_uses(config, chosen))
+    print(server.access)
     print(table(outcomes))
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if failures and config.exit_on_error:

@@ -7,6 +7,9 @@ use crate::tensor::strings;
 mod sigmax;
 mod status;
 mod triton;
+mod unauthenticated;
+
+pub use unauthenticated::Unauthenticated;
 
 /// The dialect of a status: both services fail for the same reasons, but clients of the Open
 /// Inference Protocol look for Triton's texts.
@@ -29,6 +32,10 @@ impl Dialect {
 /// came.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Error {
+    /// The caller has not shown who it is.
+    Unauthenticated(Unauthenticated),
+    /// The caller may not do this with this model; none: with the server as a whole.
+    PermissionDenied { who: String, right: &'static str, model: Option<String> },
     /// No model has this name.
     UnknownModel { model: String },
     /// The model has no such version.

@@ -7,6 +7,13 @@ impl Error {
     /// The error's text in our own words.
     pub(super) fn sigmax_message(&self) -> String {
         match self {
+            Self::Unauthenticated(reason) => reason.message().into(),
+            Self::PermissionDenied { who, right, model: Some(model) } => {
+                format!("'{who}' may not {right} model '{model}'")
+            }
+            Self::PermissionDenied { who, right, model: None } => {
+                format!("'{who}' may not {right} the server")
+            }
             Self::UnknownModel { model } => format!("no model is named '{model}'"),
             Self::UnknownVersion { model, version } => {
                 format!("model '{model}' has no version {version}")

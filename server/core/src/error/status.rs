@@ -95,6 +95,8 @@ impl Error {
     /// every language and release.
     fn entry(&self) -> (Code, &'static str) {
         match self {
+            Self::Unauthenticated(reason) => (Code::Unauthenticated, reason.name()),
+            Self::PermissionDenied { .. } => (Code::PermissionDenied, "NOT_ALLOWED"),
             Self::UnknownModel { .. } => (Code::NotFound, "UNKNOWN_MODEL"),
             Self::UnknownVersion { .. } => (Code::NotFound, "UNKNOWN_VERSION"),
             Self::BadVersion { .. } => (Code::InvalidArgument, "BAD_VERSION"),

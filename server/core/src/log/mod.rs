@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::Level;
 
-pub use output::{Output, STDERR, STDOUT};
+pub use output::{Output, STDERR, STDOUT, Source};
 pub use repeats::{SPAN, is_one_too_many, tell_repeats};
 
 /// The levels of messages that are logged, by Triton's names for them.

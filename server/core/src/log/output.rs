@@ -2,6 +2,7 @@
 //! read.
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -19,26 +20,48 @@ const LINE_BYTES: usize = 4096;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Standard output. It has no bounds, because only the start prints there: its table.
-pub static STDOUT: Output = Output::new(
-    "stdout",
-    || Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
-    usize::MAX,
-    usize::MAX,
-);
+pub static STDOUT: Output = Output::new("stdout", &Standard::Output, usize::MAX, usize::MAX);
 /// Standard error, where the log goes.
-pub static STDERR: Output = Output::new(
-    "stderr",
-    || Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
-    LOG_BYTES,
-    LINE_BYTES,
-);
+pub static STDERR: Output = Output::new("stderr", &Standard::Error, LOG_BYTES, LINE_BYTES);
+
+/// The file that an output writes to.
+pub trait Source: Debug + Sync {
+    /// Opens the file.
+    fn open(&self) -> io::Result<File>;
+
+    /// Whether the open file is to be opened again, because another has its place.
+    fn is_gone(&self, _: &File) -> bool {
+        false
+    }
+
+    /// The line that tells how many lines were lost at its place.
+    fn gap(&self, lost: u64) -> String {
+        format!("warning: {lost} lines of the log were dropped here: nobody took them\n")
+    }
+}
+
+/// A standard stream of the process.
+#[derive(Debug)]
+enum Standard {
+    Output,
+    Error,
+}
+
+impl Source for Standard {
+    fn open(&self) -> io::Result<File> {
+        Ok(File::from(match self {
+            Self::Output => io::stdout().as_fd().try_clone_to_owned()?,
+            Self::Error => io::stderr().as_fd().try_clone_to_owned()?,
+        }))
+    }
+}
 
 /// An output of lines, which a thread of its own writes.
 #[derive(Debug)]
 pub struct Output {
     /// The name of the output's thread.
     name: &'static str,
-    open: fn() -> io::Result<File>,
+    source: &'static dyn Source,
     /// The most bytes of lines that wait.
     room: usize,
     /// The longest line, in bytes.
@@ -75,9 +98,11 @@ impl Printed {
 }
 
 impl Output {
-    const fn new(
+    /// An output of lines of at most `longest` bytes. Lines that wait have at most `room` bytes
+    /// together.
+    pub const fn new(
         name: &'static str,
-        open: fn() -> io::Result<File>,
+        source: &'static dyn Source,
         room: usize,
         longest: usize,
     ) -> Self {
@@ -88,7 +113,7 @@ impl Output {
             has_thread: false,
             is_writing: false,
         };
-        Self { name, open, room, longest, state: Mutex::new(state), changed: Condvar::new() }
+        Self { name, source, room, longest, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Prints the lines of a text.
@@ -138,8 +163,10 @@ impl Output {
         let mut lost = 0;
         loop {
             let printed = self.next();
-            file = file.or_else(|| (self.open)().ok());
-            let is_written = file.as_ref().is_some_and(|file| put(file, &printed, lost).is_ok());
+            file =
+                file.filter(|file| !self.source.is_gone(file)).or_else(|| self.source.open().ok());
+            let is_written =
+                file.as_ref().is_some_and(|file| self.put(file, &printed, lost).is_ok());
             lost = if is_written { 0 } else { lost + printed.lines() };
             let mut state = self.lock();
             state.is_writing = false;
@@ -149,6 +176,18 @@ impl Output {
             drop(state);
             self.changed.notify_all();
         }
+    }
+
+    /// Writes a line, and before it how many lines were lost.
+    fn put(&self, file: &File, printed: &Printed, lost: u64) -> io::Result<()> {
+        let (line, lost) = match printed {
+            Printed::Line(line) => (line.as_str(), lost),
+            Printed::Gap(lines) => ("", lost + lines),
+        };
+        if lost > 0 {
+            write_all(file, self.source.gap(lost).as_bytes())?;
+        }
+        write_all(file, line.as_bytes())
     }
 
     /// Waits for the next line or gap to write.
@@ -178,19 +217,6 @@ impl State {
             _ => self.waiting.push_back(Printed::Gap(1)),
         }
     }
-}
-
-/// Writes a line, and before it how many lines were lost.
-fn put(file: &File, printed: &Printed, lost: u64) -> io::Result<()> {
-    let (line, lost) = match printed {
-        Printed::Line(line) => (line.as_str(), lost),
-        Printed::Gap(lines) => ("", lost + lines),
-    };
-    if lost > 0 {
-        let gap = format!("warning: {lost} lines of the log were dropped here: nobody took them\n");
-        write_all(file, gap.as_bytes())?;
-    }
-    write_all(file, line.as_bytes())
 }
 
 fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
@@ -259,11 +285,15 @@ mod tests {
     #[test]
     fn what_nobody_reads_is_dropped_and_counted() {
         static READER: OnceLock<PipeReader> = OnceLock::new();
-        static OUTPUT: Output = Output::new("test", open, 100_000, 1000);
-        fn open() -> io::Result<File> {
-            let (reader, writer) = io::pipe()?;
-            READER.set(reader).expect("it is opened once");
-            Ok(File::from(OwnedFd::from(writer)))
+        static OUTPUT: Output = Output::new("test", &Pipe, 100_000, 1000);
+        #[derive(Debug)]
+        struct Pipe;
+        impl Source for Pipe {
+            fn open(&self) -> io::Result<File> {
+                let (reader, writer) = io::pipe()?;
+                READER.set(reader).expect("it is opened once");
+                Ok(File::from(OwnedFd::from(writer)))
+            }
         }
         // These lines are more than the pipe and the room for lines hold.
         let line = "x".repeat(999);
@@ -290,8 +320,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_counted() {
-        static OUTPUT: Output =
-            Output::new("test", || File::options().write(true).open("/dev/full"), 100_000, 1000);
+        static OUTPUT: Output = Output::new("test", &Full, 100_000, 1000);
+        #[derive(Debug)]
+        struct Full;
+        impl Source for Full {
+            fn open(&self) -> io::Result<File> {
+                File::options().write(true).open("/dev/full")
+            }
+        }
         OUTPUT.print("a\nb");
         assert!(OUTPUT.finish(PATIENCE));
         assert_eq!(OUTPUT.dropped(), 2);

@@ -6,11 +6,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::metrics::access::AccessMetrics;
 use crate::metrics::model::ModelMetrics;
 use crate::metrics::reloads::Reloads;
 use crate::metrics::statistics::Statistics;
 use crate::metrics::tls::TlsMetrics;
 
+pub mod access;
 pub mod counters;
 pub mod model;
 pub mod outcome;
@@ -92,6 +94,8 @@ pub struct Metrics {
     pub connections_aged: AtomicU64,
     /// The counts of TLS; none: the ports are plain.
     pub tls: Option<TlsMetrics>,
+    /// The counts of callers that were refused; none: nobody is asked who they are.
+    pub access: Option<Arc<AccessMetrics>>,
     /// Changes of files that are read again.
     pub reloads: Reloads,
 }

@@ -69,6 +69,9 @@ impl Metrics {
             tls.write(&mut text);
         }
         self.reloads.write(&mut text);
+        if let Some(access) = &self.access {
+            access.write(&mut text);
+        }
         shown_text(&mut text, &self.shown.lock().unwrap_or_else(PoisonError::into_inner));
         let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         requests_text(&mut text, &writers);
@@ -204,7 +207,7 @@ fn labels((model, version): &(String, u64)) -> String {
 }
 
 /// The name of a code as gRPC's specification writes it, such as `INVALID_ARGUMENT`.
-fn code_name(code: Code) -> &'static str {
+pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

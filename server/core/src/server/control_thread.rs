@@ -14,7 +14,7 @@ use tokio::task::spawn_local;
 use crate::lifecycle::Life;
 use crate::server::acceptor::{Control, accept};
 use crate::server::listeners::{Listeners, UnixSocket};
-use crate::server::reload::Files;
+use crate::server::reload::Watched;
 use crate::server::{handshakes, heartbeat, http, reload, trim};
 use crate::shard::socket::Socket;
 
@@ -28,7 +28,7 @@ const HELPERS: usize = 4;
 pub fn start(
     control: Control,
     listeners: Listeners,
-    certificate: Option<(Files, Vec<Vec<u8>>)>,
+    watched: Vec<Watched>,
 ) -> io::Result<JoinHandle<()>> {
     let (started, starts) = blocking::channel();
     let thread = thread::Builder::new().name("control".into()).spawn(move || {
@@ -39,7 +39,7 @@ pub fn start(
             .on_thread_start(handshakes::give_way)
             .build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(Rc::new(control), listeners, certificate, started)),
+            Ok(runtime) => runtime.block_on(run(Rc::new(control), listeners, watched, started)),
             Err(error) => drop(started.send(Err(error))),
         }
     })?;
@@ -50,7 +50,7 @@ pub fn start(
 async fn run(
     control: Rc<Control>,
     listeners: Listeners,
-    certificate: Option<(Files, Vec<Vec<u8>>)>,
+    watched: Vec<Watched>,
     started: blocking::Sender<io::Result<()>>,
 ) {
     // The Unix socket is kept here, so that its file is removed when this function ends.
@@ -58,8 +58,9 @@ async fn run(
     if let Err(error) = accept_all(&control, grpc, unix.as_ref(), http) {
         return drop(started.send(Err(error)));
     }
-    if let Some((files, contents)) = certificate {
-        spawn_local(watch_certificate(control.clone(), files, contents));
+    for files in watched {
+        let control = control.clone();
+        spawn_local(async move { reload::watch(&control.state.metrics, files).await });
     }
     let _ = started.send(Ok(()));
     let _ = control.life.clone().wait_for(|life| *life == Life::Over).await;
@@ -90,16 +91,4 @@ fn accept_all(
     spawn_local(heartbeat::watch(control.clone()));
     spawn_local(trim::watch(control.clone()));
     Ok(())
-}
-
-/// Has new connections use the certificate, key and authorities that the files hold now.
-async fn watch_certificate(control: Rc<Control>, files: Files, contents: Vec<Vec<u8>>) {
-    let Some((tls, _)) = &control.tls else { return };
-    let metrics = &control.state.metrics;
-    let take = |contents: &[Vec<u8>]| {
-        tls.take(contents)?;
-        metrics.tls.iter().for_each(|metrics| metrics.set_expiry(tls.expiry()));
-        Ok(())
-    };
-    reload::watch(metrics, files, contents, take).await;
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::{self as blocking, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::access::{self, Access};
 use crate::engine::reaper::Reaper;
 use crate::engine::watchdog;
 use crate::grpc::budget::Budget;
@@ -26,6 +28,7 @@ use crate::server::config::ServerConfig;
 use crate::server::descriptors::Shares;
 use crate::server::listeners::{Listeners, UnixSocket};
 use crate::server::reload::Files;
+use crate::server::reload::Watched;
 use crate::service::dispatch::Dispatch;
 use crate::shard::connections::Connections;
 use crate::shard::event_loop;
@@ -74,6 +77,9 @@ impl Server {
     /// Binds both ports and starts the threads. The server has no model yet, and is not ready.
     pub fn start(config: ServerConfig) -> io::Result<Self> {
         let tls = config.tls.clone().map(read_tls).transpose()?;
+        let certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let access = Arc::new(Access::new(config.access, certificates)?);
+        let watched = read_access(&access)?;
         let grpc = listeners::bind(&config.host, config.grpc_port)?;
         let http = listeners::bind(&config.http_host, config.http_port)?;
         let unix = config.unix_socket.as_deref().map(UnixSocket::bind).transpose()?;
@@ -87,8 +93,11 @@ impl Server {
             catalog: Catalog::new(config.strict_readiness),
             metrics: Metrics {
                 tls: tls.as_ref().map(|(tls, ..)| TlsMetrics::new(tls.expiry())),
+                access: access.asks().then(|| access.metrics.clone()),
                 ..Metrics::default()
             },
+            access,
+            reflection: config.reflection,
             handshake_time: config.handshake_time,
             connection_age: config.max_connection_age,
             connection_age_grace: config.max_connection_age_grace,
@@ -126,7 +135,7 @@ impl Server {
             http_address,
         };
         let listeners = Listeners { grpc, unix, http };
-        server.start_threads(config.shards, &room, end, listeners, tls)?;
+        server.start_threads(config.shards, &room, end, listeners, tls, watched)?;
         Ok(server)
     }
 
@@ -137,8 +146,10 @@ impl Server {
         end: blocking::Sender<Infallible>,
         listeners: Listeners,
         tls: Option<(Tls, Files, Vec<Vec<u8>>)>,
+        access: Vec<Watched>,
     ) -> io::Result<()> {
         let mut threads = Vec::new();
+        let mut watched = access;
         for number in 0..shards {
             let life = self.life.subscribe();
             let (handle, thread) =
@@ -146,14 +157,14 @@ impl Server {
             self.shards.push(handle);
             threads.push(thread);
         }
-        let (mut of_control, mut certificate) = (None, None);
-        if let Some((tls, files, contents)) = tls {
+        let mut of_control = None;
+        if let Some((tls, files, first)) = tls {
             let (tls, life) = (Arc::new(tls), self.life.subscribe());
             let (state, shards) = (self.state.clone(), self.shards.clone());
             let (handshakes, thread) = handshakes::start(tls.clone(), state, shards, life)?;
             threads.push(thread);
+            watched.push(Watched { files, first, take: take_tls(tls.clone(), self.state.clone()) });
             of_control = Some((tls, handshakes));
-            certificate = Some((files, contents));
         }
         let control = Control {
             state: self.state.clone(),
@@ -163,9 +174,14 @@ impl Server {
             http_connections: room.http,
             life: self.life.subscribe(),
         };
-        threads.push(control_thread::start(control, listeners, certificate)?);
+        threads.push(control_thread::start(control, listeners, watched)?);
         self.threads = Mutex::new(threads);
         Ok(())
+    }
+
+    /// A line for people that says who may do what.
+    pub fn access(&self) -> String {
+        self.state.access.summary()
     }
 
     /// The address at which gRPC is served.
@@ -250,4 +266,33 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The files of the policy, of which the contents are in force.
+fn read_access(access: &Arc<Access>) -> io::Result<Vec<Watched>> {
+    let read = |(part, path): (access::Part, PathBuf)| {
+        let files = Files::new(part.name(), vec![path.clone()], access::FILE_BYTES);
+        let first = files.read()?;
+        let access = access.clone();
+        let take = move |contents: &[Vec<u8>]| {
+            let text = contents.first().map_or(&[][..], Vec::as_slice);
+            access.take(part, text).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        take(&first)?;
+        Ok(Watched { files, first, take: Box::new(take) })
+    };
+    let watched: Result<_, String> = access.parts().into_iter().map(read).collect();
+    watched.map_err(io::Error::other)
+}
+
+/// Has new connections use the certificate, key and authorities that the files hold now.
+fn take_tls(
+    tls: Arc<Tls>,
+    state: Arc<ServerState>,
+) -> Box<dyn FnMut(&[Vec<u8>]) -> Result<(), String> + Send> {
+    Box::new(move |contents| {
+        tls.take(contents)?;
+        state.metrics.tls.iter().for_each(|metrics| metrics.set_expiry(tls.expiry()));
+        Ok(())
+    })
 }

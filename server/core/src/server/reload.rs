@@ -3,6 +3,7 @@
 //! The contents are compared, once a second. Notifications would miss swaps of links (a `..data`
 //! of Kubernetes), mounts, and files on a network.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,15 +46,28 @@ impl Files {
     }
 }
 
-/// Looks at the files for ever, and has `take` take their contents when they differ from those that
-/// it took last; `first` are those of the start. Where `take` fails, which it says in words that
-/// name the file, the caller goes on with what it has. The error is logged once.
-pub async fn watch(
-    metrics: &Metrics,
-    files: Files,
-    first: Vec<Vec<u8>>,
-    mut take: impl FnMut(&[Vec<u8>]) -> Result<(), String>,
-) {
+/// Files that are watched.
+pub struct Watched {
+    /// The files.
+    pub files: Files,
+    /// The contents of the files at the start.
+    pub first: Vec<Vec<u8>>,
+    /// Takes contents that have changed. Where this fails, which it says in words that name the
+    /// file, the server goes on with what it has.
+    pub take: Box<dyn FnMut(&[Vec<u8>]) -> Result<(), String> + Send>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The contents are secret.
+        self.files.fmt(f)
+    }
+}
+
+/// Looks at files for ever, and has their contents taken when they differ from those that were taken
+/// last. An error is logged once.
+pub async fn watch(metrics: &Metrics, watched: Watched) {
+    let Watched { files, first, mut take } = watched;
     let files = Arc::new(files);
     let mut looks = Looks::new(Ok(first));
     metrics.reloads.begin(files.name);

@@ -15,6 +15,9 @@ use http::{HeaderMap, Request, Response};
 use tonic::service::Routes;
 use tower_service::Service as _;
 
+use crate::access::caller::{Caller, Client};
+use crate::access::methods::{self, Method};
+use crate::access::principals::Principals;
 use crate::error::{Dialect, Error, Result};
 use crate::grpc::body::RequestBody;
 use crate::grpc::budget::{Account, Held};
@@ -42,23 +45,26 @@ pub struct Dispatch {
     shard: Shard,
     handle: Handle<Self>,
     routes: Routes,
+    principals: Principals,
 }
 
 impl Service for Dispatch {
     type Call = Reply;
-    type Client = Peer;
+    type Client = Arc<Client>;
 
     fn new(shard: Shard, handle: Handle<Self>) -> Self {
         let routes = routes(&shard.state, &handle);
-        Self { shard, handle, routes }
+        let principals = Principals::new(shard.state.access.clone());
+        Self { shard, handle, routes, principals }
     }
 
     fn shard(&self) -> &Shard {
         &self.shard
     }
 
-    fn client(&self, peer: Peer) -> Peer {
-        peer
+    fn client(&self, Peer { address, certificate }: Peer) -> Arc<Client> {
+        let access = self.shard.state.access.clone();
+        Arc::new(Client::new(access, address, certificate.as_deref()))
     }
 
     /// Begins a call. The head of a hot call is read here, so that the future that answers the call
@@ -66,7 +72,7 @@ impl Service for Dispatch {
     fn begin(
         self: &Rc<Self>,
         connection: &Open,
-        _client: &Peer,
+        client: &Arc<Client>,
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) -> Reply {
@@ -74,13 +80,20 @@ impl Service for Dispatch {
         connection.called(arrived);
         let account = connection.account();
         let mut held = account.hold().of_call(self.handle.accept());
-        let admitted = self.admit(request.headers(), &mut held);
         let dialect = Dialect::of(request.uri().path());
+        let method = methods::find(request.uri().path());
+        let principal = self.principals.find(client, request.headers());
+        let caller = Caller::new(principal, client.clone(), method.unwrap_or(Method::unknown()));
+        let admitted = self
+            .admit(request.headers(), &mut held)
+            .and_then(|()| caller.may_enter())
+            .and_then(|()| method.map(|_| ()).ok_or_else(no_such_method));
         let is_classify = match request.uri().path() {
             classify::PATH => true,
             infer::PATH => false,
             _ => {
-                let request = request.map(Incoming::from);
+                let mut request = request.map(Incoming::from);
+                request.extensions_mut().insert(caller);
                 return match admitted {
                     Ok(()) => {
                         Reply::new(respond, self.clone().cold(account.clone(), request, held))
@@ -92,12 +105,14 @@ impl Service for Dispatch {
         let head = admitted.map_err(Refused::from).and_then(|()| head::read(&request, arrived));
         let (body, dispatch) = (Incoming::from(request.into_body()), self.clone());
         match is_classify {
-            true => {
-                Reply::new(respond, dispatch.hot(held, head, body, dialect, classify::classify))
-            }
-            false => Reply::new(respond, dispatch.hot(held, head, body, dialect, infer::infer)),
+            true => Reply::new(respond, dispatch.hot(held, head, body, caller, classify::classify)),
+            false => Reply::new(respond, dispatch.hot(held, head, body, caller, infer::infer)),
         }
     }
+}
+
+fn no_such_method() -> Error {
+    Error::Unimplemented { detail: "there is no such method".into() }
 }
 
 impl Dispatch {
@@ -117,16 +132,16 @@ impl Dispatch {
         held: Held,
         head: Result<Call, Refused>,
         body: Incoming,
-        dialect: Dialect,
-        handle: impl AsyncFnOnce(&Shard, M, Call, &mut Held, &Trace) -> Result<BytesMut>,
+        caller: Caller,
+        handle: impl AsyncFnOnce(&Shard, M, Call, &Caller, &mut Held, &Trace) -> Result<BytesMut>,
     ) -> Response<ReplyBody> {
         let arrived = head.as_ref().map_or_else(|_| Instant::now(), |call| call.arrived);
         self.shard.busy_poll.request(arrived);
         let trace = Trace::default();
         let handle = async |message: M, call: Call, held: &mut Held| {
-            handle(&self.shard, message, call, held, &trace).await
+            handle(&self.shard, message, call, &caller, held, &trace).await
         };
-        let limit = self.shard.state.message_limit;
+        let (dialect, limit) = (caller.dialect(), self.shard.state.message_limit);
         let (response, outcome) = unary::serve(head, body, dialect, limit, held, handle).await;
         trace.count(&self.shard, outcome, arrived);
         response

@@ -7,6 +7,8 @@ use futures_util::stream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
+use crate::access::caller::Caller;
+use crate::error::Dialect;
 use crate::grpc::body::Load;
 use crate::model::catalog::Snapshot;
 use crate::proto::health::health_check_response::ServingStatus;
@@ -38,7 +40,9 @@ impl health_server::Health for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let name = request.into_inner().service;
+        may_know(&caller, &name)?;
         match status(&self.state.catalog.read(), &name) {
             ServingStatus::ServiceUnknown => {
                 Err(Status::not_found(format!("no service or model is named '{name}'")))
@@ -49,10 +53,11 @@ impl health_server::Health for Health {
 
     async fn list(
         &self,
-        _: Request<HealthListRequest>,
+        request: Request<HealthListRequest>,
     ) -> Result<Response<HealthListResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let snapshot = self.state.catalog.read();
-        let models = snapshot.models().map(|(name, _)| name);
+        let models = snapshot.models().map(|(name, _)| name).filter(|name| caller.sees(name));
         let statuses: BTreeMap<_, _> = SERVER
             .into_iter()
             .chain(models)
@@ -71,7 +76,9 @@ impl health_server::Health for Health {
         // The request's room in the budget is given back, and its connection has no work: a watch
         // waits for changes, and no client waits for its answer.
         drop(request.extensions().get::<Arc<Load>>().map(|load| load.take()));
+        let caller = Caller::of(&request)?;
         let name = request.into_inner().service;
+        may_know(&caller, &name)?;
         let start = (self.state.catalog.watch(), name, None);
         let news = stream::unfold(start, async |(mut changes, name, last)| {
             loop {
@@ -89,6 +96,14 @@ impl health_server::Health for Health {
             }
         });
         Ok(Response::new(Box::pin(news)))
+    }
+}
+
+/// Checks that a caller may know the health of this name: that of the server is open to everybody.
+fn may_know(caller: &Caller, name: &str) -> Result<(), Status> {
+    match SERVER.contains(&name) {
+        true => Ok(()),
+        false => caller.may(name).map_err(|error| error.status(Dialect::Sigmax)),
     }
 }
 

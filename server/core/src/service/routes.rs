@@ -46,6 +46,9 @@ pub fn routes<S: Service>(state: &Arc<ServerState>, handle: &Handle<S>) -> Route
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .include_reflection_service(true)
     };
+    if !state.reflection {
+        return routes.routes();
+    }
     // The descriptors are the build's own: they parse, or no test has ever passed.
     routes.add_service(reflection().build_v1().expect("descriptors parse"));
     routes.add_service(reflection().build_v1alpha().expect("descriptors parse"));

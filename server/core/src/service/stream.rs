@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::caller::Caller;
 use crate::error::{Dialect, Error, Result};
 use crate::grpc::body::{Load, MESSAGE};
 use crate::grpc::budget::Held;
@@ -133,16 +134,16 @@ async fn run<A, F, R>(
 pub async fn run_one<Q>(
     shard: &Shard,
     request: Q,
-    dialect: Dialect,
+    caller: &Caller,
     mut held: Held,
     reply_head: &'static [u8],
-    answer: impl AsyncFnOnce(&Shard, Q, Call, &mut Held, &Trace) -> Result<BytesMut>,
+    answer: impl AsyncFnOnce(&Shard, Q, Call, &Caller, &mut Held, &Trace) -> Result<BytesMut>,
 ) -> Result<Bytes> {
     let call = Call::of_stream(reply_head);
     let trace = Trace::default();
-    let result = answer(shard, request, call, &mut held, &trace).await;
+    let result = answer(shard, request, call, caller, &mut held, &trace).await;
     let result = result.and_then(within_limit);
-    let failed = |error| Outcome::of(error, dialect);
+    let failed = |error| Outcome::of(error, caller.dialect());
     let outcome = result.as_ref().map_or_else(failed, |_| Outcome::OK);
     trace.count(shard, outcome, call.arrived);
     result.map(BytesMut::freeze)

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::access::caller::Caller;
 use crate::error::{Error, Result};
 use crate::grpc::budget::Held;
 use crate::grpc::head::Call;
@@ -29,9 +30,11 @@ pub async fn classify(
     shard: &Shard,
     request: ClassifyRequest,
     call: Call,
+    caller: &Caller,
     held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
+    caller.may(&request.model_name)?;
     let (served, options, valid) = prepare(shard, request, held, trace).await?;
     let request_options =
         RequestOptions { ready: Some(call.ready), deadline: call.deadline, ..Default::default() };

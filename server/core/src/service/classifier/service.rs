@@ -8,6 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::caller::Caller;
 use crate::error::Dialect;
 use crate::grpc::budget::Held;
 use crate::grpc::message::{PackedMessage, Unread};
@@ -45,29 +46,34 @@ impl<S: Service> ClassifierService for Classifier<S> {
         &self,
         request: Request<Streaming<Unread>>,
     ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
-        let shard = self.shard.clone();
-        let answer = move |one, held| Box::pin(classify_one(shard.clone(), one, held));
+        let (caller, shard) = (Caller::of(&request)?, self.shard.clone());
+        let answer =
+            move |one, held| Box::pin(classify_one(shard.clone(), caller.clone(), one, held));
         stream::start(request, FuturesUnordered::new(), answer)
     }
 
     async fn list_models(
         &self,
-        _: Request<ListModelsRequest>,
+        request: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let snapshot = self.state.catalog.read();
         let summary = |(name, versions): (&str, &BTreeMap<u64, State>)| ModelSummary {
             name: name.to_owned(),
             versions: wire_versions(versions),
             task: newest_ready(versions).map_or(Task::Unspecified, |model| task_of(model)) as i32,
         };
-        Ok(Response::new(ListModelsResponse { models: snapshot.models().map(summary).collect() }))
+        let models = snapshot.models().filter(|(name, _)| caller.sees(name)).map(summary);
+        Ok(Response::new(ListModelsResponse { models: models.collect() }))
     }
 
     async fn get_model(
         &self,
         request: Request<GetModelRequest>,
     ) -> Result<Response<GetModelResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let GetModelRequest { model_name, model_version } = request.into_inner();
+        caller.may(&model_name).map_err(|error| error.status(Dialect::Sigmax))?;
         let snapshot = self.state.catalog.read();
         let model = snapshot
             .find(&model_name, &model_version)
@@ -81,6 +87,7 @@ impl<S: Service> ClassifierService for Classifier<S> {
 /// goes on; a message that cannot be decoded ends it.
 async fn classify_one<S: Service>(
     shard: Handle<S>,
+    caller: Caller,
     request: PackedMessage,
     mut held: Held,
 ) -> Answered<ClassifyStreamResponse> {
@@ -91,8 +98,7 @@ async fn classify_one<S: Service>(
     let request = request.unwrap_or_default();
     let more = held.beside();
     let work = async move |service: Rc<S>| {
-        stream::run_one(service.shard(), request, Dialect::Sigmax, more, &[], classify::classify)
-            .await
+        stream::run_one(service.shard(), request, &caller, more, &[], classify::classify).await
     };
     let result = match shard.run(work).await.flatten() {
         Ok(response) => Outcome::Response(response),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 
+use crate::access::caller::Caller;
 use crate::error::{Error, Result};
 use crate::grpc::budget::Held;
 use crate::grpc::head::Call;
@@ -18,6 +19,7 @@ use crate::service::inference::inputs::{given, hold_shared, work};
 use crate::service::inference::outputs::{Delivery, Wanted, wanted};
 use crate::service::inference::parameters::request_options;
 use crate::service::inference::reply::encode;
+use crate::service::inference::shared_memory::names_region;
 use crate::service::promise::keeps_rows;
 use crate::service::trace::Trace;
 use crate::service::validate::{hold, unique, validate};
@@ -40,9 +42,15 @@ pub async fn infer(
     shard: &Shard,
     request: ModelInferRequest,
     call: Call,
+    caller: &Caller,
     held: &mut Held,
     trace: &Trace,
 ) -> Result<BytesMut> {
+    caller.may(&request.model_name)?;
+    if names_region(&request) {
+        // Regions are of all clients together.
+        caller.may_control()?;
+    }
     let (pending, valid, request_options) = prepare(shard, request, call, held, trace).await?;
     let result = pending.served.run(valid, request_options).await;
     pending.finish(result, trace, call)

@@ -8,6 +8,7 @@ use futures_util::stream::FuturesOrdered;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::caller::Caller;
 use crate::error::{Dialect, Error};
 use crate::grpc::budget::Held;
 use crate::grpc::message::{PackedMessage, Unread};
@@ -94,7 +95,9 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let ModelReadyRequest { name, version } = request.into_inner();
+        caller.may(&name).map_err(to_status)?;
         parse_version(&version).map_err(|error| error.status(Dialect::Inference))?;
         let ready = self.state.catalog.read().find(&name, &version).is_ok();
         Ok(Response::new(ModelReadyResponse { ready }))
@@ -115,7 +118,9 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let ModelMetadataRequest { name, version } = request.into_inner();
+        caller.may(&name).map_err(to_status)?;
         let snapshot = self.state.catalog.read();
         let model =
             snapshot.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
@@ -143,7 +148,9 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<ModelConfigRequest>,
     ) -> Result<Response<ModelConfigResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let ModelConfigRequest { name, version } = request.into_inner();
+        caller.may(&name).map_err(to_status)?;
         let snapshot = self.state.catalog.read();
         let model =
             snapshot.find(&name, &version).map_err(|error| error.status(Dialect::Inference))?;
@@ -154,14 +161,23 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
-        to_response(repository::index(&self.state, request.into_inner()).await)
+        let caller = Caller::of(&request)?;
+        let index = repository::index(&self.state, request.into_inner()).await;
+        to_response(index.map(|mut index| {
+            index.models.retain(|model| caller.sees(&model.name));
+            index
+        }))
     }
 
     async fn repository_model_load(
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
-        let loaded = repository::load(&self.state, request.into_inner()).await;
+        let (caller, request) = (Caller::of(&request)?, request.into_inner());
+        let model = request.model_name.clone();
+        caller.may(&model).map_err(to_status)?;
+        let loaded = repository::load(&self.state, request).await;
+        caller.record(Some(&model), &loaded);
         to_response(loaded.map(|()| RepositoryModelLoadResponse {}))
     }
 
@@ -169,7 +185,11 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
-        let unloaded = repository::unload(&self.state, request.into_inner()).await;
+        let (caller, request) = (Caller::of(&request)?, request.into_inner());
+        let model = request.model_name.clone();
+        caller.may(&model).map_err(to_status)?;
+        let unloaded = repository::unload(&self.state, request).await;
+        caller.record(Some(&model), &unloaded);
         to_response(unloaded.map(|()| RepositoryModelUnloadResponse {}))
     }
 
@@ -177,7 +197,14 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<LogSettingsRequest>,
     ) -> Result<Response<LogSettingsResponse>, Status> {
-        to_response(logging::settings(request.into_inner(), self.state.log_settings))
+        let (caller, request) = (Caller::of(&request)?, request.into_inner());
+        if request.settings.is_empty() {
+            return to_response(logging::settings(request, self.state.log_settings));
+        }
+        caller.may_control().map_err(to_status)?;
+        let changed = logging::settings(request, self.state.log_settings);
+        caller.record(None, &changed);
+        to_response(changed)
     }
 
     async fn system_shared_memory_status(
@@ -192,6 +219,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<SystemSharedMemoryRegisterRequest>,
     ) -> Result<Response<SystemSharedMemoryRegisterResponse>, Status> {
         let registered = shared_memory::register(&self.state.regions, request.get_ref());
+        Caller::of(&request)?.record(None, &registered);
         to_response(registered.map(|()| SystemSharedMemoryRegisterResponse {}))
     }
 
@@ -200,6 +228,7 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         request: Request<SystemSharedMemoryUnregisterRequest>,
     ) -> Result<Response<SystemSharedMemoryUnregisterResponse>, Status> {
         let unregistered = self.state.regions.unregister(&request.get_ref().name);
+        Caller::of(&request)?.record(None, &unregistered);
         to_response(unregistered.map(|()| SystemSharedMemoryUnregisterResponse {}))
     }
 
@@ -232,8 +261,14 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        if !request.get_ref().name.is_empty() {
+            caller.may(&request.get_ref().name).map_err(to_status)?;
+        }
         let ServerState { catalog, metrics, .. } = &*self.state;
-        statistics::of_models(&catalog.read(), metrics, request.get_ref()).map(Response::new)
+        let mut found = statistics::of_models(&catalog.read(), metrics, request.get_ref())?;
+        found.model_stats.retain(|model| caller.sees(&model.name));
+        Ok(Response::new(found))
     }
 
     /// Answers leave in the order of their requests.
@@ -241,22 +276,29 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<Streaming<Unread>>,
     ) -> Result<Response<BoxStream<ModelStreamInferResponse>>, Status> {
-        let shard = self.shard.clone();
+        let (caller, shard) = (Caller::of(&request)?, self.shard.clone());
         let errors_end_it =
             request.metadata().get("triton_grpc_error").is_some_and(|value| value == "true");
-        let answer = move |one, held| Box::pin(infer_one(shard.clone(), one, held, errors_end_it));
+        let answer = move |one, held| {
+            Box::pin(infer_one(shard.clone(), caller.clone(), one, held, errors_end_it))
+        };
         stream::start(request, FuturesOrdered::new(), answer)
     }
 }
 
 fn to_response<T>(result: crate::error::Result<T>) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(|error| error.status(Dialect::Inference))
+    result.map(Response::new).map_err(to_status)
+}
+
+fn to_status(error: Error) -> Status {
+    error.status(Dialect::Inference)
 }
 
 /// Answers one request of a stream. A request that fails is answered by its error, and the stream
 /// goes on, unless the client wants errors to end it; a message that cannot be decoded ends it.
 async fn infer_one<S: Service>(
     shard: Handle<S>,
+    caller: Caller,
     request: PackedMessage,
     mut held: Held,
     errors_end_it: bool,
@@ -268,15 +310,7 @@ async fn infer_one<S: Service>(
     let id = request.id.clone();
     let more = held.beside();
     let work = async move |service: Rc<S>| {
-        stream::run_one(
-            service.shard(),
-            request,
-            Dialect::Inference,
-            more,
-            &reply::LAST,
-            infer::infer,
-        )
-        .await
+        stream::run_one(service.shard(), request, &caller, more, &reply::LAST, infer::infer).await
     };
     let answer = match shard.run(work).await.flatten() {
         Ok(infer_response) => {

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::proto::inference::infer_parameter::ParameterChoice;
 use crate::proto::inference::system_shared_memory_status_response::RegionStatus;
 use crate::proto::inference::{
-    InferParameter, SystemSharedMemoryRegisterRequest, SystemSharedMemoryStatusResponse,
+    InferParameter, ModelInferRequest, SystemSharedMemoryRegisterRequest,
+    SystemSharedMemoryStatusResponse,
 };
 use crate::service::inference::parameters::{bad, wrong_type};
 use crate::shared_memory::{Regions, Slice};
@@ -43,6 +44,13 @@ pub fn slice(
         bad(format!("'{BYTE_SIZE}' must be specified along with '{REGION}', got no such parameter"))
     })?;
     regions.slice(region, offset.unwrap_or(0), size).map(Some)
+}
+
+/// Whether an input or an output of a request is in shared memory.
+pub fn names_region(request: &ModelInferRequest) -> bool {
+    let inputs = request.inputs.iter().map(|input| &input.parameters);
+    let mut all = inputs.chain(request.outputs.iter().map(|output| &output.parameters));
+    all.any(|parameters| parameters.contains_key(REGION))
 }
 
 /// The bytes that a tensor has in shared memory, as its parameters say; 0 where they do not.

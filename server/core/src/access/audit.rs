@@ -1,0 +1,143 @@
+//! The audit log: a line of JSON for every refusal, and for every order to control the server.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::error::{Dialect, Error};
+use crate::log::{Output, STDERR, Source};
+use crate::metrics::prometheus::code_name;
+use tonic::Code;
+
+/// The most bytes of lines that wait to be written.
+const ROOM: usize = 1 << 20;
+/// The most characters of a name in a line.
+const MOST_NAME: usize = 255;
+
+/// The audit log.
+#[derive(Debug)]
+pub struct Audit(&'static Output);
+
+/// An event that the audit log tells.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// The address of the client; none: it came over a Unix domain socket.
+    pub peer: Option<SocketAddr>,
+    /// The name of the client; none where it has not shown who it is.
+    pub identity: Option<&'a str>,
+    /// The path of the method; empty where there is no such method.
+    pub call: &'a str,
+    /// The model that the call names.
+    pub model: Option<&'a str>,
+    /// The error; none where the call has succeeded.
+    pub error: Option<&'a Error>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    peer: String,
+    identity: Option<String>,
+    call: &'a str,
+    model: Option<String>,
+    outcome: &'static str,
+    reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Gap {
+    time: String,
+    dropped: u64,
+}
+
+impl Audit {
+    /// The audit log in a file, or on standard error where the path is `-`. The file is made where
+    /// there is none, for its owner alone.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self(&STDERR));
+        }
+        // The log lives as long as the process.
+        let path: &'static Path = Box::leak(PathBuf::from(path).into_boxed_path());
+        let file = Box::leak(Box::new(AuditFile(path)));
+        file.open().map_err(|error| {
+            io::Error::new(error.kind(), format!("the audit log {}: {error}", path.display()))
+        })?;
+        let output = Output::new("audit", file, ROOM, usize::MAX);
+        Ok(Self(Box::leak(Box::new(output))))
+    }
+
+    /// Writes a line for an event. The caller does not wait for the file.
+    pub fn write(&self, event: &Event<'_>) {
+        let dialect = Dialect::of(event.call);
+        self.0.line(&json(&Line {
+            time: now(),
+            peer: event.peer.map_or_else(|| "unix".into(), |address| address.to_string()),
+            identity: event.identity.map(cut),
+            call: event.call,
+            model: event.model.map(cut),
+            outcome: code_name(event.error.map_or(Code::Ok, |error| error.code(dialect))),
+            reason: event.error.map(Error::reason),
+        }));
+    }
+
+    /// The number of lines that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped()
+    }
+}
+
+/// The file of an audit log.
+#[derive(Debug)]
+struct AuditFile(&'static Path);
+
+impl Source for AuditFile {
+    fn open(&self) -> io::Result<File> {
+        File::options().append(true).create(true).mode(0o600).open(self.0)
+    }
+
+    /// Whether the file has been moved away, as by logrotate.
+    fn is_gone(&self, file: &File) -> bool {
+        let id = |data: fs::Metadata| (data.dev(), data.ino());
+        match (fs::metadata(self.0).map(id), file.metadata().map(id)) {
+            (Ok(there), Ok(open)) => there != open,
+            _ => true,
+        }
+    }
+
+    fn gap(&self, lost: u64) -> String {
+        json(&Gap { time: now(), dropped: lost }) + "\n"
+    }
+}
+
+fn now() -> String {
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_millisecond(now.millisecond()).unwrap_or(now);
+    now.format(&Rfc3339).unwrap_or_default()
+}
+
+fn cut(name: &str) -> String {
+    name.chars().take(MOST_NAME).collect()
+}
+
+/// A value as JSON in ASCII, which no output needs to escape.
+fn json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    let mut line = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_ascii() && !char.is_ascii_control() {
+            line.push(char);
+            continue;
+        }
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            line.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    line
+}
