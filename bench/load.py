@@ -106,9 +106,9 @@ def send(server: Server, loads: Sequence[Load], cores: set[int], seconds: float)
     with TemporaryDirectory() as folder:
         entries = [_entry(load, Path(folder), number) for number, load in enumerate(loads)]
         plan = Path(folder) / "plan.json"
-        plan.write_text(
-            json.dumps({"address": server.address, "seconds": seconds, "loads": entries})
-        )
+        told = {"address": server.address, "seconds": seconds, "loads": entries}
+        authority = {"authority": str(server.authority)} if server.authority else {}
+        plan.write_text(json.dumps(told | authority))
         command = pinned(cores, [str(EXAMPLES / "load"), str(plan)])
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [_outcome(report) for report in json.loads(printed)["loads"]]

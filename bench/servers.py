@@ -28,6 +28,7 @@ class Server:
         http: Address of the metrics, HOST:PORT; "none" where it has none.
         pid: Id of the process.
         ready_seconds: Seconds from the start of the command to the line that says it is ready.
+        authority: File of the authority of the server's certificate; None: it is asked plainly.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Server:
     http: str
     pid: int
     ready_seconds: float
+    authority: Path | None = None
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds that all threads have used so far, in user and system mode."""
@@ -71,6 +73,10 @@ class Server:
     def at(self, address: str) -> "Server":
         """Return the same server with another of its addresses."""
         return replace(self, address=address)
+
+    def over(self, authority: Path) -> "Server":
+        """Return the same server, asked over TLS with a certificate of this authority."""
+        return replace(self, authority=authority)
 
 
 def takes(flag: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import files
+from support.certificates import Authority
 from support.drain import Caller, load
 from support.server import Serve
 from support.wire import Tensor, classify_request, infer_request, read_error, triton
@@ -28,10 +29,18 @@ def ask_slow(patient: bool, enough: int = WARM) -> Caller:
 
 
 @pytest.mark.parametrize("patient", [False, True], ids=["until told", "until refused"])
-def test_every_accepted_request_is_answered(serve: Serve, tmp_path: Path, patient: bool) -> None:
-    files.save(files.layers(), tmp_path, "quick")
-    files.save(files.slow(turns=2), tmp_path, "slow")
-    server = serve(tmp_path, "--shards=2")
+@pytest.mark.parametrize("over", ["plain", "TLS"])
+def test_every_accepted_request_is_answered(
+    serve: Serve, tmp_path: Path, patient: bool, over: str
+) -> None:
+    files.save(files.layers(), tmp_path / "models", "quick")
+    files.save(files.slow(turns=2), tmp_path / "models", "slow")
+    if over == "plain":
+        server = serve(tmp_path / "models", "--shards=2")
+    else:
+        authority = Authority(tmp_path / "certificates")
+        flags = authority.issue().flags
+        server = serve(tmp_path / "models", "--shards=2", *flags, authority=authority.path)
     callers = [ask(patient) for ask in (ask_quick, ask_slow) for _ in range(CONNECTIONS // 2)]
     done = asyncio.run(load(server.grpc, callers, server.stop))
     print(done)

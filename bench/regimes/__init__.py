@@ -16,6 +16,7 @@ from bench.regimes import (
     polling,
     small,
     start,
+    tls,
 )
 from bench.report import Line
 
@@ -27,6 +28,7 @@ ALL: Mapping[str, Callable[[Settings], list[Line]]] = {
     "large": large.measure,
     "cores": cores.measure,
     "connections": connections.measure,
+    "tls": tls.measure,
     "heavy": heavy.measure,
     "mixed": mixed.measure,
     "overload": overload.measure,

@@ -8,6 +8,8 @@ import h2.config
 import h2.connection
 import h2.events
 
+from support.certificates import client_context
+
 UNDER_WAY = 32  # requests in flight on each connection, at any time
 GOAWAY = 7  # type of the frame (RFC 9113, section 6.8)
 EVERY_STREAM = 2**31 - 1  # last stream id of a GOAWAY that only announces another
@@ -153,8 +155,11 @@ async def load(address: str, callers: list[Caller], end: Callable[[], int]) -> L
     host, port = address.rsplit(":", 1)
     loop = asyncio.get_running_loop()
 
+    authority = getattr(address, "authority", None)
+    secure = {"ssl": client_context(authority)} if authority else {}
+
     async def connect(caller: Caller) -> None:
-        await loop.create_connection(lambda: caller, host, int(port))
+        await loop.create_connection(lambda: caller, host, int(port), **secure)
 
     async with asyncio.timeout(60):
         for caller in callers:

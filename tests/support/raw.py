@@ -2,6 +2,7 @@
 
 import itertools
 import selectors
+import socket
 import ssl
 import struct
 import time
@@ -25,6 +26,7 @@ from hyperframe.frame import (
 from support.server import Address
 
 WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+RECORD = 2**14  # most bytes of a record of TLS
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
@@ -119,7 +121,8 @@ class Raw:
     """A connection that sends any frames.
 
     Args:
-        address: Host and port of the server; an `Address` may be over TLS.
+        address: Host and port of the server, where an `Address` may be over TLS; or a connection
+            that is open already.
         begin: Bytes to send first; None for the preface and settings.
         window: Bytes that the server may send on each stream.
 
@@ -129,8 +132,15 @@ class Raw:
         closed: Whether the connection is closed.
     """
 
-    def __init__(self, address: str, begin: bytes | None = None, window: int = 65_535) -> None:
-        self.socket = (address if isinstance(address, Address) else Address(address)).connect()
+    def __init__(
+        self,
+        address: str | socket.socket,
+        begin: bytes | None = None,
+        window: int = 65_535,
+    ) -> None:
+        if isinstance(address, str):
+            address = (address if isinstance(address, Address) else Address(address)).connect()
+        self.socket = address
         self.socket.setblocking(False)
         self.answers: dict[int, Answer] = {}
         self.goaway: int | None = None
@@ -187,7 +197,8 @@ class Raw:
 
     def _write(self, content: memoryview) -> int:
         try:
-            return self.socket.send(content)
+            # Of several records of TLS, none counts as sent where the connection closes between.
+            return self.socket.send(content[:RECORD])
         except WAIT:
             return 0
         except OSError:

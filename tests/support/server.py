@@ -58,15 +58,26 @@ class Address(str):
         trusted = grpc.ssl_channel_credentials(self.authority.read_bytes())
         return grpc.secure_channel(self, trusted, options=options)
 
-    def connect(self) -> socket.socket:
-        """Return a connection to the port, over TLS where the port is."""
+    def connect(self, context: ssl.SSLContext | None = None, **options: Any) -> socket.socket:
+        """Return a connection to the port, over TLS where the port is.
+
+        Args:
+            context: How TLS is spoken; by default as gRPC does, trusting the authority.
+            options: Options for `SSLContext.wrap_socket`.
+        """
         host, _, port = self.rpartition(":")
         opened = socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.authority is None:
+        if context is None and self.authority is None:
             return opened
-        context = client_context(self.authority)
-        return context.wrap_socket(opened, server_hostname=host.strip("[]"))
+        if context is None:
+            assert self.authority is not None
+            context = client_context(self.authority)
+        try:
+            return context.wrap_socket(opened, **{"server_hostname": "localhost", **options})
+        except BaseException:
+            opened.close()
+            raise
 
 
 class Server:

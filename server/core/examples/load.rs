@@ -19,6 +19,8 @@
 //! way on each connection. The thread never sleeps while a loop is open; it wants a core of its
 //! own.
 //!
+//! A plan with an `authority`, the file of a certificate in PEM, asks over TLS.
+//!
 //! The program prints one JSON object with what came of each load; times are in microseconds.
 #![allow(clippy::print_stdout, reason = "that is how it reports")]
 
@@ -27,17 +29,22 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::{spawn_local, yield_now};
+use tokio_rustls::TlsConnector;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -54,13 +61,14 @@ fn main() -> Result<()> {
 
 async fn run(plan: &Value) -> Result<Value> {
     let address = plan["address"].as_str().ok_or("expected an address")?;
+    let tls = plan["authority"].as_str().map(connector).transpose()?;
     let seconds = plan["seconds"].as_f64().ok_or("expected seconds")?;
     let mut loads = Vec::new();
     for entry in plan["loads"].as_array().ok_or("expected loads")? {
         let load = Rc::new(Load::read(entry)?);
         let mut connections = Vec::new();
         for _ in 0..entry["connections"].as_u64().unwrap_or(1) {
-            connections.push(connect(address).await?);
+            connections.push(connect(address, tls.as_ref()).await?);
         }
         loads.push((load, connections));
     }
@@ -277,13 +285,28 @@ fn quantiles(nanoseconds: &mut [u64]) -> Value {
     json!({ "mean": mean, "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "most": at(1.0) })
 }
 
-async fn connect(address: &str) -> Result<SendRequest<Bytes>> {
+/// The maker of sessions of TLS that trust this authority.
+fn connector(authority: &str) -> Result<TlsConnector> {
+    let mut trusted = RootCertStore::empty();
+    trusted.add(CertificateDer::from_pem_slice(&fs::read(authority)?)?)?;
+    let mut config = ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config).into())
+}
+
+async fn connect(address: &str, tls: Option<&TlsConnector>) -> Result<SendRequest<Bytes>> {
     match address.strip_prefix("unix:") {
         Some(path) => speak(UnixStream::connect(path).await?).await,
         None => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            speak(stream).await
+            match tls {
+                None => speak(stream).await,
+                Some(tls) => {
+                    let name = ServerName::try_from("localhost")?;
+                    speak(tls.connect(name, stream).await?).await
+                }
+            }
         }
     }
 }

@@ -119,39 +119,40 @@ impl Thread {
             () = open.evicted() => return,
             () = until(self.life.clone(), |life| life != Life::Serving) => return,
         };
-        match result {
-            Ok(Ok((stream, session))) => {
-                if let Some(tls) = &metrics.tls {
-                    tls.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed));
-                }
-                if let Some(shard) = fewest(&self.shards) {
-                    shard.connect(Socket::Tls(stream, session), open);
-                }
-            }
-            Ok(Err(error)) => fail(&self.state, &error),
-            Err(_) => {
-                metrics.handshakes_late.fetch_add(1, Relaxed);
-                tracing::debug!("a TLS handshake took longer than {handshake_time:?}");
-            }
+        let Ok(shaken) = result else {
+            metrics.handshakes_late.fetch_add(1, Relaxed);
+            tracing::debug!("a TLS handshake took longer than {handshake_time:?}");
+            return;
+        };
+        if let Some((stream, session)) = shaken
+            && let Some(shard) = fewest(&self.shards)
+        {
+            shard.connect(Socket::Tls(stream, session), open);
         }
     }
 
     /// Carries the handshake of a connection to its end, and takes the socket from this thread's
-    /// loop, so that it can go to another.
-    async fn shake(&self, stream: net::TcpStream) -> Result<(net::TcpStream, Session), Broken> {
-        let mut stream = TcpStream::from_std(stream).map_err(Broken::Connection)?;
+    /// loop, so that it can go to another; none where the handshake fails.
+    async fn shake(&self, stream: net::TcpStream) -> Option<(net::TcpStream, Session)> {
+        let mut stream = TcpStream::from_std(stream).ok()?;
         // A client that says nothing costs no session.
-        stream.readable().await.map_err(Broken::Connection)?;
-        let session = self.tls.grpc_session().map_err(Broken::Refused)?;
-        let session = handshake(&mut stream, session, async |session| Ok(work(session))).await?;
-        Ok((stream.into_std().map_err(Broken::Connection)?, session))
+        stream.readable().await.ok()?;
+        let session = self.tls.grpc_session().ok()?;
+        let work = async |session| Ok(work(session));
+        let session = counted(&self.state, handshake(&mut stream, session, work).await)?;
+        Some((stream.into_std().ok()?, session))
     }
 }
 
-/// Counts a handshake that has failed.
-pub fn fail(state: &ServerState, error: &Broken) {
-    if let Some(tls) = &state.metrics.tls {
-        tls.failed(error.failure());
+/// Counts a handshake that has ended. Returns its session; none where it failed.
+pub fn counted(state: &ServerState, shaken: Result<Session, Broken>) -> Option<Session> {
+    let tls = state.metrics.tls.as_ref()?;
+    match &shaken {
+        Ok(session) => tls.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed)),
+        Err(error) => {
+            tls.failed(error.failure());
+            tracing::debug!("a TLS handshake failed: {}", error.words());
+        }
     }
-    tracing::debug!("a TLS handshake failed: {}", error.words());
+    shaken.ok()
 }

@@ -135,10 +135,12 @@ async fn serve_one(control: &Control, mut stream: TcpStream) {
     let served = async {
         match control.tls.as_ref().filter(|(tls, _)| tls.has_http()) {
             None => answer(control, stream).await,
-            Some((tls, _)) => match shake(tls, &mut stream).await {
-                Ok(session) => answer(control, Stream::new(stream, session)).await,
-                Err(error) => handshakes::fail(&control.state, &error),
-            },
+            Some((tls, _)) => {
+                let shaken = shake(tls, &mut stream).await;
+                if let Some(session) = handshakes::counted(&control.state, shaken) {
+                    answer(control, Stream::new(stream, session)).await;
+                }
+            }
         }
     };
     let _ = tokio::time::timeout(TIME, served).await;

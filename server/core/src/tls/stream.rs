@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
 
 use crate::tls::Session;
 
@@ -90,6 +91,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // A read that needs no socket counts as one, too, so that no client's data fills a turn of
+        // the loop.
+        let turn = ready!(poll_proceed(context));
         let this = &mut *self;
         let before = buffer.filled().len();
         while buffer.remaining() > 0 {
@@ -117,6 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
             }
             ready!(more)?;
         }
+        turn.made_progress();
         Poll::Ready(Ok(()))
     }
 }
