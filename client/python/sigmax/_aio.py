@@ -232,7 +232,7 @@ class AsyncClient:
         Arguments and errors are those of `Client.wait_until_ready`.
         """
         schedule = Schedule(timeout, None)
-        seen = "no answer"
+        seen = _health.UNSEEN
         while True:
             try:
                 async with aclosing(self._watched(model, schedule)) as statuses:

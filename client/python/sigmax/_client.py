@@ -343,7 +343,7 @@ class Client:
                 service grpc.health.v1.
         """
         schedule = Schedule(timeout, None)
-        seen = "no answer"
+        seen = _health.UNSEEN
         while True:
             try:
                 with closing(self._watched(model, schedule)) as statuses:
