@@ -35,12 +35,14 @@ _PERMANENT: Final = {
         "the server does not speak TLS at this port: leave TLS out, or use another port"
     ),
     "Failed to create security handshaker": "gRPC cannot use the files of TLS: use others",
-    "CERTIFICATE_REQUIRED": (
-        "the server wants a certificate of the client (sigmax.Tls(certificate=..., key=...), or "
-        "--tls-certificate and --tls-key)"
+    "missing selected ALPN": (
+        "the server speaks TLS, and not HTTP/2: it is no gRPC server, or a proxy that is not set "
+        "up for gRPC"
     ),
-    "ALERT_UNKNOWN_CA": (
-        "the server does not trust the authority of the client's certificate: use another one"
+    # An alert after the handshake: TLS 1.3 lets the server judge the client's certificate then.
+    "Unwrap failed": (
+        "the server wants a certificate of the client that it trusts "
+        "(sigmax.Tls(certificate=..., key=...), or --tls-certificate and --tls-key)"
     ),
 }
 # The other side has ended the connection, and does not say why.

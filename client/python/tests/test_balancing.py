@@ -67,6 +67,20 @@ def until_only(client: Any, asked: Member, other: Member) -> None:
     raise AssertionError("both are asked")
 
 
+def until_refused(client: Any) -> None:
+    """Ask until the client finds no server that is ready. Clients share what they have seen."""
+    patience = time.monotonic() + 60
+    refused: sigmax.Unavailable | None = None
+    while refused is None:
+        assert time.monotonic() < patience, "a server that is not ready is asked"
+        try:
+            client.models()
+        except sigmax.Unavailable as error:
+            refused = error
+    assert "no server says by grpc.health.v1 that it is ready" in str(refused)
+    assert refused.reason == "NOT_CONNECTED"
+
+
 def until_both(client: Any, first: Member, second: Member) -> None:
     """Ask until both servers have answered."""
     patience = time.monotonic() + 60

@@ -2,7 +2,11 @@
 
 import datetime
 import pickle
+import socket
 import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +94,59 @@ def test_a_server_that_ends_connections_may_want_what_the_client_lacks(
     assert caught.value.reason == "NOT_CONNECTED"
     with pytest.raises(sigmax.Unavailable, match="may want a certificate of the client"):
         make(address, tls=authority.file, retries=0, timeout=60.0).models()
+
+
+@pytest.fixture
+def shake_hands(authority: Any) -> Iterator[Callable[[ssl.SSLContext], str]]:
+    """Has a server of TLS alone shake hands with all who come; returns its address."""
+    with ExitStack() as running:
+
+        def serve(listener: socket.socket, context: ssl.SSLContext) -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with (
+                    connection,
+                    suppress(OSError),
+                    context.wrap_socket(connection, server_side=True) as shaken,
+                ):
+                    shaken.recv(1)
+
+        def start(context: ssl.SSLContext) -> str:
+            context.load_cert_chain(*authority.issue("127.0.0.1"))
+            listener = running.enter_context(socket.create_server(("127.0.0.1", 0)))
+            thread = threading.Thread(target=serve, args=(listener, context))
+            thread.start()
+            running.callback(thread.join)
+            running.callback(listener.shutdown, socket.SHUT_RDWR)
+            return f"127.0.0.1:{listener.getsockname()[1]}"
+
+        yield start
+
+
+def test_a_server_refuses_the_certificate_of_the_client(
+    make: Any, shake_hands: Any, authority: Any, stranger: Any
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2"])
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.file)
+    address = shake_hands(context)
+    certificate, key = stranger.issue("me@sigmax.test")
+    for tls in (
+        sigmax.Tls(ca=authority.file),
+        sigmax.Tls(ca=authority.file, certificate=certificate, key=key),
+    ):
+        with pytest.raises(sigmax.Unavailable, match="certificate of the client that it trusts"):
+            make(address, tls=tls, timeout=float("inf")).models()
+
+
+def test_a_server_of_tls_that_is_not_of_grpc(make: Any, shake_hands: Any, authority: Any) -> None:
+    address = shake_hands(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    with pytest.raises(sigmax.Unavailable, match="speaks TLS, and not HTTP/2"):
+        make(address, tls=authority.file, timeout=float("inf")).models()
 
 
 def test_files_are_checked_when_a_client_is_made(
