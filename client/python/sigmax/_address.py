@@ -81,7 +81,10 @@ def _in_grpc_notation(address: str, scheme: str, rest: str) -> Target:
     if scheme == "dns":
         host, port = _split(path, address)
         name = f"dns:{authority}{slash}{_joined(host, port)}"
-        return Target(name, _is_loopback(host), is_name=_ip(host) is None)
+        is_name = _ip(host) is None
+        # A DNS server that is named may say what it likes, also of localhost.
+        is_asked = is_name and authority.strip("/") != ""
+        return Target(name, _is_loopback(host) and not is_asked, is_name=is_name)
     servers = path.split(",")
     if len(servers) > 1:
         return _several(address, servers)

@@ -63,19 +63,8 @@ def connection(
     """
     target = _address.parse(address)
     security = _tls.read(tls)
-    if credentials is not None and security is not None:
-        raise InvalidCredentials.in_argument("credentials", "expected these or tls=, got both")
-    if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
-        raise InvalidCredentials.in_argument(
-            "credentials", f"expected grpc.ChannelCredentials, got {type(credentials).__name__}"
-        )
-    pairs = _metadata.read(metadata)
-    source = None if token is None else Token(token, is_async=is_async)
-    if source is not None and any(key == _metadata.AUTHORIZATION for key, _ in pairs):
-        raise InvalidCredentials.in_argument(
-            "metadata", "expected no 'authorization' beside token=, which is sent as that"
-        )
-    sent = CallMetadata(pairs, source)
+    _check_security(target, security, credentials)
+    sent = _call_metadata(metadata, token, is_async)
     is_plain = security is None and (credentials is None or _is_insecure(credentials))
     if sent.has_identity and is_plain and not target.is_local:
         raise InvalidCredentials.in_argument(
@@ -84,15 +73,38 @@ def connection(
             "give tls=True or the file of a CA (of the command: --tls or --tls-ca); only to this "
             "machine is a token sent without",
         )
-    if security is not None and target.servers and not security.server_name:
+    options = _options(target, security, health_checks)
+    found = _credentials.read(security) if security is not None else credentials
+    return Connection(target, found, options, sent)
+
+
+def _check_security(
+    target: Target, tls: Tls | None, credentials: grpc.ChannelCredentials | None
+) -> None:
+    if credentials is not None and tls is not None:
+        raise InvalidCredentials.in_argument("credentials", "expected these or tls=, got both")
+    if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
+        raise InvalidCredentials.in_argument(
+            "credentials", f"expected grpc.ChannelCredentials, got {type(credentials).__name__}"
+        )
+    if tls is not None and target.servers and not tls.server_name:
         raise InvalidCredentials.in_argument(
             "tls",
             "expected sigmax.Tls(server_name=...) beside several addresses (of the command: "
             "--tls-server-name): the name that all their certificates have",
         )
-    options = _options(target, security, health_checks)
-    found = _credentials.read(security) if security is not None else credentials
-    return Connection(target, found, options, sent)
+
+
+def _call_metadata(
+    metadata: Metadata | None, token: AsyncTokenSource | None, is_async: bool
+) -> CallMetadata:
+    pairs = _metadata.read(metadata)
+    source = None if token is None else Token(token, is_async=is_async)
+    if source is not None and any(key == _metadata.AUTHORIZATION for key, _ in pairs):
+        raise InvalidCredentials.in_argument(
+            "metadata", "expected no 'authorization' beside token=, which is sent as that"
+        )
+    return CallMetadata(pairs, source)
 
 
 def open_channel(way: Connection) -> grpc.Channel:

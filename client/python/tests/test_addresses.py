@@ -173,7 +173,16 @@ def test_hosts_of_this_machine() -> None:
         "ipv4:127.0.0.1",
         "dns:///localhost:1",
     ]
-    distant = ["localhost.example.org", "10.0.0.1", "[fe80::1]:80", "ipv4:127.0.0.1:1,10.0.0.1:1"]
+    local += ["127.0.0.1:1,127.0.0.2:2", "ipv6:[::1]", "dns:127.0.0.1", "dns://8.8.8.8/127.0.0.1"]
+    distant = [
+        "dns://8.8.8.8/localhost",
+        "xds:///localhost",
+        "127.0.0.1,10.0.0.1",
+        "localhost.example.org",
+        "10.0.0.1",
+        "[fe80::1]:80",
+        "ipv4:127.0.0.1:1,10.0.0.1:1",
+    ]
     for address, expected in itertools.chain(
         ((each, True) for each in local), ((each, False) for each in distant)
     ):
