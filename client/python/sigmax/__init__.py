@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Cancelled,
         DeadlineExceeded,
         InvalidAddress,
+        InvalidCredentials,
         InvalidInput,
         ModelNotFound,
         NotSupported,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sigmax._inputs import Inputs
     from sigmax._model import Head, Model, ModelSummary, ModelVersion, TensorSpec
     from sigmax._result import Classification, Result, ScoredClass, Timings
+    from sigmax._tls import Tls
+    from sigmax._token import token_file
 
 __all__ = [
     "AccessDenied",
@@ -37,6 +40,7 @@ __all__ = [
     "Head",
     "Inputs",
     "InvalidAddress",
+    "InvalidCredentials",
     "InvalidInput",
     "Model",
     "ModelNotFound",
@@ -50,7 +54,9 @@ __all__ = [
     "SigmaxError",
     "TensorSpec",
     "Timings",
+    "Tls",
     "Unavailable",
+    "token_file",
 ]
 
 _HOMES = {
@@ -66,6 +72,8 @@ _HOMES = {
     "Result": "_result",
     "ScoredClass": "_result",
     "Timings": "_result",
+    "Tls": "_tls",
+    "token_file": "_token",
 }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -21,16 +22,20 @@ import grpc.aio
 from google.protobuf.wrappers_pb2 import StringValue
 from numpy.typing import NDArray
 
-from sigmax import _address, _channel, _codec, _infer, _methods, _retry
+from sigmax import _channel, _codec, _environment, _health, _infer, _methods, _retry
+from sigmax._address import Address
 from sigmax._codec import Question
 from sigmax._errors import SigmaxError
 from sigmax._inputs import Inputs
-from sigmax._methods import Malformed, Reply, Request, received
+from sigmax._metadata import Metadata, Pair
+from sigmax._method import Malformed, Method, Reply, Request, received
 from sigmax._model import Model, ModelSummary
 from sigmax._result import Result
 from sigmax._retry import Schedule
 from sigmax._status import from_rpc_error
 from sigmax._stream import Exchange, Key
+from sigmax._tls import File, Tls
+from sigmax._token import AsyncTokenSource
 from sigmax.v1 import classifier_pb2 as pb
 
 _Answer = TypeVar("_Answer")
@@ -40,49 +45,73 @@ _Item = TypeVar("_Item")
 
 
 class AsyncClient:
-    """A client of one server, over one connection, for one event loop; `Client` is for threads.
+    """A client of one server or several, for one event loop; `Client` is for threads.
 
     Create a client inside the event loop that uses it. Close a client after use, or use it in an
     `async with` statement. The connection is opened by the first call. Calls are retried as
     those of `Client` are.
 
-    Args:
-        address: "HOST" or "HOST:PORT", such as "localhost:8001"; the port is 8001 where none is
-            given. "unix:PATH" for a Unix domain socket, or a target in gRPC's notation.
-        timeout: Default time limit of a call in seconds, all its retries together; `math.inf` for
-            none.
-        retries: Most retries of one call, for fewer than the time limit allows; 0 for none.
-
-    Raises:
-        InvalidAddress: The address cannot be one.
-        InvalidInput: The timeout or the retries are none.
+    Arguments and errors are those of `Client`. The callable that returns a token may also be
+    asynchronous; another one runs in a thread.
     """
 
     def __init__(
         self,
-        address: str = "localhost:8001",
+        address: Address = "localhost:8001",
         *,
+        tls: bool | File | Tls | None = None,
+        token: AsyncTokenSource | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        health_checks: bool | None = None,
         timeout: float = 10.0,
         retries: int | None = None,
     ) -> None:
-        self._target = _address.parse(address)
         _retry.check_timeout(timeout)
         _retry.check_retries(retries)
+        self._connection = _channel.connection(
+            address,
+            tls=tls,
+            token=token,
+            metadata=metadata,
+            credentials=credentials,
+            health_checks=health_checks,
+            is_async=True,
+        )
         self._timeout = timeout
         self._retries = retries
         self._closed = False
-        self._channel = grpc.aio.insecure_channel(
-            self._target.name, options=_channel.options(self._target)
-        )
+        self._channel = _open_channel(self._connection)
         self._classify = self._unary(_methods.CLASSIFY)
         self._infer = self._unary(_methods.INFER)
         self._list_models = self._unary(_methods.LIST_MODELS)
         self._get_model = self._unary(_methods.GET_MODEL)
         stream = _methods.CLASSIFY_STREAM
         self._stream = self._channel.stream_stream(stream.path, stream.serialize, stream.parse)
-        watch = _methods.WATCH
+        watch = _health.WATCH
         self._watch = self._channel.unary_stream(watch.path, watch.serialize, watch.parse)
         self._described: dict[tuple[str, str], Model] = {}
+
+    @classmethod
+    def from_environment(
+        cls,
+        *,
+        metadata: Metadata | None = None,
+        health_checks: bool | None = None,
+        timeout: float = 10.0,
+        retries: int | None = None,
+    ) -> Self:
+        """Make a client of the server that the environment's variables name.
+
+        Arguments, variables and errors are those of `Client.from_environment`.
+        """
+        return cls(
+            **_environment.arguments(os.environ),
+            metadata=metadata,
+            health_checks=health_checks,
+            timeout=timeout,
+            retries=retries,
+        )
 
     async def classify(
         self,
@@ -168,8 +197,9 @@ class AsyncClient:
             except Exception as error:
                 exchange.broken = error
 
+        metadata = await self._metadata()
         with self._failures():
-            call = self._stream(requests(), timeout=schedule.remaining())
+            call = self._stream(requests(), timeout=schedule.remaining(), metadata=metadata)
             try:
                 async for reply in call:
                     for answer in exchange.answers(received(reply)):
@@ -202,20 +232,20 @@ class AsyncClient:
         Arguments and errors are those of `Client.wait_until_ready`.
         """
         schedule = Schedule(timeout, None)
-        seen = "no answer"
+        seen = _health.UNSEEN
         while True:
             try:
                 async with aclosing(self._watched(model, schedule)) as statuses:
                     async for status in statuses:
-                        if status == _channel.SERVING:
+                        if status == _health.SERVING:
                             return
-                        seen = _channel.status_name(status)
-                error: SigmaxError = _channel.watch_ended()
+                        seen = _health.status_name(status)
+                error: SigmaxError = _health.watch_ended()
             except SigmaxError as failure:
                 error = failure
             pause = schedule.pause_after(error)
             if pause is None:
-                raise _channel.not_ready(model, timeout, seen, error)
+                raise _health.not_ready(model, timeout, seen, error)
             await asyncio.sleep(pause)
 
     async def close(self) -> None:
@@ -265,17 +295,21 @@ class AsyncClient:
 
     async def _watched(self, model: str, schedule: Schedule) -> AsyncGenerator[int]:
         """Yield each status of a model's health, or the server's where the name is empty."""
+        metadata = await self._metadata()
         with self._failures():
             request = StringValue(value=model)
-            call = self._watch(request, timeout=schedule.remaining(), wait_for_ready=True)
+            call = self._watch(request, timeout=schedule.remaining(), metadata=metadata)
             try:
                 async for status in call:
                     yield received(status).value
             finally:
                 call.cancel()
 
+    async def _metadata(self) -> tuple[Pair, ...]:
+        return await self._connection.metadata.get_async()
+
     def _unary(
-        self, method: "_methods.Method[Request, Reply]"
+        self, method: Method[Request, Reply]
     ) -> "grpc.aio.UnaryUnaryMultiCallable[Request, Reply | Malformed]":
         return self._channel.unary_unary(method.path, method.serialize, method.parse)
 
@@ -285,13 +319,19 @@ class AsyncClient:
         request: Request,
         schedule: Schedule,
     ) -> Reply:
+        has_renewed = False
         while True:
+            metadata = await self._metadata()
             try:
-                return received(await method(request, timeout=schedule.remaining()))
+                timeout = schedule.remaining()
+                return received(await method(request, timeout=timeout, metadata=metadata))
             except _RAISED as failure:
                 error = self._error(failure)
                 if error is None:
                     raise
+                if not has_renewed and self._connection.metadata.renew(error, metadata):
+                    has_renewed = True
+                    continue
                 pause = schedule.pause_after(error)
                 if pause is None:
                     raise schedule.final(error) from failure
@@ -311,10 +351,16 @@ class AsyncClient:
     def _error(self, failure: BaseException) -> SigmaxError | None:
         """Return the error for what gRPC has raised; None where that is not a failed call."""
         if isinstance(failure, grpc.RpcError):
-            return from_rpc_error(failure, self._target)
+            return from_rpc_error(failure, self._connection)
         task = asyncio.current_task()
         is_cancelled = task is not None and task.cancelling() > 0
         return _channel.closed() if self._closed and not is_cancelled else None
+
+
+def _open_channel(way: _channel.Connection) -> grpc.aio.Channel:
+    if way.credentials is None:
+        return grpc.aio.insecure_channel(way.target.name, way.options)
+    return grpc.aio.secure_channel(way.target.name, way.credentials, way.options)
 
 
 async def _each(items: Iterable[_Item] | AsyncIterable[_Item]) -> AsyncIterator[_Item]:

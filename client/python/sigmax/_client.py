@@ -1,6 +1,7 @@
 """The client for threads; `_aio` holds the one for asyncio."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -11,16 +12,20 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 from numpy.typing import NDArray
 
-from sigmax import _address, _channel, _codec, _infer, _methods, _retry
+from sigmax import _channel, _codec, _environment, _health, _infer, _methods, _retry
+from sigmax._address import Address
 from sigmax._codec import Question
 from sigmax._errors import SigmaxError
 from sigmax._inputs import Inputs
-from sigmax._methods import Malformed, Reply, Request, received
+from sigmax._metadata import Metadata, Pair
+from sigmax._method import Malformed, Method, Reply, Request, received
 from sigmax._model import Model, ModelSummary
 from sigmax._result import Result
 from sigmax._retry import Schedule
 from sigmax._status import from_rpc_error
 from sigmax._stream import Exchange, Key
+from sigmax._tls import File, Tls
+from sigmax._token import TokenSource
 from sigmax.v1 import classifier_pb2 as pb
 
 _Answer = TypeVar("_Answer")
@@ -28,7 +33,7 @@ _RAISED = (grpc.RpcError, ValueError)  # by gRPC; ValueError where the channel i
 
 
 class Client:
-    """A client of one server, over one connection. Threads may share a client.
+    """A client of one server, over one connection, or of several. Threads may share a client.
 
     Close a client after use, or use it in a `with` statement. The connection is opened by the
     first call.
@@ -37,46 +42,103 @@ class Client:
     errors that may pass: `Unavailable`, and `Overloaded` where the server names a time after which
     to retry. A call without a deadline is retried without an end.
 
+    Several addresses, and all addresses of a name that is not of this machine, are asked in turn.
+    A server that cannot be reached is left out until it can be.
+
     A proxy that the environment names (`grpc_proxy`, `https_proxy`, `http_proxy`) is not used for
     addresses of this machine.
 
     Args:
         address: "HOST" or "HOST:PORT", such as "localhost:8001"; the port is 8001 where none is
-            given. "unix:PATH" for a Unix domain socket, or a target in gRPC's notation.
+            given. "unix:PATH" for a Unix domain socket, or a target in gRPC's notation. Several
+            servers are a sequence of IP addresses, or a text with commas between them.
+        tls: True for TLS by the authorities that gRPC brings; the file of a CA, in PEM; or `Tls`
+            for a certificate of the client's own. None for plaintext.
+        token: Token that is sent with every call ("authorization: Bearer ..."), or a callable that
+            returns it, such as `token_file(path)`. The callable is called when a call first needs
+            a token, again some time before the `exp` of a JSON Web Token, and once for a call that
+            is refused as UNAUTHENTICATED, which is then sent again. Threads call it one at a time;
+            what it raises is raised by the call. Only over TLS, or to this machine.
+        metadata: Pairs of a lower-case key and a text, or bytes for keys that end in "-bin", that
+            are sent with every call.
+        credentials: Credentials of gRPC, in place of `tls`, for everything that `Tls` cannot say.
+        health_checks: Whether only servers are used that say by grpc.health.v1 that they are ready;
+            None for where several addresses are given.
         timeout: Default time limit of a call in seconds, all its retries together; `math.inf` for
             none.
         retries: Most retries of one call, for fewer than the time limit allows; 0 for none.
 
     Raises:
         InvalidAddress: The address cannot be one.
-        InvalidInput: The timeout or the retries are none.
+        InvalidCredentials: A file of TLS or the token cannot be used, or the token would be sent
+            in plaintext to another machine.
+        InvalidInput: The metadata, the timeout or the retries are none.
     """
+
+    _waits_for_server = True  # whether a call is tried again where no connection could be made
 
     def __init__(
         self,
-        address: str = "localhost:8001",
+        address: Address = "localhost:8001",
         *,
+        tls: bool | File | Tls | None = None,
+        token: TokenSource | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        health_checks: bool | None = None,
         timeout: float = 10.0,
         retries: int | None = None,
     ) -> None:
-        self._target = _address.parse(address)
         _retry.check_timeout(timeout)
         _retry.check_retries(retries)
+        self._connection = _channel.connection(
+            address,
+            tls=tls,
+            token=token,
+            metadata=metadata,
+            credentials=credentials,
+            health_checks=health_checks,
+        )
         self._timeout = timeout
         self._retries = retries
         self._closed = False
-        self._channel = grpc.insecure_channel(
-            self._target.name, options=_channel.options(self._target)
-        )
+        self._channel = _channel.open_channel(self._connection)
         self._classify = self._unary(_methods.CLASSIFY)
         self._infer = self._unary(_methods.INFER)
         self._list_models = self._unary(_methods.LIST_MODELS)
         self._get_model = self._unary(_methods.GET_MODEL)
         stream = _methods.CLASSIFY_STREAM
         self._stream = self._channel.stream_stream(stream.path, stream.serialize, stream.parse)
-        watch = _methods.WATCH
+        watch = _health.WATCH
         self._watch = self._channel.unary_stream(watch.path, watch.serialize, watch.parse)
         self._described: dict[tuple[str, str], Model] = {}
+
+    @classmethod
+    def from_environment(
+        cls,
+        *,
+        metadata: Metadata | None = None,
+        health_checks: bool | None = None,
+        timeout: float = 10.0,
+        retries: int | None = None,
+    ) -> Self:
+        """Make a client of the server that the environment's variables name.
+
+        SIGMAX_ADDRESS is the address. SIGMAX_CLIENT_TLS is true or false, and
+        SIGMAX_CLIENT_TLS_CA, SIGMAX_CLIENT_TLS_CERTIFICATE, SIGMAX_CLIENT_TLS_KEY and
+        SIGMAX_CLIENT_TLS_SERVER_NAME are the attributes of `Tls`. SIGMAX_CLIENT_TOKEN is the token,
+        or SIGMAX_CLIENT_TOKEN_FILE its file. `Client()` itself reads none of them.
+
+        Raises:
+            SigmaxError: A variable has a value that it cannot have; otherwise as for `Client`.
+        """
+        return cls(
+            **_environment.arguments(os.environ),
+            metadata=metadata,
+            health_checks=health_checks,
+            timeout=timeout,
+            retries=retries,
+        )
 
     def classify(
         self,
@@ -232,8 +294,9 @@ class Client:
             except Exception as error:
                 exchange.broken = error
 
+        metadata = self._metadata()
         with self._failures():
-            call = self._stream(requests(), timeout=schedule.remaining())
+            call = self._stream(requests(), timeout=schedule.remaining(), metadata=metadata)
             try:
                 for reply in call:
                     yield from exchange.answers(received(reply))
@@ -280,20 +343,20 @@ class Client:
                 service grpc.health.v1.
         """
         schedule = Schedule(timeout, None)
-        seen = "no answer"
+        seen = _health.UNSEEN
         while True:
             try:
                 with closing(self._watched(model, schedule)) as statuses:
                     for status in statuses:
-                        if status == _channel.SERVING:
+                        if status == _health.SERVING:
                             return
-                        seen = _channel.status_name(status)
-                error: SigmaxError = _channel.watch_ended()
+                        seen = _health.status_name(status)
+                error: SigmaxError = _health.watch_ended()
             except SigmaxError as failure:
                 error = failure
             pause = schedule.pause_after(error)
             if pause is None:
-                raise _channel.not_ready(model, timeout, seen, error)
+                raise _health.not_ready(model, timeout, seen, error)
             time.sleep(pause)
 
     def close(self) -> None:
@@ -313,7 +376,11 @@ class Client:
         self.close()
 
     def _schedule(self, timeout: float | None) -> Schedule:
-        return Schedule(self._timeout if timeout is None else timeout, self._retries)
+        return Schedule(
+            self._timeout if timeout is None else timeout,
+            self._retries,
+            waits_for_server=self._waits_for_server,
+        )
 
     def _ask(
         self, model: str, version: str, schedule: Schedule, ask: Callable[[Model], _Answer]
@@ -339,17 +406,21 @@ class Client:
 
     def _watched(self, model: str, schedule: Schedule) -> Generator[int]:
         """Yield each status of a model's health, or the server's where the name is empty."""
+        metadata = self._metadata()
         with self._failures():
             request = StringValue(value=model)
-            call = self._watch(request, timeout=schedule.remaining(), wait_for_ready=True)
+            call = self._watch(request, timeout=schedule.remaining(), metadata=metadata)
             try:
                 for status in call:
                     yield received(status).value
             finally:
                 call.cancel()
 
+    def _metadata(self) -> tuple[Pair, ...]:
+        return self._connection.metadata.get()
+
     def _unary(
-        self, method: "_methods.Method[Request, Reply]"
+        self, method: Method[Request, Reply]
     ) -> "grpc.UnaryUnaryMultiCallable[Request, Reply | Malformed]":
         return self._channel.unary_unary(method.path, method.serialize, method.parse)
 
@@ -359,13 +430,19 @@ class Client:
         request: Request,
         schedule: Schedule,
     ) -> Reply:
+        has_renewed = False
         while True:
+            metadata = self._metadata()
             try:
-                return received(method(request, timeout=schedule.remaining()))
+                timeout = schedule.remaining()
+                return received(method(request, timeout=timeout, metadata=metadata))
             except _RAISED as failure:
                 error = self._error(failure)
                 if error is None:
                     raise
+                if not has_renewed and self._connection.metadata.renew(error, metadata):
+                    has_renewed = True
+                    continue
                 pause = schedule.pause_after(error)
                 if pause is None:
                     raise schedule.final(error) from failure
@@ -385,5 +462,5 @@ class Client:
     def _error(self, failure: Exception) -> SigmaxError | None:
         """Return the error for what gRPC has raised; None where that is not a failed call."""
         if isinstance(failure, grpc.RpcError):
-            return from_rpc_error(failure, self._target)
+            return from_rpc_error(failure, self._connection)
         return _channel.closed() if self._closed else None

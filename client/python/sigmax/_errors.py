@@ -2,6 +2,7 @@
 
 SigmaxError              base class of all errors below; itself raised for any other status
     InvalidAddress       the address of the server is none; told when a client is made
+    InvalidCredentials   TLS's files or the token cannot be used, or would be sent in plaintext
     InvalidInput         the request itself is wrong: shape, dtype, values, names, size
     ModelNotFound        the server has no such model, or no such version of it
     NotSupported         the model or the server cannot do this at all
@@ -16,6 +17,10 @@ SigmaxError              base class of all errors below; itself raised for any o
 # ruff: noqa: N818 (a name says what happened, as in `except ModelNotFound`)
 
 from collections.abc import Mapping
+from typing import Final
+
+NOT_CONNECTED: Final = "NOT_CONNECTED"
+TLS_FAILED: Final = "TLS_FAILED"
 
 
 class SigmaxError(Exception):
@@ -61,6 +66,22 @@ class InvalidAddress(SigmaxError):
     """The address of the server cannot be one. The message says what was expected."""
 
 
+class InvalidCredentials(SigmaxError):
+    """TLS's files or the token cannot be used, or a token would be sent in plaintext.
+
+    The message names the file and its fault, and never shows a token. Mostly told when a client is
+    made; by a call where a token or its file is found wrong then.
+    """
+
+    @classmethod
+    def in_argument(cls, argument: str, problem: str) -> "InvalidCredentials":
+        """Make the error for one argument of a client."""
+        message = f"{argument}: {problem}"
+        return cls(
+            message, code="INVALID_ARGUMENT", reason="BAD_CREDENTIALS", fields={argument: message}
+        )
+
+
 class ModelNotFound(SigmaxError):
     """The server has no such model, or no such version of it."""
 
@@ -81,7 +102,12 @@ class DeadlineExceeded(SigmaxError):
 
 
 class Unavailable(SigmaxError):
-    """The server cannot be reached, is stopping, or has not loaded the model yet."""
+    """The server cannot be reached, is stopping, or has not loaded the model yet.
+
+    The reason "NOT_CONNECTED" says that no connection could be made, and "TLS_FAILED" that TLS does
+    not let one be made, such as by a certificate that is not trusted. The SDK does not retry the
+    latter.
+    """
 
 
 class Cancelled(SigmaxError):

@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sigmax._errors import DeadlineExceeded, InvalidInput, Overloaded, SigmaxError, Unavailable
+from sigmax._errors import (
+    NOT_CONNECTED,
+    TLS_FAILED,
+    DeadlineExceeded,
+    InvalidInput,
+    Overloaded,
+    SigmaxError,
+    Unavailable,
+)
 
 LONGEST_TIMEOUT: Final = 1e9  # seconds, 31 years; gRPC's clock has an end
 
@@ -49,6 +57,7 @@ class Schedule:
     Args:
         timeout: Seconds from now to the deadline; `math.inf` for none.
         retries: Most retries, of all RPCs together; None for no limit but the deadline.
+        waits_for_server: Whether a server that no connection could be made to is tried again.
         clock: Clock that never goes back, in seconds.
         jitter: Source of random numbers in [0, 1), so that callers that failed at the same time
             retry at different times.
@@ -62,6 +71,7 @@ class Schedule:
         timeout: float,
         retries: int | None,
         *,
+        waits_for_server: bool = True,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -71,6 +81,7 @@ class Schedule:
         self._timeout = timeout
         self._deadline = clock() + timeout
         self._retries = retries
+        self._final = {TLS_FAILED} if waits_for_server else {TLS_FAILED, NOT_CONNECTED}
         self._failures = 0
         self._before = ""  # the last error that was followed by another try
 
@@ -92,11 +103,14 @@ class Schedule:
         """Return the seconds to wait before the next try; None where the error is final.
 
         Only errors that may pass are retried: `Unavailable`, and `Overloaded` where the server
-        names a time after which to retry. An error is final, too, where the pause would reach the
-        deadline. The pause is the time that the server names, if any, and a backoff of 0.1 s,
-        doubled after every failure up to 1 s, times a random factor in [0.5, 1).
+        names a time after which to retry. An error is final, too, where TLS let no connection be
+        made, or the pause would reach the deadline. The pause is the time that the server names,
+        if any, and a backoff of 0.1 s, doubled after every failure up to 1 s, times a random
+        factor in [0.5, 1).
         """
-        if not _passes(error) or (self._retries is not None and self._failures >= self._retries):
+        if error.reason in self._final or not _passes(error):
+            return None
+        if self._retries is not None and self._failures >= self._retries:
             return None
         backoff = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._failures, 10))
         pause = (error.retry_after or 0.0) + backoff * (0.5 + self._jitter() / 2)

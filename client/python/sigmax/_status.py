@@ -12,7 +12,8 @@ from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
 )
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
-from sigmax._address import Target
+from sigmax._channel import Connection
+from sigmax._diagnosis import diagnose
 from sigmax._errors import (
     AccessDenied,
     Cancelled,
@@ -59,18 +60,21 @@ _NAMES: dict[int, str] = {
 _Detail = TypeVar("_Detail", bound=Message)
 
 
-def from_rpc_error(failure: grpc.RpcError, target: Target) -> SigmaxError:
+def from_rpc_error(failure: grpc.RpcError, connection: Connection) -> SigmaxError:
     """Make the error for a call of grpc or grpc.aio that ended with a status.
 
     Args:
         failure: What grpc has raised.
-        target: Server that was called. A proxy on the way to it is named where there was no answer.
+        connection: Way to the server. The likely cause is named where there was no answer.
     """
     code = failure.code().name
     message = failure.details() or code
     details = _details(failure.trailing_metadata() or ())
-    if not details.details and code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and target.proxy:
-        message += f" (the variable {target.proxy} names a proxy; no_proxy lists hosts without one)"
+    if code == "UNAUTHENTICATED" and not connection.metadata.has_identity:
+        message += " (the client has sent no token: give token=, or --token-file)"
+    if not details.details and code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        message, reason = diagnose(message, connection.target, connection.credentials is None)
+        return _CLASSES[code](message, code=code, reason=reason)
     return from_status(code, message, details)
 
 

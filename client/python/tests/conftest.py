@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from inspect import isasyncgen, iscoroutine
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import sigmax
+import trustme
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
@@ -90,6 +92,8 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
         self.delay = 0.0  # seconds that a call waits, or until its caller has gone
         self.calls: list[Any] = []  # every request that came
         self.timeouts: list[float | None] = []  # what each had left
+        self.metadata: list[dict[str, str | bytes]] = []  # what each brought
+        self.tokens: set[str] | None = None  # those it lets in; None for everybody
 
     @staticmethod
     def retry_info(seconds: float) -> RetryInfo:
@@ -100,6 +104,11 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
     def _enter(self, request: Any, context: grpc.ServicerContext) -> None:
         self.calls.append(request)
         self.timeouts.append(context.time_remaining())
+        brought = dict(context.invocation_metadata())
+        self.metadata.append(brought)
+        token = str(brought.get("authorization", "")).removeprefix("Bearer ")
+        if self.tokens is not None and token not in self.tokens:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "expected a token that is known")
         if self.delay:
             gone = threading.Event()
             context.add_callback(gone.set)
@@ -151,6 +160,14 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
         if held is not None:
             yield pb.ClassifyStreamResponse(id=held.id, response=self.answer(held.request))
 
+    def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        self._enter(request, context)
+        if request.service not in ("", self.described.name):
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no model is named '{request.service}'")
+        return health_pb2.HealthCheckResponse(status=self.health[0][-1])
+
     def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> Iterator[health_pb2.HealthCheckResponse]:
@@ -165,8 +182,12 @@ class Peer(classifier_pb2_grpc.ClassifierServiceServicer, health_pb2_grpc.Health
 
     def server(self) -> grpc.Server:
         """Make a server of this peer, which neither listens nor runs yet."""
-        unlimited = [("grpc.max_receive_message_length", -1)]
-        server = grpc.server(ThreadPoolExecutor(8), options=unlimited)
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_metadata_size", 2**16),  # tokens may be large
+            ("grpc.absolute_max_metadata_size", 2**16),
+        ]
+        server = grpc.server(ThreadPoolExecutor(8), options=options)
         classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(self, server)
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
         return server
@@ -216,6 +237,58 @@ def peer() -> Iterator[Peer]:
     server.start()
     yield servicer
     server.stop(None).wait()
+
+
+class Authority:
+    """An authority with its certificates in files, for servers and clients."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._ca = trustme.CA()
+        self.file = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(self.file)
+
+    def issue(self, name: str, *names: str, **options: Any) -> tuple[Path, Path]:
+        """Return the files of a certificate for these names, and of its key."""
+        made = self._ca.issue_cert(name, *names, **options)
+        certificate, key = (self._folder / f"{name}.{kind}" for kind in ("pem", "key"))
+        certificate.write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
+        made.private_key_pem.write_to_path(key)
+        return certificate, key
+
+    def server(self, *names: str, client_ca: Path | None = None, **options: Any) -> Any:
+        """Return the credentials of a server with these names."""
+        certificate, key = (file.read_bytes() for file in self.issue(*names, **options))
+        roots = client_ca.read_bytes() if client_ca else None
+        return grpc.ssl_server_credentials([(key, certificate)], roots, client_ca is not None)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """An authority of this test's own."""
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Authority:
+    """Another authority, which nobody trusts."""
+    return Authority(tmp_path / "stranger")
+
+
+@pytest.fixture
+def listen(peer: Peer) -> Iterator[Callable[[Any], str]]:
+    """Has the peer listen with credentials, too, and returns the address."""
+    with ExitStack() as running:
+
+        def listen(credentials: Any) -> str:
+            server = peer.server()
+            port = server.add_secure_port("127.0.0.1:0", credentials)
+            server.start()
+            running.callback(lambda: server.stop(None).wait())
+            return f"127.0.0.1:{port}"
+
+        yield listen
 
 
 @pytest.fixture

@@ -73,6 +73,18 @@ def test_what_does_not_pass_by_itself_is_final(error: SigmaxError) -> None:
     assert Schedule(10, 4).pause_after(error) is None
 
 
+def test_a_connection_that_tls_forbids_is_final() -> None:
+    forbidden = Unavailable("", code="UNAVAILABLE", reason="TLS_FAILED")
+    assert Schedule(10, 4).pause_after(forbidden) is None
+
+
+def test_the_command_does_not_wait_for_a_server() -> None:
+    gone = Unavailable("", code="UNAVAILABLE", reason="NOT_CONNECTED")
+    assert Schedule(10, 4).pause_after(gone) is not None
+    assert Schedule(10, 4, waits_for_server=False).pause_after(gone) is None
+    assert Schedule(10, 4, waits_for_server=False).pause_after(UNAVAILABLE) is not None
+
+
 def test_nothing_is_sent_after_the_deadline() -> None:
     clock = Clock()
     schedule = Schedule(1, 4, clock=clock)

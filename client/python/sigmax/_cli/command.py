@@ -1,13 +1,19 @@
 """The start and the end of every command: which function answers, exit codes, errors."""
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
+from sigmax import _environment
 from sigmax._cli import parser
 from sigmax._cli.printing import plain
 from sigmax._cli.streams import CommandError, complain, discard, fill_closed, flush
+
+if TYPE_CHECKING:
+    from sigmax import Client
 
 # Subcommands that other distributions implement: (module, function, extra, help).
 _ELSEWHERE = {
@@ -63,8 +69,7 @@ def _answer(arguments: list[str]) -> int:
     elsewhere = {
         name: f"{text} (needs sigmax[{extra}])" for name, (_, _, extra, text) in _ELSEWHERE.items()
     }
-    _run(parser.make(elsewhere).parse_args(arguments))
-    return 0
+    return _run(parser.make(elsewhere).parse_args(arguments))
 
 
 def _run_elsewhere(command: str, arguments: list[str]) -> int:
@@ -81,21 +86,38 @@ def _run_elsewhere(command: str, arguments: list[str]) -> int:
     return run(arguments)
 
 
-def _run(options: argparse.Namespace) -> None:
-    from sigmax import Client, InvalidAddress, SigmaxError
+def _run(options: argparse.Namespace) -> int:
+    """Answer a command that asks a server, and return the exit code."""
+    from sigmax import InvalidAddress, InvalidCredentials, SigmaxError
 
     module, _, function = options.command.partition(".")
     command = getattr(import_module(f"sigmax._cli.{module}"), function)
+    variables = parser.variables(options, os.environ)
     try:
-        with Client(options.address, timeout=options.timeout) as client:
+        if module == "health":
+            return 0 if command(options) else 1
+        with _client(variables, options.timeout) as client:
             command(client, options)
-    except InvalidAddress as error:
+    except (InvalidAddress, InvalidCredentials) as error:
         raise CommandError(str(error)) from error
     except SigmaxError as error:
-        raise CommandError(f"{options.address}: {error}") from error
+        address = variables.get(_environment.ADDRESS) or _environment.DEFAULT_ADDRESS
+        raise CommandError(f"{address}: {error}") from error
     except BrokenPipeError:
         raise
     except OSError as error:
         # The client raises SigmaxError only, and reading CommandError: this comes from printing.
         discard(sys.stdout)
         raise CommandError(f"cannot write: {error.strerror}") from error
+    return 0
+
+
+def _client(variables: Mapping[str, str], timeout: float) -> "Client":
+    from sigmax import Client
+
+    class Impatient(Client):
+        """Client that tells at once where no connection can be made, to the person waiting."""
+
+        _waits_for_server = False
+
+    return Impatient(**_environment.arguments(variables), timeout=timeout)

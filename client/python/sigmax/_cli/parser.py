@@ -1,10 +1,11 @@
 """The arguments of the commands that ask a server."""
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+from sigmax import _environment
 
 _IMAGES: Final = """images:
   --image needs Pillow (pip install "sigmax[images]") and a model whose one input has rows of the
@@ -30,6 +31,16 @@ def make(elsewhere: Mapping[str, str]) -> argparse.ArgumentParser:
 
     models = commands.add_parser("models", parents=[asking], help="list a server's models")
     models.set_defaults(command="describe.models")
+
+    health = commands.add_parser(
+        "health",
+        parents=[asking],
+        help="say whether a server or a model is ready; for probes, too",
+        description="Asks grpc.health.v1, once, and prints SERVING or another status. The exit "
+        "code is 0 for SERVING only.",
+    )
+    health.add_argument("name", metavar="MODEL", nargs="?", default="", help="default: the server")
+    health.set_defaults(command="health.health")
 
     model = commands.add_parser("model", parents=[asking], help="describe one model")
     _add_model(model)
@@ -109,16 +120,18 @@ def _asking_options() -> "_Command":
     options.add_argument(
         "--address",
         metavar="HOST:PORT",
-        default=os.environ.get("SIGMAX_ADDRESS", "localhost:8001"),
-        help="the server (environment: SIGMAX_ADDRESS; default: localhost:8001)",
+        help=f"the server, or several IP addresses with commas between them (environment: "
+        f"{_environment.ADDRESS}; default: {_environment.DEFAULT_ADDRESS})",
     )
     options.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=float,
         default=10.0,
-        help="time limit of each call, all its retries together; default: 10",
+        help="time limit of each call, all its retries together; default: 10. A server that cannot "
+        "be reached is told at once",
     )
+    _add_security(options)
     options.add_argument(
         "--output",
         choices=["table", "json", "csv"],
@@ -127,6 +140,56 @@ def _asking_options() -> "_Command":
         "terminal, else json",
     )
     return options
+
+
+def _add_security(options: argparse.ArgumentParser) -> None:
+    """Add the options of TLS and of the token. They win over the variables of the environment."""
+    security = options.add_argument_group(
+        "TLS and token", "A token is sent only over TLS, and to this machine."
+    )
+    for flag, variable, metavar, text in (
+        ("--tls", _environment.TLS, None, "use TLS, by the authorities that gRPC brings"),
+        ("--tls-ca", _environment.TLS_CA, "FILE", "authorities of the server's certificate, PEM"),
+        ("--tls-certificate", _environment.TLS_CERTIFICATE, "FILE", "the client's own, in PEM"),
+        ("--tls-key", _environment.TLS_KEY, "FILE", "private key of --tls-certificate, in PEM"),
+        (
+            "--tls-server-name",
+            _environment.TLS_SERVER_NAME,
+            "NAME",
+            "name in the server's certificate; default: the host in --address",
+        ),
+        (
+            "--token-file",
+            _environment.TOKEN_FILE,
+            "FILE",
+            f"file of the token; the variable {_environment.TOKEN} holds the token itself",
+        ),
+    ):
+        help_text = f"{text} (environment: {variable})"
+        if metavar is None:
+            security.add_argument(flag, action="store_const", const="true", help=help_text)
+        else:
+            security.add_argument(flag, metavar=metavar, help=help_text)
+
+
+def variables(options: argparse.Namespace, environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables of a client, with the options in the place of those that they name."""
+    given = {
+        _environment.ADDRESS: options.address,
+        _environment.TLS: options.tls,
+        _environment.TLS_CA: options.tls_ca,
+        _environment.TLS_CERTIFICATE: options.tls_certificate,
+        _environment.TLS_KEY: options.tls_key,
+        _environment.TLS_SERVER_NAME: options.tls_server_name,
+        _environment.TOKEN_FILE: options.token_file,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    replaced = set(given)
+    if replaced & {_environment.TLS_CA, _environment.TLS_CERTIFICATE, _environment.TLS_KEY}:
+        replaced.add(_environment.TLS)
+    if _environment.TOKEN_FILE in given:
+        replaced.add(_environment.TOKEN)
+    return {k: v for k, v in environment.items() if k not in replaced} | given
 
 
 class _Command(argparse.ArgumentParser):
