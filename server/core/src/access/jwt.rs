@@ -76,7 +76,7 @@ impl Keys {
     }
 
     /// The number of keys.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 

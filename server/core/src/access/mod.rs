@@ -143,17 +143,17 @@ impl Access {
         let count = |number: usize, what: &str| {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };
-        let tokens = policy.tokens.as_ref().map(|tokens| count(tokens.len(), "token"));
+        let tokens = policy.tokens.as_ref().map(|tokens| count(tokens.count(), "token"));
         let keys = policy.keys.as_ref().map(|(jwt, keys)| {
             let of = jwt.issuer.as_ref().map_or_else(String::new, |issuer| format!(" of {issuer}"));
-            format!("JSON Web Tokens{of} by {}", count(keys.len(), "key"))
+            format!("JSON Web Tokens{of} by {}", count(keys.count(), "key"))
         });
         let certificates = self.certificates.then(|| "certificates of clients".to_owned());
         let credentials: Vec<_> = [tokens, keys, certificates].into_iter().flatten().collect();
         let file = self.options.access.as_deref().and_then(Path::file_name);
         let rights = match (&policy.rules, file) {
             (Some(rules), Some(file)) => {
-                format!("rights by {} in {}", count(rules.len(), "rule"), file.display())
+                format!("rights by {} in {}", count(rules.count(), "rule"), file.display())
             }
             _ => "all may ask every model, none may control".into(),
         };

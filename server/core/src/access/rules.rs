@@ -84,7 +84,7 @@ impl Rules {
     }
 
     /// The number of rules.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 

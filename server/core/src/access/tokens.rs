@@ -42,7 +42,7 @@ impl Tokens {
     }
 
     /// The number of tokens.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let error = Tokens::parse(&text).expect_err("a hash with a letter too many");
         assert_eq!(error, "line 5: sha256: expected 64 hexadecimal digits");
         let tokens = Tokens::parse(text.trim_end_matches('x')).expect("tokens");
-        assert_eq!(tokens.len(), 3);
+        assert_eq!(tokens.count(), 3);
         assert_eq!(tokens.name(format!("second-{TOKEN}").as_bytes()), Some("spiffe://a/b"));
         assert_eq!(tokens.name(TOKEN.as_bytes()), Some("bob"), "the last line wins");
         for wrong in ["", &TOKEN[1..], &format!("{TOKEN} "), &TOKEN.to_uppercase(), &hash] {

@@ -27,16 +27,16 @@ use crate::server::acceptor::Control;
 use crate::server::config::ServerConfig;
 use crate::server::descriptors::Shares;
 use crate::server::listeners::{Listeners, UnixSocket};
-use crate::server::reload::Files;
-use crate::server::reload::Watched;
+use crate::server::reload::{Files, Take, Watched};
 use crate::service::dispatch::Dispatch;
 use crate::shard::connections::Connections;
 use crate::shard::event_loop;
 use crate::shard::handle::Handle;
 use crate::shared_memory::Regions;
 use crate::state::ServerState;
+use crate::tls::Tls;
 use crate::tls::credentials::FILE_BYTES;
-use crate::tls::{Tls, TlsOptions};
+use crate::tls::options::TlsOptions;
 
 pub mod acceptor;
 pub mod config;
@@ -286,10 +286,7 @@ fn read_access(access: &Arc<Access>) -> io::Result<Vec<Watched>> {
 }
 
 /// Has new connections use the certificate, key and authorities that the files hold now.
-fn take_tls(
-    tls: Arc<Tls>,
-    state: Arc<ServerState>,
-) -> Box<dyn FnMut(&[Vec<u8>]) -> Result<(), String> + Send> {
+fn take_tls(tls: Arc<Tls>, state: Arc<ServerState>) -> Take {
     Box::new(move |contents| {
         tls.take(contents)?;
         state.metrics.tls.iter().for_each(|metrics| metrics.set_expiry(tls.expiry()));

@@ -46,15 +46,18 @@ impl Files {
     }
 }
 
+/// A function that takes contents that have changed. Where this fails, which it says in words that
+/// name the file, the server goes on with what it has.
+pub type Take = Box<dyn FnMut(&[Vec<u8>]) -> Result<(), String> + Send>;
+
 /// Files that are watched.
 pub struct Watched {
     /// The files.
     pub files: Files,
     /// The contents of the files at the start.
     pub first: Vec<Vec<u8>>,
-    /// Takes contents that have changed. Where this fails, which it says in words that name the
-    /// file, the server goes on with what it has.
-    pub take: Box<dyn FnMut(&[Vec<u8>]) -> Result<(), String> + Send>,
+    /// The function that takes their contents when they have changed.
+    pub take: Take,
 }
 
 impl fmt::Debug for Watched {

@@ -1,6 +1,5 @@
 //! TLS on the server's ports: certificates, handshakes, and encrypted streams.
 
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConnection;
@@ -14,9 +13,11 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 
 use crate::tls::credentials::Credentials;
+use crate::tls::options::TlsOptions;
 
 pub mod credentials;
 pub mod handshake;
+pub mod options;
 pub mod pem;
 pub mod stream;
 
@@ -26,30 +27,6 @@ const AHEAD_BYTES: usize = 64 << 10;
 const H2: &[u8] = b"h2";
 /// The protocol of the HTTP port, as ALPN names it.
 const HTTP: &[u8] = b"http/1.1";
-
-/// The files by which a server speaks TLS.
-#[derive(Clone, Debug)]
-pub struct TlsOptions {
-    /// The server's certificate and those of its issuers, in PEM.
-    pub certificate: PathBuf,
-    /// The certificate's private key, in PEM.
-    pub key: PathBuf,
-    /// The certificates, in PEM, of the authorities of clients' certificates; none: clients are
-    /// asked for no certificate.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a client without a certificate is refused.
-    pub client_required: bool,
-    /// Whether the HTTP port is over TLS, too.
-    pub http: bool,
-}
-
-impl TlsOptions {
-    /// The paths of all files, in the order in which their contents are taken.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        let paths = [&self.certificate, &self.key].into_iter().chain(&self.client_ca);
-        paths.cloned().collect()
-    }
-}
 
 /// A session of TLS. It is in a box because it moves between threads, and is large.
 pub type Session = Box<ServerConnection>;

@@ -1,0 +1,27 @@
+//! The files by which a server speaks TLS.
+
+use std::path::PathBuf;
+
+/// The files by which a server speaks TLS.
+#[derive(Clone, Debug)]
+pub struct TlsOptions {
+    /// The server's certificate and those of its issuers, in PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub key: PathBuf,
+    /// The certificates, in PEM, of the authorities of clients' certificates; none: clients are
+    /// asked for no certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client without a certificate is refused.
+    pub client_required: bool,
+    /// Whether the HTTP port is over TLS, too.
+    pub http: bool,
+}
+
+impl TlsOptions {
+    /// The paths of all files, in the order in which their contents are taken.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let paths = [&self.certificate, &self.key].into_iter().chain(&self.client_ca);
+        paths.cloned().collect()
+    }
+}
