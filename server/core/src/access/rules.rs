@@ -64,7 +64,7 @@ impl Rules {
     /// The rules that a table in TOML has. The error says what was expected, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Table { rules } = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("line {line}: {}", error.message().replace('\n', " "))
         })?;
         if rules.is_empty() {
