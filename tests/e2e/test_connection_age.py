@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -22,7 +23,7 @@ def start(serve: Serve, tmp_path: Path, over: str, *arguments: str) -> Server:
     files.save(files.softmax(), tmp_path / "models", "softmax")
     files.save(files.slow(), tmp_path / "models", "slow")
     authority = Authority(tmp_path / "certificates") if over == "TLS" else None
-    extra = authority.issue().flags if authority else ()
+    extra: tuple[str, ...] = authority.issue().flags if authority else ()
     if over == "Unix":
         extra = (f"--listen=unix:{tmp_path}/s",)
     trusted = authority.path if authority else None
@@ -44,7 +45,7 @@ def test_clients_under_load_connect_anew_and_lose_nothing(
             if unix
             else server.grpc.channel(LOCAL)
         ) as channel:
-            send = channel.unary_unary(CLASSIFY)
+            send: Any = channel.unary_unary(CLASSIFY)
             while not over_now.is_set():
                 calls = [send.future(ASKED, timeout=60) for _ in range(16)]
                 faults.extend(str(call.exception()) for call in calls if call.exception())

@@ -171,8 +171,7 @@ def test_a_client_asks_again_for_work(
                         commands += 1
                     if (line == "verify return:1\n" or commands) and commands < 100:
                         with suppress(BrokenPipeError):
-                            client.stdin.write(f"{command}\n")
-                            client.stdin.flush()
+                            os.write(client.stdin.fileno(), f"{command}\n".encode())
                     elif commands:
                         client.kill()
             assert 0 < commands < 100

@@ -21,10 +21,14 @@ Break = Callable[[Pair, Path], Pair]
 
 def error(models: Path, pair: Pair, *arguments: str) -> str:
     """The only line of a start that fails."""
-    command = [Path(sys.executable).with_name("sigmax"), "serve", models, *pair.flags, *arguments]
+    command = str(Path(sys.executable).with_name("sigmax"))
     ports = {"SIGMAX_GRPC_PORT": "0", "SIGMAX_HTTP_PORT": "0"}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, **ports}
+        [command, "serve", str(models), *pair.flags, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **ports},
     )
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()

@@ -25,8 +25,9 @@ use crate::shard::connections::Open;
 use crate::shard::handle::{Handle, fewest};
 use crate::shard::socket::Socket;
 use crate::state::ServerState;
+use crate::tls::Session;
+use crate::tls::config::Tls;
 use crate::tls::handshake::{Broken, Worked, handshake, work};
-use crate::tls::{Session, Tls};
 
 /// The rise of the thread's nice value. A thread at 10 gets a ninth of what one at 0 gets.
 const NICE: libc::c_int = 10;

@@ -26,9 +26,10 @@ use tokio::task::{JoinHandle, spawn_blocking, spawn_local, yield_now};
 use crate::metrics::prometheus::Now;
 use crate::server::acceptor::Control;
 use crate::server::handshakes::counted;
+use crate::tls::Session;
+use crate::tls::config::Tls;
 use crate::tls::handshake::{Broken, work};
 use crate::tls::stream::Stream;
-use crate::tls::{Session, Tls};
 
 /// The most connections at once, where the limit of open files has room for them.
 pub const CONNECTIONS: usize = 32;
