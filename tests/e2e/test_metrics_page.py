@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import files
+from support.certificates import Authority
 from support.server import Server
 from support.wire import (
     Tensor,
@@ -45,7 +46,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     files.save(files.turns(), repository, "heavy")
     policy = "default_queue_policy { max_queue_size: 1 }"
     files.configured(repository, "gated", files.sigmoid(), files.gated(2, policy))
-    with Server(folder / "log", repository, "--shards=1") as server:
+    authority = Authority(folder / "certificates")
+    flags = ("--shards=1", *authority.issue().flags)
+    with Server(folder / "log", repository, *flags, authority=authority.path) as server:
         classify(server, "light", ROW)
         infer(server, "heavy", ONE_TURN)
         assert refusal(lambda: infer(server, "light", ZERO)).code == "INVALID_ARGUMENT"
@@ -121,3 +124,10 @@ def test_the_page_has_every_reason_of_a_refusal(scraped: str) -> None:
     assert sorted(names(reason) for reason, *_ in rows("Reasons of a refusal")) == sorted(
         [reason] for reason in found
     )
+
+
+def test_the_page_has_every_reason_of_a_failed_handshake(scraped: str) -> None:
+    pattern = r'^sigmax_tls_handshakes_failed_total\{reason="(\w+)"\}'
+    found = re.findall(pattern, scraped, re.MULTILINE)
+    written = [names(reason) for reason, *_ in rows("Reasons of a failed handshake")]
+    assert sorted(written) == sorted([reason] for reason in found)

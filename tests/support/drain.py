@@ -156,10 +156,10 @@ async def load(address: str, callers: list[Caller], end: Callable[[], int]) -> L
     loop = asyncio.get_running_loop()
 
     authority = getattr(address, "authority", None)
-    secure = {"ssl": client_context(authority)} if authority else {}
+    context = client_context(authority) if authority else None
 
     async def connect(caller: Caller) -> None:
-        await loop.create_connection(lambda: caller, host, int(port), **secure)
+        await loop.create_connection(lambda: caller, host, int(port), ssl=context)
 
     async with asyncio.timeout(60):
         for caller in callers:

@@ -1,4 +1,4 @@
-"""Files of TLS that cannot be used: the server says in one line which and why, and does not start."""
+"""Files of TLS that cannot be used: the server says which and why, and does not start."""
 
 import os
 import subprocess
@@ -21,10 +21,14 @@ Break = Callable[[Pair, Path], Pair]
 
 def error(models: Path, pair: Pair, *arguments: str) -> str:
     """The only line of a start that fails."""
-    command = [Path(sys.executable).with_name("sigmax"), "serve", models, *pair.flags, *arguments]
+    command = str(Path(sys.executable).with_name("sigmax"))
     ports = {"SIGMAX_GRPC_PORT": "0", "SIGMAX_HTTP_PORT": "0"}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, **ports}
+        [command, "serve", str(models), *pair.flags, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **ports},
     )
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
@@ -47,7 +51,7 @@ def test_a_key_that_does_not_fit(models: Path, authority: Authority) -> None:
 @pytest.mark.parametrize("form", ["PKCS8", "TraditionalOpenSSL"])
 def test_an_encrypted_key(models: Path, authority: Authority, form: str) -> None:
     pair = authority.issue()
-    pair.key.write_bytes(encrypted(pair.key.read_bytes(), PrivateFormat[form]))
+    pair.key.write_bytes(encrypted(pair.key.read_bytes(), getattr(PrivateFormat, form)))
     assert error(models, pair) == (
         f"{pair.key}: expected a private key in PEM (BEGIN PRIVATE KEY), got an encrypted one; "
         "`openssl pkey -in FILE -out FILE` decrypts it"

@@ -15,7 +15,7 @@ use sigmax_core::model::triton_config;
 use sigmax_core::model::{self, ModelSpec, Placement};
 use sigmax_core::server;
 use sigmax_core::server::config::ServerConfig;
-use sigmax_core::tls::options::TlsOptions;
+use sigmax_core::tls::TlsOptions;
 
 use crate::detached;
 use crate::model::{OpenedModel, Report};

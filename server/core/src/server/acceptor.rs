@@ -15,7 +15,7 @@ use crate::shard::connections::{Connections, Place};
 use crate::shard::handle::{Handle, fewest};
 use crate::shard::socket::Socket;
 use crate::state::ServerState;
-use crate::tls::Tls;
+use crate::tls::config::Tls;
 
 /// Time to wait when a connection cannot be accepted, as when the process has no more file
 /// descriptors.

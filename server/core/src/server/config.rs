@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::access::options::AccessOptions;
 use crate::model::device::GpuOptions;
-use crate::tls::options::TlsOptions;
+use crate::tls::TlsOptions;
 
 /// The configuration of a server.
 #[derive(Clone, Debug)]

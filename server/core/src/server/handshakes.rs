@@ -12,6 +12,7 @@ use std::sync::mpsc as blocking;
 use std::thread::{self, JoinHandle};
 
 use rustls::HandshakeKind;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
@@ -24,8 +25,9 @@ use crate::shard::connections::Open;
 use crate::shard::handle::{Handle, fewest};
 use crate::shard::socket::Socket;
 use crate::state::ServerState;
-use crate::tls::handshake::{Broken, handshake, work};
-use crate::tls::{Session, Tls};
+use crate::tls::Session;
+use crate::tls::config::Tls;
+use crate::tls::handshake::{Broken, Worked, handshake, work};
 
 /// The rise of the thread's nice value. A thread at 10 gets a ninth of what one at 0 gets.
 const NICE: libc::c_int = 10;
@@ -139,20 +141,28 @@ impl Thread {
         stream.readable().await.ok()?;
         let session = self.tls.grpc_session().ok()?;
         let work = async |session| Ok(work(session));
-        let session = counted(&self.state, handshake(&mut stream, session, work).await)?;
+        let session = counted(&self.state, &mut stream, session, work).await?;
         Some((stream.into_std().ok()?, session))
     }
 }
 
-/// Counts a handshake that has ended. Returns its session; none where it failed.
-pub fn counted(state: &ServerState, shaken: Result<Session, Broken>) -> Option<Session> {
+/// Carries a handshake to its end, and counts it; none where it fails. A client is counted before it
+/// is told, so that whoever is told sees it counted.
+pub async fn counted<S>(
+    state: &ServerState,
+    io: &mut S,
+    session: Session,
+    process: impl AsyncFn(Session) -> Result<Worked, Broken>,
+) -> Option<Session>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let tls = state.metrics.tls.as_ref()?;
-    match &shaken {
-        Ok(session) => tls.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed)),
-        Err(error) => {
-            tls.failed(error.failure());
-            tracing::debug!("a TLS handshake failed: {}", error.words());
-        }
-    }
-    shaken.ok()
+    let fails = |broken: &Broken| {
+        tls.failed(broken.failure());
+        tracing::debug!("a TLS handshake failed: {}", broken.words());
+    };
+    let session = handshake(io, session, process, fails).await.ok()?;
+    tls.shaken(session.handshake_kind() == Some(HandshakeKind::Resumed));
+    Some(session)
 }

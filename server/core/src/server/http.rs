@@ -25,10 +25,11 @@ use tokio::task::{JoinHandle, spawn_blocking, spawn_local, yield_now};
 
 use crate::metrics::prometheus::Now;
 use crate::server::acceptor::Control;
-use crate::server::handshakes;
-use crate::tls::handshake::{Broken, handshake, work};
+use crate::server::handshakes::counted;
+use crate::tls::Session;
+use crate::tls::config::Tls;
+use crate::tls::handshake::{Broken, work};
 use crate::tls::stream::Stream;
-use crate::tls::{Session, Tls};
 
 /// The most connections at once, where the limit of open files has room for them.
 pub const CONNECTIONS: usize = 32;
@@ -136,8 +137,7 @@ async fn serve_one(control: &Control, mut stream: TcpStream) {
         match control.tls.as_ref().filter(|(tls, _)| tls.has_http()) {
             None => answer(control, stream).await,
             Some((tls, _)) => {
-                let shaken = shake(tls, &mut stream).await;
-                if let Some(session) = handshakes::counted(&control.state, shaken) {
+                if let Some(session) = shake(control, tls, &mut stream).await {
                     answer(control, Stream::new(stream, session)).await;
                 }
             }
@@ -148,14 +148,13 @@ async fn serve_one(control: &Control, mut stream: TcpStream) {
 
 /// Does a handshake. The socket stays with this thread, where its descriptor is reckoned with; the
 /// work is a helper's, because clients of gRPC and the next probe wait for this thread.
-async fn shake(tls: &Tls, stream: &mut TcpStream) -> Result<Session, Broken> {
-    let session = tls.http_session().map_err(Broken::Refused)?;
+async fn shake(control: &Control, tls: &Tls, stream: &mut TcpStream) -> Option<Session> {
     let process = async |session| {
         let worked = spawn_blocking(|| work(session)).await;
         // A helper that panics takes the session along.
         worked.map_err(|error| Broken::Connection(io::Error::other(error)))
     };
-    handshake(stream, session, process).await
+    counted(&control.state, stream, tls.http_session().ok()?, process).await
 }
 
 async fn answer(control: &Control, stream: impl AsyncRead + AsyncWrite + Unpin) {

@@ -34,9 +34,9 @@ use crate::shard::event_loop;
 use crate::shard::handle::Handle;
 use crate::shared_memory::Regions;
 use crate::state::ServerState;
-use crate::tls::Tls;
+use crate::tls::TlsOptions;
+use crate::tls::config::Tls;
 use crate::tls::credentials::FILE_BYTES;
-use crate::tls::options::TlsOptions;
 
 pub mod acceptor;
 pub mod config;

@@ -10,7 +10,7 @@ use rustls::{InconsistentKeys, RootCertStore};
 use x509_parser::parse_x509_certificate;
 use x509_parser::time::ASN1Time;
 
-use crate::tls::options::TlsOptions;
+use crate::tls::TlsOptions;
 use crate::tls::pem;
 
 /// The most bytes of a file of credentials.

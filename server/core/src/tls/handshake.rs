@@ -58,41 +58,57 @@ pub fn work(mut session: Session) -> Worked {
     (session, result)
 }
 
-/// Carries a handshake to its end; a client that is refused is told why. `process` does the `work`,
-/// on this thread or another.
+/// Carries a handshake to its end. `process` does the `work`, on this thread or another. A client
+/// that is refused is told why, after `fails` has noted it.
 pub async fn handshake<S>(
     io: &mut S,
-    mut session: Session,
+    session: Session,
     process: impl AsyncFn(Session) -> Result<Worked, Broken>,
+    fails: impl FnOnce(&Broken),
 ) -> Result<Session, Broken>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    loop {
-        let written = poll_fn(|context| drain(io, &mut session, context)).await;
-        written.map_err(Broken::Connection)?;
-        if !session.is_handshaking() {
-            break;
+    let (broken, told) = match exchange(io, session, process).await {
+        Ok(mut session) if is_expired(&session) => {
+            session.send_close_notify();
+            (Broken::Expired, Some(session))
         }
-        let read = poll_fn(|context| fill(io, &mut session, context)).await;
-        if read.map_err(Broken::Connection)? == 0 {
-            return Err(Broken::Connection(io::ErrorKind::UnexpectedEof.into()));
+        Ok(session) => return Ok(session),
+        Err(failed) => failed,
+    };
+    fails(&broken);
+    if let Some(mut session) = told {
+        // The alert is in the session. It may find its client gone.
+        let _ = poll_fn(|context| drain(io, &mut session, context)).await;
+    }
+    Err(broken)
+}
+
+/// Reads and writes until the session stands. An error comes with the session where that has an
+/// alert to send.
+async fn exchange<S>(
+    io: &mut S,
+    mut session: Session,
+    process: impl AsyncFn(Session) -> Result<Worked, Broken>,
+) -> Result<Session, (Broken, Option<Session>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let broken = |error| (Broken::Connection(error), None);
+    loop {
+        poll_fn(|context| drain(io, &mut session, context)).await.map_err(broken)?;
+        if !session.is_handshaking() {
+            return Ok(session);
+        }
+        if poll_fn(|context| fill(io, &mut session, context)).await.map_err(broken)? == 0 {
+            return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
         let result;
-        (session, result) = process(session).await?;
+        (session, result) = process(session).await.map_err(|error| (error, None))?;
         if let Err(error) = result {
-            // The alert is in the session. It may find its client gone.
-            let _ = poll_fn(|context| drain(io, &mut session, context)).await;
-            return Err(Broken::Refused(error));
+            return Err((Broken::Refused(error), Some(session)));
         }
-    }
-    match is_expired(&session) {
-        true => {
-            session.send_close_notify();
-            let _ = poll_fn(|context| drain(io, &mut session, context)).await;
-            Err(Broken::Expired)
-        }
-        false => Ok(session),
     }
 }
 
