@@ -273,7 +273,7 @@ def test_whatever_is_wrong_with_a_model_costs_that_model_alone(
         assert len(reason) <= 400
         assert reason.isprintable()
         assert "onnxruntime" not in reason
-    assert server.printed.count("\n") == 3 + len(reasons)
+    assert server.printed.count("\n") == 4 + len(reasons)
     assert server.client.classify("good", [0.0] * 5).label == "a"
     assert server.stop() == 0
 

@@ -133,12 +133,12 @@ def test_the_check_of_a_container_says_whether_it_is_ready(serve: Serve, tmp_pat
     good = files.save(files.softmax(), tmp_path / "good", "softmax")
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no model")
-    for path, code, said in ((good, 0, "SERVING"), (bad, 1, "NOT_SERVING")):
+    for path, code, said in ((good, 0, "ready"), (bad, 1, "not ready")):
         server = serve(path)
         done = subprocess.run(
             [sys.executable, "-m", "sigmax_server.health"],
-            env=os.environ | {"SIGMAX_GRPC_PORT": server.grpc.rpartition(":")[2]},
+            env=os.environ | {"SIGMAX_HTTP_PORT": server.http.rpartition(":")[2]},
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert (done.returncode, done.stdout) == (code, f"{server.grpc}: {said}\n")
+        assert (done.returncode, done.stdout) == (code, f"{server.http}: {said}\n")

@@ -57,6 +57,7 @@ def test_metrics_are_text_that_prometheus_reads(server: Server) -> None:
         ("sigmax_connections", "counter"),
         ("sigmax_connections_refused", "counter"),
         ("sigmax_connections_evicted", "counter"),
+        ("sigmax_connections_aged", "counter"),
         ("sigmax_handshakes_late", "counter"),
         ("sigmax_connections_stalled", "counter"),
         ("sigmax_log_lines_dropped", "counter"),
