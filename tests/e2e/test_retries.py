@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import sigmax
 from support import files
 from support.server import Serve, Server
 from support.wire import SERVICES, Tensor, classify_request, infer_request
@@ -69,3 +70,13 @@ def test_a_call_that_cannot_succeed_is_not_tried_again(
     request = REQUESTS[service]("m", Tensor.of("x", np.zeros((1000, 1))))
     code = retried(server, service, request, "0.001s")
     assert (code.name, refused(server, "")) == ("RESOURCE_EXHAUSTED", 1)
+
+
+def test_the_sdk_asks_a_model_that_has_failed_once(tmp_path: Path, serve: Serve) -> None:
+    """Its failure lasts until somebody loads it anew, so the call does not use its hour up."""
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    server = serve(tmp_path / "broken.onnx")
+    with sigmax.Client(server.grpc, timeout=3600) as client:
+        with pytest.raises(sigmax.Unavailable, match="is not ready") as caught:
+            client.classify("broken", [0.0])
+        assert caught.value.is_final

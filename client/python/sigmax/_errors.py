@@ -31,6 +31,8 @@ class SigmaxError(Exception):
         reason: Reason for programs, such as "SHAPE_MISMATCH"; empty where none was given.
         fields: Fields of the request that are wrong, each name with a description; may be empty.
         retry_after: Seconds to wait before a retry; None where the server named no time.
+        is_final: Whether the server says that another try of the same call fails, too, though the
+            code is one of those that pass. The SDK does not retry such an error.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class SigmaxError(Exception):
         reason: str = "",
         fields: Mapping[str, str] | None = None,
         retry_after: float | None = None,
+        is_final: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.fields = dict(fields or {})
         self.retry_after = retry_after
+        self.is_final = is_final
 
 
 class InvalidInput(SigmaxError):

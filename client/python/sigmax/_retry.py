@@ -128,6 +128,8 @@ class Schedule:
 
 
 def _passes(error: SigmaxError) -> bool:
+    if error.is_final:
+        return False
     return isinstance(error, Unavailable) or (
         isinstance(error, Overloaded) and error.retry_after is not None
     )

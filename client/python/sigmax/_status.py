@@ -69,13 +69,14 @@ def from_rpc_error(failure: grpc.RpcError, connection: Connection) -> SigmaxErro
     """
     code = failure.code().name
     message = failure.details() or code
-    details = _details(failure.trailing_metadata() or ())
+    trailers = tuple(failure.trailing_metadata() or ())
+    details = _details(trailers)
     if code == "UNAUTHENTICATED" and not connection.metadata.has_identity:
         message += " (the client has sent no token: give token=, or --token-file)"
     if not details.details and code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
         message, reason = diagnose(message, connection.target, connection.credentials is None)
         return _CLASSES[code](message, code=code, reason=reason)
-    return from_status(code, message, details)
+    return from_status(code, message, details, is_final=_is_final(trailers))
 
 
 def from_stream_error(code: int, message: str, reason: str) -> SigmaxError:
@@ -84,13 +85,14 @@ def from_stream_error(code: int, message: str, reason: str) -> SigmaxError:
     return _class_for(name, reason)(message, code=name, reason=reason)
 
 
-def from_status(code: str, message: str, details: Status) -> SigmaxError:
+def from_status(code: str, message: str, details: Status, *, is_final: bool = False) -> SigmaxError:
     """Make the error for a status.
 
     Args:
         code: Name of the status, such as "INVALID_ARGUMENT".
         message: Text of the status.
         details: Details of google.rpc; empty where the status has none.
+        is_final: Whether another try would fail, too, as the server says.
     """
     info = _first(details, ErrorInfo())
     violations = _first(details, BadRequest()).field_violations
@@ -100,7 +102,14 @@ def from_status(code: str, message: str, details: Status) -> SigmaxError:
         reason=info.reason,
         fields={violation.field: violation.description for violation in violations},
         retry_after=_retry_after(_first(details, RetryInfo())),
+        is_final=is_final,
     )
+
+
+def _is_final(trailers: Iterable[Any]) -> bool:
+    """Return whether the server asks for no retry: by a pushback below 0 (gRFC A6)."""
+    pushbacks = (value for key, value in trailers if key == "grpc-retry-pushback-ms")
+    return any(str(value).startswith("-") for value in pushbacks)
 
 
 def _retry_after(retry: RetryInfo) -> float | None:
