@@ -226,7 +226,7 @@ def test_grpcurl_classifies(grpcurl: Callable[..., str]) -> None:
 
 def test_grpcurl_prints_the_details_of_an_error(go: Path, server: Server) -> None:
     request = json.dumps({"model_name": "fish"})
-    command = [go / "bin/grpcurl", "-plaintext", "-d", request, server.grpc]
+    command = [str(go / "bin/grpcurl"), "-plaintext", "-d", request, server.grpc]
     call = "sigmax.v1.ClassifierService/Classify"
     done = subprocess.run([*command, call], capture_output=True, text=True, timeout=60)
     assert done.returncode != 0

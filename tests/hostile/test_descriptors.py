@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sigmax
 from support import files
+from support.certificates import Authority
 from support.server import Server
 
 pytestmark = pytest.mark.slow
@@ -23,9 +25,10 @@ def limited(tmp_path: Path) -> Iterator[Limited]:
     files.save(files.softmax(), tmp_path / "models", "softmax")
     with ExitStack() as running:
 
-        def start(soft: int, hard: int, *arguments: str) -> Server:
+        def start(soft: int, hard: int, *arguments: str, **others: Any) -> Server:
             limit = f"ulimit -S -n {soft}; ulimit -H -n {hard}"
-            server = Server(tmp_path / "log", tmp_path / "models", *arguments, before=limit)
+            others = {"before": limit, **others}
+            server = Server(tmp_path / "log", tmp_path / "models", *arguments, **others)
             return running.enter_context(server)
 
         yield start
@@ -108,11 +111,17 @@ def test_what_does_not_fit_is_said_once_with_figures(
     assert len(server.log().splitlines()) < 40
 
 
+@pytest.mark.parametrize("over", ["plain", "TLS"])
 def test_a_probe_gets_in_where_no_descriptor_is_left(
-    limited: Limited, connect: Callable[[str], socket.socket]
+    limited: Limited, connect: Callable[[str], socket.socket], tmp_path: Path, over: str
 ) -> None:
     """No descriptor is left, because the limit is lowered while the server runs."""
-    server = limited(1024, 1024)
+    if over == "TLS":
+        authority = Authority(tmp_path / "certificates")
+        flags = (*authority.issue().flags, "--http-tls")
+        server = limited(1024, 1024, *flags, authority=authority.path)
+    else:
+        server = limited(1024, 1024)
     full = max(descriptors(server)) + 1
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (full, full))
     for _ in range(full):

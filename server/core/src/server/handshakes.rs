@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -116,8 +117,10 @@ impl Thread {
     async fn connect(&self, stream: net::TcpStream, open: Open) {
         let ServerState { metrics, handshake_time, .. } = &*self.state;
         let by = open.since() + *handshake_time;
+        // The socket is in here to the end, so that a late client is counted before it is closed.
+        let mut shake = pin!(timeout_at(by.into(), self.shake(stream)));
         let result = tokio::select! {
-            result = timeout_at(by.into(), self.shake(stream)) => result,
+            result = &mut shake => result,
             () = open.evicted() => return,
             () = until(self.life.clone(), |life| life != Life::Serving) => return,
         };
