@@ -3,18 +3,27 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 from sigmax.v1 import classifier_pb2 as pb
 from support import files
 from support.access import bearer, token, write_tokens
-from support.server import Server
-from support.wire import Refusal, read_error
+from support.server import Serve, Server
+from support.wire import (
+    Refusal,
+    Tensor,
+    classify_request,
+    infer_request,
+    read_error,
+    triton,
+    typed,
+)
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
 SIGMAX, TRITON = "/sigmax.v1.ClassifierService/", "/inference.GRPCInferenceService/"
@@ -117,14 +126,14 @@ def message(path: str, model: str) -> bytes:
         "Watch": lambda: health_pb2.HealthCheckRequest(service=model),
     }
     if method in named:
-        return named[method]().SerializeToString()
+        return bytes(named[method]().SerializeToString())
     if method.startswith("RepositoryModel"):
         # A parameter that there is not: who may control is told so.
         request = getattr(service_pb2, method + "Request")(model_name=model)
         request.parameters["fish"].bool_param = True
-        return request.SerializeToString()
+        return bytes(request.SerializeToString())
     if path in BY_MODEL:
-        return getattr(service_pb2, method + "Request")(name=model).SerializeToString()
+        return bytes(getattr(service_pb2, method + "Request")(name=model).SerializeToString())
     return b""
 
 
@@ -146,15 +155,14 @@ class Answer:
 
 def call(server: Server, path: str, content: bytes, who: str | None) -> Answer:
     metadata = bearer(token(who)) if who else None
+    channel: Any = server.channel
     try:
         if path in STREAMS:
-            answers = server.channel.stream_stream(path)(
-                iter([content]), metadata=metadata, timeout=60
-            )
+            answers = channel.stream_stream(path)(iter([content]), metadata=metadata, timeout=60)
             reply = next(iter(answers), None)
             answers.cancel()
             return Answer(reply, None)
-        return Answer(server.channel.unary_unary(path)(content, metadata=metadata, timeout=60), None)
+        return Answer(channel.unary_unary(path)(content, metadata=metadata, timeout=60), None)
     except grpc.RpcError as error:
         return Answer(None, read_error(error))
 
@@ -213,10 +221,12 @@ def test_a_refusal_does_not_tell_whether_there_is_the_model(guarded: Server, pat
     """The errors are the same but for the name, whose length is the same."""
     hidden = call(guarded, path, message(path, "hidden"), "nobody").error
     absent = call(guarded, path, message(path, "absent"), "nobody").error
-    assert hidden is not None and absent is not None
+    assert hidden is not None
+    assert absent is not None
     assert hidden.code == "PERMISSION_DENIED"
     assert hidden.reason == "NOT_ALLOWED"
-    assert "'nobody'" in hidden.message and "'hidden'" in hidden.message
+    assert "'nobody'" in hidden.message
+    assert "'hidden'" in hidden.message
     assert repr(absent) == repr(hidden).replace("hidden", "absent")
 
 
@@ -268,10 +278,14 @@ def test_lists_name_what_may_be_described_alone(guarded: Server) -> None:
     for stranger in (None, "stranger"):
         found = call(guarded, HEALTH + "List", b"", stranger).reply
         assert found is not None
-        assert b"seen" not in found and b"hidden" not in found and b"sigmax.v1" in found
+        assert b"seen" not in found
+        assert b"hidden" not in found
+        assert b"sigmax.v1" in found
 
 
-@pytest.mark.parametrize("name", ["", "sigmax.v1.ClassifierService", "inference.GRPCInferenceService"])
+@pytest.mark.parametrize(
+    "name", ["", "sigmax.v1.ClassifierService", "inference.GRPCInferenceService"]
+)
 @pytest.mark.parametrize("who", [None, "stranger", "nobody"])
 def test_the_servers_health_is_open(guarded: Server, name: str, who: str | None) -> None:
     content = health_pb2.HealthCheckRequest(service=name).SerializeToString()
@@ -313,18 +327,14 @@ def test_shared_memory_is_for_who_controls_the_server(guarded: Server) -> None:
 
 
 def test_a_streams_requests_are_refused_one_by_one(guarded: Server) -> None:
-    from sigmax.v1.classifier_pb2_grpc import ClassifierServiceStub
-    from support.wire import Tensor, classify_request, infer_request, triton
-
     x = Tensor.of("x", [[0.0] * 5])
     models = ["seen", "hidden", "neither", "seen"]
     requests = [
         pb.ClassifyStreamRequest(id=str(place), request=classify_request(model, x))
         for place, model in enumerate(models)
     ]
-    stub = ClassifierServiceStub(guarded.channel)
     metadata = bearer(token("classifier"))
-    replies = stub.ClassifyStream(iter(requests), metadata=metadata, timeout=60)
+    replies = typed(guarded).ClassifyStream(iter(requests), metadata=metadata, timeout=60)
     reasons = {reply.id: reply.error.reason for reply in replies}
     assert reasons == {"0": "", "1": "NOT_ALLOWED", "2": "NOT_ALLOWED", "3": ""}
 
@@ -337,7 +347,7 @@ def test_a_streams_requests_are_refused_one_by_one(guarded: Server) -> None:
     assert texts[1].replace("hidden", "?") == texts[2].replace("neither", "?") != ""
 
 
-def test_reflection_can_be_left_out(serve: Any, tmp_path: Any) -> None:
+def test_reflection_can_be_left_out(serve: Serve, tmp_path: Path) -> None:
     files.save(files.softmax(), tmp_path / "models", "softmax")
     server = serve(tmp_path / "models", "--reflection=false")
     for path in (path for path in ASKS if path.startswith(REFLECTION)):

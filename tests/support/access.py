@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
@@ -17,7 +18,7 @@ from support.wire import Refusal, refusal, triton
 AUDIENCE = "sigmax"
 ISSUER = "https://issuer.test"
 
-Metadata = list[tuple[str, str]]
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 def token(name: str) -> str:
@@ -27,7 +28,7 @@ def token(name: str) -> str:
 
 def bearer(secret: str) -> Metadata:
     """Return the metadata of a call that shows a token."""
-    return [("authorization", f"Bearer {secret}")]
+    return (("authorization", f"Bearer {secret}"),)
 
 
 def write_tokens(path: Path, names: Iterable[str]) -> Path:
@@ -55,7 +56,7 @@ def until_known(server: Server, metadata: Metadata) -> None:
     while True:
         try:
             return enter(server, metadata)
-        except Exception:
+        except grpc.RpcError:
             if time.monotonic() > patience:
                 raise
 
@@ -66,7 +67,7 @@ def until_unknown(server: Server, metadata: Metadata) -> None:
     while time.monotonic() < patience:
         try:
             enter(server, metadata)
-        except Exception:
+        except grpc.RpcError:
             refused(server, metadata)
             return
     raise AssertionError("the caller is still known")
