@@ -107,7 +107,6 @@ def resident(server: Server) -> int:
     return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) >> 10
 
 
-@pytest.mark.xfail(strict=True, reason="a shard keeps 4096 values of a header, however long")
 def test_one_token_written_in_many_ways_takes_no_memory(guarded: Server) -> None:
     """What a shard keeps of a token is bounded in bytes, whatever blanks are around it."""
     enter(guarded, bearer(token("alice")))
@@ -167,7 +166,6 @@ def test_a_broken_file_keeps_the_last_good_one(
     refused(server, bearer(token("alice")))
 
 
-@pytest.mark.xfail(strict=True, reason="a stream keeps the caller that it began with")
 @pytest.mark.parametrize("stream", ["ClassifyStream", "ModelStreamInfer"])
 def test_an_open_stream_ends_with_its_callers_token(
     serve: Serve, models: Path, tmp_path: Path, stream: str

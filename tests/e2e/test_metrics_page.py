@@ -58,7 +58,17 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         full = classify_request("gated", ZERO)
         assert refusal(lambda: typed(server).Classify(full, timeout=60)).reason == "QUEUE_FULL"
         waiting.cancel()
-        yield server.get("/metrics")[1]
+        yield server.get("/metrics")[1] + of_access(folder)
+
+
+def of_access(folder: Path) -> str:
+    """What /metrics says besides where clients are asked who they are."""
+    (folder / "tokens").write_text("alice: 0123456789abcdef\n")
+    flags = (f"--token-file={folder / 'tokens'}", f"--audit-log={folder / 'audit'}")
+    with Server(folder / "guarded", folder / "repository", *flags) as server:
+        families = re.split(r"(?m)^(?=# HELP)", server.get("/metrics")[1])
+    own = ("sigmax_unauthenticated_", "sigmax_permission_", "sigmax_audit_")
+    return "".join(each for each in families if each.startswith(tuple(f"# HELP {n}" for n in own)))
 
 
 @pytest.fixture(scope="module")

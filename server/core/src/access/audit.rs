@@ -3,20 +3,26 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use tonic::Code;
 
 use crate::error::{Dialect, Error};
-use crate::log::{Output, STDERR, Source};
+use crate::log::{Output, Source};
 use crate::metrics::prometheus::code_name;
-use tonic::Code;
 
 /// The most bytes of lines that wait to be written.
 const ROOM: usize = 1 << 20;
+/// The times of lines: RFC 3339, with milliseconds.
+const TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 /// The most characters of a name in a line.
 const MOST_NAME: usize = 255;
 
@@ -60,16 +66,12 @@ impl Audit {
     /// The audit log in a file, or on standard error where the path is `-`. The file is made where
     /// there is none, for its owner alone.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if path == Path::new("-") {
-            return Ok(Self(&STDERR));
-        }
-        // The log lives as long as the process.
-        let path: &'static Path = Box::leak(PathBuf::from(path).into_boxed_path());
-        let file = Box::leak(Box::new(AuditFile(path)));
+        let file = AuditFile { path: (path != Path::new("-")).then(|| path.into()) };
         file.open().map_err(|error| {
             io::Error::new(error.kind(), format!("the audit log {}: {error}", path.display()))
         })?;
-        let output = Output::new("audit", file, ROOM, usize::MAX);
+        // The log lives as long as the process, as its thread does.
+        let output = Output::new("audit", Box::leak(Box::new(file)), ROOM, usize::MAX);
         Ok(Self(Box::leak(Box::new(output))))
     }
 
@@ -87,6 +89,11 @@ impl Audit {
         }));
     }
 
+    /// Waits for at most `time` until everything is written.
+    pub fn finish(&self, time: Duration) {
+        self.0.finish(time);
+    }
+
     /// The number of lines that were dropped so far.
     pub fn dropped(&self) -> u64 {
         self.0.dropped()
@@ -95,17 +102,24 @@ impl Audit {
 
 /// The file of an audit log.
 #[derive(Debug)]
-struct AuditFile(&'static Path);
+struct AuditFile {
+    /// The path; none: the log goes to standard error.
+    path: Option<PathBuf>,
+}
 
 impl Source for AuditFile {
     fn open(&self) -> io::Result<File> {
-        File::options().append(true).create(true).mode(0o600).open(self.0)
+        match &self.path {
+            Some(path) => File::options().append(true).create(true).mode(0o600).open(path),
+            None => Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
+        }
     }
 
     /// Whether the file has been moved away, as by logrotate.
     fn is_gone(&self, file: &File) -> bool {
+        let Some(path) = &self.path else { return false };
         let id = |data: fs::Metadata| (data.dev(), data.ino());
-        match (fs::metadata(self.0).map(id), file.metadata().map(id)) {
+        match (fs::metadata(path).map(id), file.metadata().map(id)) {
             (Ok(there), Ok(open)) => there != open,
             _ => true,
         }
@@ -117,9 +131,7 @@ impl Source for AuditFile {
 }
 
 fn now() -> String {
-    let now = OffsetDateTime::now_utc();
-    let now = now.replace_millisecond(now.millisecond()).unwrap_or(now);
-    now.format(&Rfc3339).unwrap_or_default()
+    OffsetDateTime::now_utc().format(TIME).unwrap_or_default()
 }
 
 fn cut(name: &str) -> String {

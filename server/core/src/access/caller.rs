@@ -9,9 +9,13 @@ use crate::access::Access;
 use crate::access::audit::Event;
 use crate::access::identity::Identity;
 use crate::access::methods::{Entry, Method};
+use crate::access::policy::{Credentials, Policy};
 use crate::access::principal::Principal;
 use crate::access::rules::Right;
 use crate::error::{Dialect, Error, Result};
+
+/// The header that carries a token.
+const AUTHORIZATION: &str = "authorization";
 
 /// The client of a connection.
 #[derive(Debug)]
@@ -22,8 +26,8 @@ pub struct Client {
     pub address: Option<SocketAddr>,
     /// The identity that the client's certificate says; none where it has shown none.
     pub certified: Option<Identity>,
-    /// The client by its certificate, and the generation of rights that it is by.
-    principal: Mutex<Option<(u64, Arc<Principal>)>>,
+    /// The principal by the certificate, as it was found last.
+    principal: Mutex<Option<Arc<Principal>>>,
 }
 
 impl Client {
@@ -37,17 +41,15 @@ impl Client {
         Self { access, address, certified, principal: Mutex::default() }
     }
 
-    /// The client by its certificate; `make` makes it where the one that is kept is of another
-    /// generation.
-    pub fn by_certificate(
-        &self,
-        generation: u64,
-        make: impl FnOnce() -> Principal,
-    ) -> Arc<Principal> {
+    /// The principal by the client's certificate.
+    pub fn by_certificate(&self, policy: &Policy) -> Arc<Principal> {
         let mut kept = self.principal.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
-            Some((of, principal)) if *of == generation => principal.clone(),
-            _ => kept.insert((generation, Arc::new(make()))).1.clone(),
+            Some(principal) if !principal.is_stale(policy.generation) => principal.clone(),
+            _ => {
+                let principal = policy.principal(Credentials::Absent, self.certified.as_ref());
+                kept.insert(Arc::new(principal)).clone()
+            }
         }
     }
 }
@@ -131,5 +133,36 @@ impl Caller {
             model,
             error,
         });
+    }
+}
+
+/// The caller of a stream, which is looked at anew when its credentials have ended or the policy is
+/// another: a stream may be open for long.
+#[derive(Debug)]
+pub struct StreamCaller {
+    caller: Mutex<Caller>,
+    /// The values of the header `authorization`.
+    shown: Vec<Vec<u8>>,
+}
+
+impl StreamCaller {
+    /// The caller of a stream that tonic answers.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        let values = request.metadata().get_all(AUTHORIZATION).iter();
+        let shown = values.map(|value| value.as_encoded_bytes().to_vec()).collect();
+        Ok(Self { caller: Mutex::new(Caller::of(request)?), shown })
+    }
+
+    /// The caller as it is known at this time.
+    pub fn now(&self) -> Caller {
+        let mut caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        let Client { access, certified, .. } = &*caller.client;
+        if caller.principal.is_stale(access.generation()) {
+            let policy = access.policy();
+            let shown = policy.credentials(self.shown.iter().map(Vec::as_slice));
+            let principal = policy.principal(shown, certified.as_ref());
+            caller.principal = Arc::new(principal);
+        }
+        caller.clone()
     }
 }

@@ -41,7 +41,7 @@ pub struct Access {
     /// Whether clients' certificates say who they are.
     certificates: bool,
     policy: RwLock<Arc<Policy>>,
-    /// The number of policies that have been in force.
+    /// The generation of the policy in force.
     generation: AtomicU64,
     /// The audit log; none where there is none.
     pub audit: Option<Audit>,
@@ -118,15 +118,15 @@ impl Access {
                 new.keys = Some((Arc::new(jwt.clone()), Arc::new(keys)));
             }
         }
+        new.generation += 1;
+        self.generation.store(new.generation, Release);
         *policy = Arc::new(new);
-        self.generation.fetch_add(1, Release);
         Ok(())
     }
 
-    /// The policy in force, and its generation.
-    pub fn policy(&self) -> (u64, Arc<Policy>) {
-        let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
-        (self.generation(), policy.clone())
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The generation of the policy in force.
@@ -139,7 +139,7 @@ impl Access {
         if !self.asks() {
             return "access: anybody who reaches this server".into();
         }
-        let (_, policy) = self.policy();
+        let policy = self.policy();
         let count = |number: usize, what: &str| {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };

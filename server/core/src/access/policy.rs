@@ -11,12 +11,14 @@ use crate::access::rules::{Grants, Rules};
 use crate::access::tokens::Tokens;
 use crate::error::Unauthenticated;
 
-/// The most bytes of a token, as the metadata of a call may have them.
+/// The most bytes of a token that comes.
 const MOST_TOKEN: usize = 16 << 10;
 
 /// The policy in force. Each part is none where the server has no such file.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
+    /// The number of policies that were in force before.
+    pub generation: u64,
     /// The tokens of clients.
     pub tokens: Option<Arc<Tokens>>,
     /// The keys of those who issue JSON Web Tokens, and what such tokens must say.
@@ -25,32 +27,57 @@ pub struct Policy {
     pub rules: Option<Arc<Rules>>,
 }
 
+/// The credentials that a call has in its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials<'a> {
+    /// None that the server takes: the certificate of the connection says who calls.
+    Absent,
+    /// A token.
+    Token(&'a [u8]),
+    /// Credentials that cannot be right.
+    Wrong(Unauthenticated),
+}
+
 impl Policy {
-    /// Whether clients can show tokens of any kind.
-    pub fn takes_tokens(&self) -> bool {
-        self.tokens.is_some() || self.keys.is_some()
-    }
-
-    /// A client with its rights.
-    pub fn principal(&self, identity: Identity) -> Principal {
-        let grants = match &self.rules {
-            Some(rules) => rules.grants_to(&identity),
-            None => Grants::without_table(),
-        };
-        Principal::Known { identity, grants }
-    }
-
-    /// The client whose token a header's value has, and the time at which the token ends; none: it
-    /// does not end.
-    pub fn by_header(
-        &self,
-        value: &[u8],
-    ) -> Result<(Identity, Option<SystemTime>), Unauthenticated> {
-        let (scheme, token) = value.split_at_checked(7).ok_or(Unauthenticated::NotBearer)?;
-        if !scheme.eq_ignore_ascii_case(b"bearer ") {
-            return Err(Unauthenticated::NotBearer);
+    /// The credentials in the values of the header `authorization`.
+    pub fn credentials<'a>(&self, mut values: impl Iterator<Item = &'a [u8]>) -> Credentials<'a> {
+        let takes_tokens = self.tokens.is_some() || self.keys.is_some();
+        match (values.next().filter(|_| takes_tokens), values.next()) {
+            (None, _) => Credentials::Absent,
+            (Some(_), Some(_)) => Credentials::Wrong(Unauthenticated::SeveralCredentials),
+            (Some(value), None) => match value.split_at_checked(7) {
+                Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
+                    Credentials::Token(token.trim_ascii())
+                }
+                _ => Credentials::Wrong(Unauthenticated::NotBearer),
+            },
         }
-        let token = token.trim_ascii();
+    }
+
+    /// The principal that credentials show, beside the identity of a certificate.
+    pub fn principal(&self, shown: Credentials<'_>, certified: Option<&Identity>) -> Principal {
+        let known = match shown {
+            Credentials::Token(token) => self.owner(token),
+            Credentials::Wrong(reason) => Err(reason),
+            Credentials::Absent => match certified {
+                Some(identity) => Ok((identity.clone(), None)),
+                None => Err(Unauthenticated::NoCredentials),
+            },
+        };
+        match known {
+            Err(reason) => Principal::Unknown(reason),
+            Ok((identity, until)) => {
+                let grants = match &self.rules {
+                    Some(rules) => rules.grants_to(&identity),
+                    None => Grants::without_table(),
+                };
+                Principal::Known { identity, grants, until, generation: self.generation }
+            }
+        }
+    }
+
+    /// The client whose token this is, and the time at which the token ends; none: it does not end.
+    fn owner(&self, token: &[u8]) -> Result<(Identity, Option<SystemTime>), Unauthenticated> {
         if token.len() > MOST_TOKEN {
             return Err(Unauthenticated::BadToken);
         }

@@ -1,5 +1,7 @@
 //! Principals: clients as their credentials show them.
 
+use std::time::SystemTime;
+
 use crate::access::identity::Identity;
 use crate::access::rules::{Grants, Right};
 use crate::error::{Error, Result, Unauthenticated};
@@ -15,12 +17,29 @@ pub enum Principal {
         identity: Identity,
         /// The client's rights.
         grants: Grants,
+        /// The time at which the credentials end; none: they do not.
+        until: Option<SystemTime>,
+        /// The generation of the policy by which the client is known.
+        generation: u64,
     },
     /// A client that has shown no credentials, or wrong ones.
     Unknown(Unauthenticated),
 }
 
 impl Principal {
+    /// Whether the credentials have ended.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Known { until: Some(until), .. } => *until <= SystemTime::now(),
+            _ => false,
+        }
+    }
+
+    /// Whether the credentials have ended, or are by another generation of the policy than this.
+    pub fn is_stale(&self, now: u64) -> bool {
+        matches!(self, Self::Known { generation, .. } if *generation != now) || self.is_over()
+    }
+
     /// The client's name; none where the client has not shown who it is.
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -42,7 +61,7 @@ impl Principal {
         match self {
             Self::Anybody => Ok(()),
             Self::Unknown(reason) => Err(Error::Unauthenticated(*reason)),
-            Self::Known { identity, grants } => {
+            Self::Known { identity, grants, .. } => {
                 let is_granted = match model {
                     Some(model) => grants.has(right, model),
                     None => grants.has_for_all(right),

@@ -1,5 +1,7 @@
 //! The table of who may do what with which models.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use crate::access::identity::Identity;
@@ -37,7 +39,7 @@ impl Right {
 
 /// The rules of a table. They add up: what one of them grants, no other takes away.
 #[derive(Debug)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules(Vec<Arc<Rule>>);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,7 +82,7 @@ impl Rules {
                 return Err(format!("rule {}: {key}: expected at least one entry", place + 1));
             }
         }
-        Ok(Self(rules))
+        Ok(Self(rules.into_iter().map(Arc::new).collect()))
     }
 
     /// The number of rules.
@@ -91,19 +93,19 @@ impl Rules {
     /// The grants to one client.
     pub fn grants_to(&self, client: &Identity) -> Grants {
         let of_client = self.0.iter().filter(|rule| rule.who.iter().any(|who| client.is(who)));
-        let grants = of_client.map(|rule| (rule.may.clone(), rule.models.clone()));
-        Grants(grants.collect())
+        Grants(of_client.cloned().collect())
     }
 }
 
-/// The rights of one client: kinds of rights, each with the patterns of models' names.
+/// The rights of one client: the rules that mean it.
 #[derive(Debug)]
-pub struct Grants(Vec<(Vec<Right>, Vec<String>)>);
+pub struct Grants(Vec<Arc<Rule>>);
 
 impl Grants {
     /// The rights of every client that is known, where there is no table.
     pub fn without_table() -> Self {
-        Self(vec![(vec![Right::Classify, Right::Infer], every_model())])
+        let may = vec![Right::Classify, Right::Infer];
+        Self(vec![Arc::new(Rule { who: vec!["*".into()], may, models: every_model() })])
     }
 
     /// Whether there is a right with the model of this name.
@@ -123,8 +125,8 @@ impl Grants {
         };
         self.0
             .iter()
-            .filter(move |(may, _)| may.iter().any(includes))
-            .flat_map(|(_, models)| models)
+            .filter(move |rule| rule.may.iter().any(includes))
+            .flat_map(|rule| &rule.models)
     }
 }
 

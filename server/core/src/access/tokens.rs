@@ -17,7 +17,7 @@ const MOST_TOKENS: usize = 10_000;
 const HASHED: &str = "sha256:";
 
 /// A hash of a token.
-type Hash = [u8; 32];
+pub type Hash = [u8; 32];
 
 /// The tokens of clients, by their hashes.
 pub struct Tokens(Vec<(String, Hash)>);
@@ -67,7 +67,8 @@ impl fmt::Debug for Tokens {
     }
 }
 
-fn hash(token: &[u8]) -> Hash {
+/// The hash of a token.
+pub fn hash(token: &[u8]) -> Hash {
     let mut hash = Hash::default();
     hash.copy_from_slice(digest(&SHA256, token).as_ref());
     hash

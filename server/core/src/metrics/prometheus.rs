@@ -24,6 +24,8 @@ pub struct Now {
     pub message_bytes: usize,
     /// The most bytes that requests and answers under way may hold.
     pub message_bytes_limit: usize,
+    /// The lines of the audit log that were dropped; none: there is no audit log.
+    pub audit_lines_dropped: Option<u64>,
 }
 
 impl Metrics {
@@ -65,6 +67,10 @@ impl Metrics {
         let help = "Most bytes that requests and answers under way may hold.";
         single("sigmax_message_bytes_limit", "gauge", help, now.message_bytes_limit as u64);
 
+        if let Some(dropped) = now.audit_lines_dropped {
+            let help = "Lines of the audit log that found no room, or could not be written.";
+            single("sigmax_audit_lines_dropped_total", "counter", help, dropped);
+        }
         if let Some(tls) = &self.tls {
             tls.write(&mut text);
         }

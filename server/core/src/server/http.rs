@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local, yield_now};
 
+use crate::access::audit::Audit;
 use crate::metrics::prometheus::Now;
 use crate::server::acceptor::Control;
 use crate::server::handshakes::counted;
@@ -184,6 +185,7 @@ fn respond(control: &Control, method: &Method, path: &str) -> Response<Full<Byte
                 open_connections: control.open_connections(),
                 message_bytes: budget.used(),
                 message_bytes_limit: budget.limit(),
+                audit_lines_dropped: control.state.access.audit.as_ref().map(Audit::dropped),
             };
             (StatusCode::OK, METRICS, control.state.metrics.text(now))
         }

@@ -250,6 +250,9 @@ impl Server {
             }
         }
         self.reaper.wait(LAST);
+        if let Some(audit) = &self.state.access.audit {
+            audit.finish(LAST);
+        }
         lost
     }
 }

@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::caller::Caller;
+use crate::access::caller::{Caller, StreamCaller};
 use crate::error::Dialect;
 use crate::grpc::budget::Held;
 use crate::grpc::message::{PackedMessage, Unread};
@@ -46,9 +46,9 @@ impl<S: Service> ClassifierService for Classifier<S> {
         &self,
         request: Request<Streaming<Unread>>,
     ) -> Result<Response<BoxStream<ClassifyStreamResponse>>, Status> {
-        let (caller, shard) = (Caller::of(&request)?, self.shard.clone());
+        let (caller, shard) = (StreamCaller::of(&request)?, self.shard.clone());
         let answer =
-            move |one, held| Box::pin(classify_one(shard.clone(), caller.clone(), one, held));
+            move |one, held| Box::pin(classify_one(shard.clone(), caller.now(), one, held));
         stream::start(request, FuturesUnordered::new(), answer)
     }
 

@@ -8,7 +8,7 @@ use futures_util::stream::FuturesOrdered;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::caller::Caller;
+use crate::access::caller::{Caller, StreamCaller};
 use crate::error::{Dialect, Error};
 use crate::grpc::budget::Held;
 use crate::grpc::message::{PackedMessage, Unread};
@@ -276,11 +276,11 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<Streaming<Unread>>,
     ) -> Result<Response<BoxStream<ModelStreamInferResponse>>, Status> {
-        let (caller, shard) = (Caller::of(&request)?, self.shard.clone());
+        let (caller, shard) = (StreamCaller::of(&request)?, self.shard.clone());
         let errors_end_it =
             request.metadata().get("triton_grpc_error").is_some_and(|value| value == "true");
         let answer = move |one, held| {
-            Box::pin(infer_one(shard.clone(), caller.clone(), one, held, errors_end_it))
+            Box::pin(infer_one(shard.clone(), caller.now(), one, held, errors_end_it))
         };
         stream::start(request, FuturesOrdered::new(), answer)
     }
