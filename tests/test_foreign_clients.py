@@ -236,7 +236,7 @@ def test_grpcurl_prints_the_details_of_an_error(go: Path, server: Server) -> Non
 def test_grpcurl_over_tls_with_a_token(go: Path, authority: Authority, tls_server: Server) -> None:
     options = ["-cacert", str(authority.path), "-H", f"authorization: Bearer {TOKEN}"]
     request = json.dumps({"model_name": MODEL})
-    command = [go / "bin/grpcurl", *options, "-d", request, tls_server.grpc]
+    command = [str(go / "bin/grpcurl"), *options, "-d", request, tls_server.grpc]
     described = run(*command, "sigmax.v1.ClassifierService/GetModel", cwd=go)
     assert json.loads(described)["model"]["name"] == MODEL
 
@@ -244,7 +244,7 @@ def test_grpcurl_over_tls_with_a_token(go: Path, authority: Authority, tls_serve
 def test_grpcurl_without_a_token_is_told_why(
     go: Path, authority: Authority, tls_server: Server
 ) -> None:
-    command = [go / "bin/grpcurl", "-cacert", authority.path, tls_server.grpc, "list"]
+    command = [str(go / "bin/grpcurl"), "-cacert", str(authority.path), tls_server.grpc, "list"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "Unauthenticated" in done.stderr
