@@ -8,6 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
 
 HOURS = timedelta(hours=1)
 
@@ -78,6 +88,31 @@ class Authority:
         pair = Pair(self.path.with_name(f"{number}.pem"), self.path.with_name(f"{number}.key"))
         pair.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
         pair.key.write_bytes(issued.private_key_pem.bytes())
+        return pair
+
+    def issue_to(self, subject: str, *names: x509.GeneralName) -> Pair:
+        """Issue a certificate of any kinds of names, for one who is not found by its name."""
+        key, own = ec.generate_private_key(ec.SECP256R1()), self._ca
+        issuer = x509.load_pem_x509_certificate(own.cert_pem.bytes())
+        signer: Any = load_pem_private_key(own.private_key_pem.bytes(), None)
+        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else []
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name(attributes))
+            .issuer_name(issuer.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - HOURS)
+            .not_valid_after(now + HOURS)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        written = builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.PEM)
+        form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        number = next(self._numbers)
+        pair = Pair(self.path.with_name(f"{number}.pem"), self.path.with_name(f"{number}.key"))
+        pair.write((written, key.private_bytes(*form)))
         return pair
 
 
