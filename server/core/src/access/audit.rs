@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -20,6 +21,8 @@ use crate::metrics::prometheus::code_name;
 
 /// The most bytes of lines that wait to be written.
 const ROOM: usize = 1 << 20;
+/// The most refusals that are written in a second: a stranger cannot fill a disk.
+const REFUSALS: u64 = 1000;
 /// The times of lines: RFC 3339, with milliseconds.
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -28,7 +31,11 @@ const MOST_NAME: usize = 255;
 
 /// The audit log.
 #[derive(Debug)]
-pub struct Audit(&'static Output);
+pub struct Audit {
+    output: &'static Output,
+    /// The second since 1970 in which refusals were last counted, and their number in it.
+    refusals: Mutex<(u64, u64)>,
+}
 
 /// An event that the audit log tells.
 #[derive(Debug)]
@@ -72,13 +79,19 @@ impl Audit {
         })?;
         // The log lives as long as the process, as its thread does.
         let output = Output::new("audit", Box::leak(Box::new(file)), ROOM, usize::MAX);
-        Ok(Self(Box::leak(Box::new(output))))
+        Ok(Self { output: Box::leak(Box::new(output)), refusals: Mutex::default() })
     }
 
     /// Writes a line for an event. The caller does not wait for the file.
     pub fn write(&self, event: &Event<'_>) {
+        let is_refusal =
+            matches!(event.error, Some(Error::Unauthenticated(_) | Error::PermissionDenied { .. }));
+        let second = OffsetDateTime::now_utc().unix_timestamp().unsigned_abs();
+        if is_refusal && self.is_one_too_many(second) {
+            return self.output.skip();
+        }
         let dialect = Dialect::of(event.call);
-        self.0.line(&json(&Line {
+        self.output.line(&json(&Line {
             time: now(),
             peer: event.peer.map_or_else(|| "unix".into(), |address| address.to_string()),
             identity: event.identity.map(cut),
@@ -91,12 +104,20 @@ impl Audit {
 
     /// Waits for at most `time` until everything is written.
     pub fn finish(&self, time: Duration) {
-        self.0.finish(time);
+        self.output.finish(time);
     }
 
     /// The number of lines that were dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.0.dropped()
+        self.output.dropped()
+    }
+
+    /// Counts a refusal of this second. Returns whether it is one more than are written.
+    fn is_one_too_many(&self, now: u64) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let (second, count) = *refusals;
+        *refusals = if second == now { (second, count + 1) } else { (now, 1) };
+        refusals.1 > REFUSALS
     }
 }
 
@@ -152,4 +173,24 @@ fn json(value: &impl Serialize) -> String {
         }
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_beyond_the_most_of_a_second_are_not_written() {
+        let audit = Audit::open(Path::new("/dev/null")).expect("it opens");
+        for second in [7, 8] {
+            assert!((0..REFUSALS).all(|_| !audit.is_one_too_many(second)));
+            assert!(audit.is_one_too_many(second));
+        }
+    }
+
+    #[test]
+    fn a_line_is_ascii_whatever_is_in_it() {
+        let line = json(&("a\u{202e}b\n\u{7f}", "\u{1f600}"));
+        assert_eq!(line, r#"["a\u202eb\n\u007f","\ud83d\ude00"]"#);
+    }
 }

@@ -140,8 +140,15 @@ impl Output {
         self.changed.notify_all();
     }
 
+    /// Drops a line that is not to be written, and counts it.
+    pub fn skip(&'static self) {
+        self.lock().drop_one();
+    }
+
     /// Waits for at most `time` until everything is written. Returns whether it is.
     pub fn finish(&self, time: Duration) -> bool {
+        // A gap waits for the next line, unless this is the end.
+        self.changed.notify_all();
         let is_busy = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
         let waited = self.changed.wait_timeout_while(self.lock(), time, is_busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
