@@ -179,13 +179,13 @@ def test_a_client_asks_again_for_work(
 
 
 def test_answers_that_are_never_taken(target: Target) -> None:
-    """The windows are open and nothing is read, so that answers wait in the session, too."""
+    """The windows are open and nothing is read: more than the buffers of both ends hold waits."""
     server = target("--stall-seconds=1")
     asked = infer_request(MODEL, Tensor.of("x", np.zeros((1000, 5)))).SerializeToString()
     stalled = server.metric("sigmax_connections_stalled_total")
     with attacked(server) as good, Raw(server.grpc, window=2**31 - 1) as raw:
         raw.open_window(0, 2**30)
-        calls = [frame for _ in range(500) for frame in call(raw.next(), INFER, asked)]
+        calls = [frame for _ in range(1000) for frame in call(raw.next(), INFER, asked)]
         raw.pour(packed(calls), reads=False, seconds=10)
         server.until(stalled + 1, "sigmax_connections_stalled_total")
         good.goes_on()
