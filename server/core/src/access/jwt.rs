@@ -211,18 +211,23 @@ fn of_pem(contents: &[u8]) -> Result<Found, String> {
 
 /// The keys of a set that are for signatures.
 fn of_set(contents: &[u8]) -> Result<Vec<Found>, String> {
-    let fault = |error| format!("expected a JWK set (RFC 7517): {error}");
-    let raw: Value = serde_json::from_slice(contents).map_err(|error| fault(error.to_string()))?;
-    let raw_keys = raw.get("keys").and_then(Value::as_array).into_iter().flatten();
-    // A secret in this file is a mistake that is told before somebody else finds it.
-    for (place, key) in raw_keys.enumerate() {
+    // What the file holds instead may be secret, so that no error quotes it.
+    let fault = |detail: &str| format!("expected a JWK set (RFC 7517): {detail}");
+    let raw: Value = serde_json::from_slice(contents).map_err(|error| fault(&error.to_string()))?;
+    let raw_keys = raw.get("keys").and_then(Value::as_array);
+    let raw_keys = raw_keys.ok_or_else(|| fault("expected an object with a list `keys`"))?;
+    for (place, key) in raw_keys.iter().enumerate() {
+        if !key.is_object() {
+            return Err(format!("key {}: expected an object, got something else", place + 1));
+        }
+        // A secret in this file is a mistake that is told before somebody else finds it.
         let is_secret = key.get("kty").is_some_and(|kind| kind == "oct") || key.get("d").is_some();
         if is_secret {
             let kind = "a secret or private one";
             return Err(format!("key {}: expected a public key, got {kind}", place + 1));
         }
     }
-    let set: JwkSet = serde_json::from_value(raw).map_err(|error| fault(error.to_string()))?;
+    let set: JwkSet = serde_json::from_value(raw).map_err(|_| fault("a key cannot be read"))?;
     let mut found = Vec::new();
     for (place, key) in set.keys.iter().enumerate() {
         let read = of_jwk(key).map_err(|error| format!("key {}: {error}", place + 1))?;

@@ -107,20 +107,20 @@ impl Access {
     /// not name the file.
     pub fn take(&self, part: Part, contents: &[u8]) -> Result<(), String> {
         let text = || str::from_utf8(contents).map_err(|_| "expected text in UTF-8".to_owned());
-        let mut policy = self.policy.write().unwrap_or_else(PoisonError::into_inner);
-        let mut new = Policy::clone(&policy);
+        // Shards that look at the policy wait for no reading of a long file.
+        let mut read = Policy::default();
         match part {
-            Part::Tokens => new.tokens = Some(Arc::new(Tokens::parse(text()?)?)),
-            Part::Rules => new.rules = Some(Arc::new(Rules::parse(text()?)?)),
+            Part::Tokens => read.tokens = Some(Arc::new(Tokens::parse(text()?)?)),
+            Part::Rules => read.rules = Some(Arc::new(Rules::parse(text()?)?)),
             Part::Keys => {
                 let jwt = self.options.jwt.as_ref().ok_or("expected options of the keys")?;
                 let keys = Keys::parse(jwt, contents)?;
-                new.keys = Some((Arc::new(jwt.clone()), Arc::new(keys)));
+                read.keys = Some((Arc::new(jwt.clone()), Arc::new(keys)));
             }
         }
-        new.generation += 1;
-        self.generation.store(new.generation, Release);
-        *policy = Arc::new(new);
+        let mut policy = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        *policy = Arc::new(policy.with(read));
+        self.generation.store(policy.generation, Release);
         Ok(())
     }
 

@@ -39,6 +39,16 @@ pub enum Credentials<'a> {
 }
 
 impl Policy {
+    /// The next policy: this one with the parts that have been read anew.
+    pub fn with(&self, read: Self) -> Self {
+        Self {
+            generation: self.generation + 1,
+            tokens: read.tokens.or_else(|| self.tokens.clone()),
+            keys: read.keys.or_else(|| self.keys.clone()),
+            rules: read.rules.or_else(|| self.rules.clone()),
+        }
+    }
+
     /// The credentials in the values of the header `authorization`.
     pub fn credentials<'a>(&self, mut values: impl Iterator<Item = &'a [u8]>) -> Credentials<'a> {
         let takes_tokens = self.tokens.is_some() || self.keys.is_some();

@@ -247,13 +247,16 @@ impl<S: Service> GrpcInferenceService for Inference<S> {
         &self,
         request: Request<CudaSharedMemoryRegisterRequest>,
     ) -> Result<Response<CudaSharedMemoryRegisterResponse>, Status> {
-        to_response(Err(Error::NoGpu { region: request.into_inner().name }))
+        let registered = Err(Error::NoGpu { region: request.get_ref().name.clone() });
+        Caller::of(&request)?.record(None, &registered);
+        to_response(registered)
     }
 
     async fn cuda_shared_memory_unregister(
         &self,
-        _: Request<CudaSharedMemoryUnregisterRequest>,
+        request: Request<CudaSharedMemoryUnregisterRequest>,
     ) -> Result<Response<CudaSharedMemoryUnregisterResponse>, Status> {
+        Caller::of(&request)?.record(None, &Ok(()));
         Ok(Response::new(CudaSharedMemoryUnregisterResponse {}))
     }
 
