@@ -6,6 +6,7 @@ import re
 import stat
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,53 @@ def test_refusals_and_orders_have_a_line_each(start: Callable[..., Server], tmp_
     assert server.metric("sigmax_permission_denied_total", right="control") == 1
 
 
+def test_every_order_has_a_line_whether_or_not_it_succeeds(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit"
+    server = start(audit, "--model-control=explicit", "--shared-memory")
+    metadata, stub = bearer(token("ops")), triton(server)
+    change = {"log_info": service_pb2.LogSettingsRequest.SettingValue(bool_param=True)}
+    wrong = {"log_info": service_pb2.LogSettingsRequest.SettingValue(string_param="fish")}
+    orders: list[tuple[str, str | None, str, str | None, Any]] = [
+        ("RepositoryModelLoad", "softmax", "OK", None, {"model_name": "softmax"}),
+        ("RepositoryModelLoad", "fish", "INTERNAL", "NOT_IN_REPOSITORY", {"model_name": "fish"}),
+        ("RepositoryModelUnload", "softmax", "OK", None, {"model_name": "softmax"}),
+        (
+            "SystemSharedMemoryRegister",
+            None,
+            "INTERNAL",
+            "NO_SHARED_MEMORY",
+            {"name": "r", "key": "/no-such-object", "byte_size": 4},
+        ),
+        ("SystemSharedMemoryUnregister", None, "OK", None, {"name": "r"}),
+        ("CudaSharedMemoryRegister", None, "INVALID_ARGUMENT", "NO_GPU", {"name": "r"}),
+        ("CudaSharedMemoryUnregister", None, "OK", None, {"name": "r"}),
+        ("LogSettings", None, "OK", None, {"settings": change}),
+        ("LogSettings", None, "INVALID_ARGUMENT", "BAD_FIELD", {"settings": wrong}),
+    ]
+    for method, _, outcome, _, fields in orders:
+        request = getattr(service_pb2, method + "Request")(**fields)
+        call = getattr(stub, method)
+        if outcome == "OK":
+            call(request, metadata=metadata, timeout=60)
+        else:
+            assert refusal(partial(call, request, metadata=metadata, timeout=60)).code == outcome
+    # To look is no order.
+    stub.SystemSharedMemoryStatus(
+        service_pb2.SystemSharedMemoryStatusRequest(), metadata=metadata, timeout=60
+    )
+    stub.LogSettings(service_pb2.LogSettingsRequest(), metadata=metadata, timeout=60)
+    lines = until_lines(audit, len(orders))
+    keys = ("time", "peer", "identity", "call", "model", "outcome", "reason")
+    assert {tuple(line) for line in lines} == {keys}
+    assert {line["identity"] for line in lines} == {"ops"}
+    assert [
+        (line["call"].rpartition("/")[2], line["model"], line["outcome"], line["reason"])
+        for line in lines
+    ] == [order[:4] for order in orders]
+
+
 @pytest.mark.parametrize("name", ["a\nb\r\x1b[2J\x00", "\u202e\U0001f41f" * 50, "x" * 1_000_000])
 def test_a_line_is_one_whatever_a_client_names(
     start: Callable[..., Server], tmp_path: Path, name: str
@@ -165,6 +213,7 @@ def test_a_log_that_cannot_be_opened_ends_the_start(
         assert str(path) in str(told.value)
 
 
+@pytest.mark.slow
 def test_what_nobody_reads_is_dropped_and_counted(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:

@@ -104,6 +104,23 @@ def test_a_token_says_who_calls_before_a_certificate_does(
         assert said(get_model, bearer("wrong-" + token("alice")))[0] == "UNAUTHENTICATED"
 
 
+def test_who_may_come_without_a_certificate_shows_a_token(
+    serve: Serve, models: Path, authority: Authority, tmp_path: Path
+) -> None:
+    tokens = write_tokens(tmp_path / "tokens", ["alice"])
+    identity = (f"--tls-client-ca={authority.path}", f"--token-file={tokens}")
+    flags = (*authority.issue().flags, *identity, "--tls-client-auth=request")
+    server = serve(models, *flags, authority=authority.path)
+    with connected(server, authority, None) as get_model:
+        assert said(get_model)[0] == "UNAUTHENTICATED"
+        assert said(get_model, bearer("wrong-" + token("alice")))[0] == "UNAUTHENTICATED"
+        assert said(get_model, bearer(token("alice"))) == ("OK", "")
+    with connected(server, authority, authority.issue_to("bob")) as get_model:
+        assert said(get_model) == ("OK", "")
+    assert server.metric("sigmax_unauthenticated_total", reason="NO_CREDENTIALS") == 1
+    assert server.metric("sigmax_unauthenticated_total", reason="BAD_TOKEN") == 1
+
+
 def test_a_changed_table_holds_for_open_connections(
     serve: Serve, models: Path, authority: Authority, tmp_path: Path
 ) -> None:

@@ -254,6 +254,18 @@ def test_a_refusal_does_not_tell_whether_there_is_the_version(
         assert found == plain, path
 
 
+def test_metrics_do_not_tell_whether_there_is_a_model_that_was_refused(guarded: Server) -> None:
+    """Refusals are counted by their right, and under no model."""
+    name = "sigmax_permission_denied_total"
+    for path, right in ((path, ASKS[path]) for path in BY_MODEL):
+        before = guarded.metric(name, right=right)
+        for model in ("hidden", "absent"):
+            call(guarded, path, message(path, model), "nobody")
+        assert guarded.metric(name, right=right) == before + 2, path
+    for model in ("hidden", "absent"):
+        assert guarded.metric("sigmax_requests_total", model=model, code="PERMISSION_DENIED") == 0
+
+
 def test_lists_name_what_may_be_described_alone(guarded: Server) -> None:
     def names(who: str) -> list[set[str]]:
         listed = call(guarded, SIGMAX + "ListModels", b"", who).reply or b""
