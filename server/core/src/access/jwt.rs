@@ -99,6 +99,10 @@ impl Keys {
         let decoded =
             decode::<Map<String, Value>>(token, &key.key, &validation(options, header.alg));
         let claims = decoded.map_err(|error| fault(error.kind()))?.claims;
+        // A token has one issuer (RFC 7519, section 4.1.1); the library would take a list with it.
+        if options.issuer.is_some() && claims.get("iss").is_none_or(|issuer| !issuer.is_string()) {
+            return Err(Unauthenticated::WrongIssuer);
+        }
         let identity = identity(options, &claims).ok_or(Unauthenticated::NoName)?;
         let end = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
         let end =
