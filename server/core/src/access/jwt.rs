@@ -108,7 +108,11 @@ impl Keys {
         let end =
             Duration::try_from_secs_f64(end).ok().and_then(|end| end.checked_add(options.leeway));
         let end = end.and_then(|end| SystemTime::UNIX_EPOCH.checked_add(end));
-        Ok((identity, end.ok_or(Unauthenticated::BadToken)?))
+        match end.ok_or(Unauthenticated::BadToken)? {
+            // The library compares whole seconds, and takes a token for one more.
+            end if end <= SystemTime::now() => Err(Unauthenticated::Expired),
+            end => Ok((identity, end)),
+        }
     }
 
     /// The key of this id. A token without an id can be of the only key alone.
