@@ -182,6 +182,14 @@ def test_an_end_that_never_comes_is_none(guarded: Server, end: str) -> None:
     assert refused(guarded, bearer(signed(ISSUES, text))).reason == "BAD_TOKEN"
 
 
+@pytest.mark.parametrize("issuers", [[ISSUER], ["https://other.test", ISSUER]])
+def test_a_token_has_one_issuer(guarded: Server, issuers: list[str]) -> None:
+    assert (
+        refused(guarded, bearer(signed(ISSUES, json.dumps(claims(iss=issuers))))).reason
+        == "BAD_TOKEN"
+    )
+
+
 @pytest.mark.parametrize("claim", ["exp", "aud", "iss", "sub"])
 def test_a_claim_that_comes_twice_is_refused(guarded: Server, claim: str) -> None:
     right = claims()
