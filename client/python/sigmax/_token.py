@@ -37,7 +37,7 @@ class TokenFile:
         self()
 
     def __call__(self) -> str:
-        """Return the token that the file holds now.
+        """Return the token that the file holds now, or held last where it is empty now.
 
         Raises:
             InvalidCredentials: The file cannot be read, or holds no token.
@@ -48,11 +48,11 @@ class TokenFile:
                 seen = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
                 # What is no file, such as a pipe, can be read once only.
                 if self._seen != seen and (self._path.is_file() or not self._token):
-                    self._token = _checked(
-                        self._path.read_bytes().decode("ascii", "replace").strip(),
-                        os.fspath(self._path),
-                    )
-                    self._seen = seen
+                    found = self._path.read_bytes().decode("ascii", "replace").strip()
+                    # Who writes a file in its place empties it first, and a call may come between.
+                    if found or not self._token:
+                        self._token = _checked(found, os.fspath(self._path))
+                        self._seen = seen
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise InvalidCredentials.in_argument(
@@ -81,7 +81,7 @@ def token_file(path: File) -> TokenFile:
 
     Raises:
         InvalidCredentials: The file cannot be read, or holds no token. A call raises it, too, where
-            that is so later.
+            that is so later; but while a file is empty, its last token is sent.
     """
     return TokenFile(path)
 

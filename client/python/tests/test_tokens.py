@@ -288,6 +288,21 @@ def test_a_file_is_read_again_when_it_has_changed(
         client.models()
 
 
+def test_a_file_that_is_being_written_keeps_its_last_token(
+    make: Any, peer: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first")
+    client = make(peer.address, token=sigmax.token_file(file), timeout=60.0)
+    for content, token in (("", "first"), ("second", "second"), ("\n", "second")):
+        file.write_text(content)
+        assert client.models()
+        assert peer.metadata[-1]["authorization"] == f"Bearer {token}"
+    file.write_text("two words")
+    with pytest.raises(sigmax.InvalidCredentials, match=f"{file}: expected a token"):
+        client.models()
+
+
 def test_files_that_hold_no_token(tmp_path: Path) -> None:
     file = tmp_path / "token"
     for content in (b"", b"\n", b"two words", b"\xff\xfe"):

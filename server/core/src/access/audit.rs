@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -33,7 +33,9 @@ const MOST_NAME: usize = 255;
 #[derive(Debug)]
 pub struct Audit {
     output: &'static Output,
-    /// The second since 1970 in which refusals were last counted, and their number in it.
+    /// The start of the log, from which seconds are counted: the machine's clock may be set back.
+    start: Instant,
+    /// The second since the start in which refusals were last counted, and their number in it.
     refusals: Mutex<(u64, u64)>,
 }
 
@@ -79,15 +81,18 @@ impl Audit {
         })?;
         // The log lives as long as the process, as its thread does.
         let output = Output::new("audit", Box::leak(Box::new(file)), ROOM, usize::MAX);
-        Ok(Self { output: Box::leak(Box::new(output)), refusals: Mutex::default() })
+        Ok(Self {
+            output: Box::leak(Box::new(output)),
+            start: Instant::now(),
+            refusals: Mutex::default(),
+        })
     }
 
     /// Writes a line for an event. The caller does not wait for the file.
     pub fn write(&self, event: &Event<'_>) {
         let is_refusal =
             matches!(event.error, Some(Error::Unauthenticated(_) | Error::PermissionDenied { .. }));
-        let second = OffsetDateTime::now_utc().unix_timestamp().unsigned_abs();
-        if is_refusal && self.is_one_too_many(second) {
+        if is_refusal && self.is_one_too_many(self.start.elapsed().as_secs()) {
             return self.output.skip();
         }
         let dialect = Dialect::of(event.call);
@@ -116,7 +121,8 @@ impl Audit {
     fn is_one_too_many(&self, now: u64) -> bool {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let (second, count) = *refusals;
-        *refusals = if second == now { (second, count + 1) } else { (now, 1) };
+        // A thread that was held up comes with a second that is over. It begins no new count.
+        *refusals = if now > second { (now, 1) } else { (second, count + 1) };
         refusals.1 > REFUSALS
     }
 }
@@ -186,6 +192,8 @@ mod tests {
             assert!((0..REFUSALS).all(|_| !audit.is_one_too_many(second)));
             assert!(audit.is_one_too_many(second));
         }
+        assert!(audit.is_one_too_many(7), "a thread that comes late");
+        assert!(audit.is_one_too_many(8));
     }
 
     #[test]

@@ -99,12 +99,20 @@ impl Keys {
         let decoded =
             decode::<Map<String, Value>>(token, &key.key, &validation(options, header.alg));
         let claims = decoded.map_err(|error| fault(error.kind()))?.claims;
+        // A token has one issuer (RFC 7519, section 4.1.1); the library would take a list with it.
+        if options.issuer.is_some() && claims.get("iss").is_none_or(|issuer| !issuer.is_string()) {
+            return Err(Unauthenticated::WrongIssuer);
+        }
         let identity = identity(options, &claims).ok_or(Unauthenticated::NoName)?;
         let end = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
         let end =
             Duration::try_from_secs_f64(end).ok().and_then(|end| end.checked_add(options.leeway));
         let end = end.and_then(|end| SystemTime::UNIX_EPOCH.checked_add(end));
-        Ok((identity, end.ok_or(Unauthenticated::BadToken)?))
+        match end.ok_or(Unauthenticated::BadToken)? {
+            // The library compares whole seconds, and takes a token for one more.
+            end if end <= SystemTime::now() => Err(Unauthenticated::Expired),
+            end => Ok((identity, end)),
+        }
     }
 
     /// The key of this id. A token without an id can be of the only key alone.

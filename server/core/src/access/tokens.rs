@@ -104,7 +104,7 @@ fn token(line: &str) -> Result<(String, Hash), String> {
 }
 
 fn unhex(text: &str) -> Option<Hash> {
-    if text.len() != 64 || !text.is_ascii() {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     let mut hash = Hash::default();
@@ -154,6 +154,7 @@ mod tests {
             (format!("alice: {secret} {secret}"), "without blanks"),
             (format!("alice: {secret}é"), "printable ASCII"),
             ("alice: sha256:12".into(), "64 hexadecimal digits"),
+            (format!("alice: sha256:{}", "+1".repeat(32)), "64 hexadecimal digits"),
         ] {
             let error = Tokens::parse(&format!("# one\n{line}")).expect_err(&line);
             assert!(error.starts_with("line 2: ") && error.contains(problem), "{error}");
