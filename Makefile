@@ -62,13 +62,15 @@ type: build ## Check types with mypy.
 	$(BIN)/mypy models/tests
 	$(BIN)/mypy tests bench demo docker .ci/version.py
 
+# A file's tests share servers, so they run in one process.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 test: build ## Run every test.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core
-	$(BIN)/pytest -q -m "not hostile"
+	$(BIN)/pytest -q $(IN_PARALLEL) -m "not hostile"
 
 test-fast: build ## Run the quick tests, in less than a minute.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --lib
-	$(BIN)/pytest -q -m "not slow and not hostile" client/python/tests server/tests tests
+	$(BIN)/pytest -q $(IN_PARALLEL) -m "not slow and not hostile" client/python/tests server/tests tests
 
 test-busy: build ## Run every test on a busy machine whose processes stop now and then.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core --no-run

@@ -46,7 +46,7 @@ KINDS = {
     "ES384": "P-384",
     "EdDSA": "Ed25519",
 }
-ISSUERS = {kind: Issuer(kind, f"key-{kind}") for kind in set(KINDS.values())}
+ISSUERS = {kind: Issuer(kind, f"key-{kind}") for kind in dict.fromkeys(KINDS.values())}
 RSA = ISSUERS["RSA"]
 STRANGER = Issuer("RSA", RSA.kid)
 TAKEN = ("--jwt-audience", AUDIENCE, "--jwt-issuer", ISSUER, "--jwt-leeway-seconds=0")

@@ -259,7 +259,8 @@ def test_nothing_is_left_of_a_copy_that_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
     for out in (tmp_path, tmp_path / "folder.onnx", tmp_path / "model"):
         told = refused(given, "-o", out)
-        assert f"-o: expected a file whose name ends in .onnx, got '{out}'" in told
+        assert "-o: expected a file whose name ends in .onnx, got '" in told
+        assert told.endswith(f"{out.name}'")
     told = refused(given, "-o", given / "model.onnx")
     assert told == f"sigmax describe: {given}/model.onnx is not written: Not a directory"
 
