@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.access import Metadata
 from support.raw import INFER
 from support.server import Server
 from support.wire import Tensor, infer_request, outputs, triton
@@ -131,13 +132,13 @@ class Damage:
         return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |\n"
 
 
-def questions(server: Server, model: str) -> list[tuple[str, str]]:
+def questions(server: Server, model: str, metadata: Metadata = ()) -> list[tuple[str, str]]:
     """Return the good client's requests with their answers, in hexadecimal, after a check."""
     pairs = []
     for number in range(4):
         row = np.random.default_rng(number).normal(size=(1, 5)).astype(np.float32)
         request = infer_request(model, Tensor.of("x", row))
-        reply = triton(server).ModelInfer(request, timeout=PATIENCE)
+        reply = triton(server).ModelInfer(request, metadata=metadata, timeout=PATIENCE)
         [found] = outputs(reply)
         share = np.exp(row) / np.exp(row).sum()
         np.testing.assert_allclose(found.array, share, rtol=1e-5)
@@ -148,7 +149,13 @@ def questions(server: Server, model: str) -> list[tuple[str, str]]:
 class Beside:
     """The good client, in a process of its own."""
 
-    def __init__(self, server: Server, pairs: list[tuple[str, str]], may_be_refused: bool) -> None:
+    def __init__(
+        self,
+        server: Server,
+        pairs: list[tuple[str, str]],
+        may_be_refused: bool,
+        metadata: Metadata = (),
+    ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "support.good"],
             stdin=subprocess.PIPE,
@@ -164,6 +171,7 @@ class Beside:
             "path": INFER,
             "questions": pairs,
             "may_be_refused": may_be_refused,
+            "metadata": metadata,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -218,6 +226,7 @@ def attacked(
     server: Server,
     *,
     may_be_refused: bool = False,
+    metadata: Metadata = (),
     slowest: float = SLOWEST,
     growth: int = GROWTH,
     slack: int = SLACK,
@@ -229,16 +238,17 @@ def attacked(
         server: Server of MODEL, which is ended.
         may_be_refused: Whether a good request may be refused with a code that allows a retry; the
             time of its answer counts from the first try.
+        metadata: Metadata of good requests, such as a token.
         slowest: Most seconds of a good answer.
         growth: Most bytes by which memory may grow during the attack.
         slack: Most bytes that may be kept afterwards, besides a tenth of the memory before.
         ceiling: Bytes of memory at which the server is killed.
     """
-    pairs = questions(server, MODEL)
+    pairs = questions(server, MODEL, metadata)
     server.hang_up()
     server.until(0, "sigmax_open_connections")
     before = Use.of(server)
-    beside = Beside(server, pairs, may_be_refused)
+    beside = Beside(server, pairs, may_be_refused, metadata)
     # Memory that is allocated once has been allocated by the good client's first requests.
     before.memory = resident(server)
     Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # VmHWM begins anew

@@ -33,6 +33,7 @@ class Good:
         self.authority = told["authority"]
         self.questions = [tuple(map(bytes.fromhex, pair)) for pair in told["questions"]]
         self.may_be_refused = told["may_be_refused"]
+        self.metadata = [tuple(pair) for pair in told["metadata"]]
         self.kept = self.channel()
         self.number = self.answers = self.refused = 0
         self.slowest, self.slowest_kind = 0.0, ""
@@ -76,7 +77,9 @@ class Good:
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                found = send(question, timeout=PATIENCE, wait_for_ready=False)
+                found = send(
+                    question, timeout=PATIENCE, wait_for_ready=False, metadata=self.metadata
+                )
                 break
             except grpc.RpcError as error:
                 again = self.may_be_refused and error.code() in (

@@ -26,6 +26,8 @@ pub struct Client {
     pub address: Option<SocketAddr>,
     /// The identity that the client's certificate says; none where it has shown none.
     pub certified: Option<Identity>,
+    /// The turn of a call whose token is being checked, of all calls of the connection.
+    pub checking: tokio::sync::Mutex<()>,
     /// The principal by the certificate, as it was found last.
     principal: Mutex<Option<Arc<Principal>>>,
 }
@@ -38,7 +40,8 @@ impl Client {
         certificate: Option<&[u8]>,
     ) -> Self {
         let certified = certificate.and_then(Identity::of_certificate);
-        Self { access, address, certified, principal: Mutex::default() }
+        let (checking, principal) = Default::default();
+        Self { access, address, certified, checking, principal }
     }
 
     /// The principal by the client's certificate.

@@ -21,6 +21,7 @@ use crate::metrics::access::AccessMetrics;
 
 pub mod audit;
 pub mod caller;
+pub mod checks;
 pub mod identity;
 pub mod jwt;
 pub mod methods;

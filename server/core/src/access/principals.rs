@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::access::Access;
 use crate::access::caller::Client;
+use crate::access::checks::Checks;
 use crate::access::policy::{Credentials, Policy};
 use crate::access::principal::Principal;
 use crate::access::tokens::{Hash, hash};
@@ -23,6 +25,7 @@ pub struct Principals {
     policy: RefCell<Arc<Policy>>,
     /// Principals by the hashes of their tokens: the table has no secrets, and little of each token.
     kept: RefCell<HashMap<Hash, Arc<Principal>>>,
+    checks: Rc<Checks>,
     anybody: Arc<Principal>,
 }
 
@@ -31,43 +34,63 @@ impl Principals {
     pub fn new(access: Arc<Access>) -> Self {
         let policy = RefCell::new(access.policy());
         let anybody = Arc::new(Principal::Anybody);
-        Self { access, policy, kept: RefCell::default(), anybody }
+        Self { access, policy, kept: RefCell::default(), checks: Rc::default(), anybody }
     }
 
-    /// The principal of a call with these headers. A token says who calls, where one is sent;
-    /// otherwise the certificate of the connection's client does.
-    pub fn find(&self, client: &Client, headers: &HeaderMap) -> Arc<Principal> {
+    /// The principal of a call with these headers; none where it has a token that is to be checked
+    /// first. A token says who calls, where one is sent; otherwise the certificate of the
+    /// connection's client does.
+    pub fn find(&self, client: &Client, headers: &HeaderMap) -> Option<Arc<Principal>> {
         if !self.access.asks() {
-            return self.anybody.clone();
+            return Some(self.anybody.clone());
         }
         if self.policy.borrow().generation != self.access.generation() {
             self.policy.replace(self.access.policy());
             self.kept.borrow_mut().clear();
         }
         let policy = self.policy.borrow();
-        let values = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        match policy.credentials(values) {
-            Credentials::Token(token) => self.by_token(&policy, token),
-            Credentials::Absent => client.by_certificate(&policy),
-            wrong => Arc::new(policy.principal(wrong, None)),
+        match policy.credentials(shown(headers)) {
+            Credentials::Token(token) => {
+                let kept = self.kept.borrow();
+                kept.get(&hash(token)).filter(|known| !known.is_over()).cloned()
+            }
+            Credentials::Absent => Some(client.by_certificate(&policy)),
+            wrong => Some(Arc::new(policy.principal(wrong, None))),
         }
     }
 
-    fn by_token(&self, policy: &Policy, token: &[u8]) -> Arc<Principal> {
-        let mut kept = self.kept.borrow_mut();
-        let hash = hash(token);
-        if let Some(known) = kept.get(&hash).filter(|known| !known.is_over()) {
-            return known.clone();
+    /// The principal of a call with these headers, whose token is checked when there is room for
+    /// that.
+    pub async fn check(&self, client: &Client, headers: &HeaderMap) -> Arc<Principal> {
+        // A connection has one check at a time: a client with many calls waits behind itself.
+        let _turn = client.checking.lock().await;
+        if let Some(known) = self.find(client, headers) {
+            return known;
         }
-        let principal = Arc::new(policy.principal(Credentials::Token(token), None));
+        self.checks.room().await;
+        let policy = self.policy.borrow();
+        let shown = policy.credentials(shown(headers));
+        let principal = Arc::new(policy.principal(shown, None));
+        if let Credentials::Token(token) = shown {
+            self.keep(hash(token), &principal);
+        }
+        principal
+    }
+
+    /// Keeps the principal of a token. Refused tokens are not kept: their number has no bound.
+    fn keep(&self, hash: Hash, principal: &Arc<Principal>) {
+        let mut kept = self.kept.borrow_mut();
         kept.remove(&hash);
-        // Refused tokens are not kept: their number has no bound.
         if principal.is_known().is_ok() {
             if kept.len() >= KEPT {
                 kept.clear();
             }
             kept.insert(hash, principal.clone());
         }
-        principal
     }
+}
+
+/// The values of the header that shows who calls.
+fn shown(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes)
 }

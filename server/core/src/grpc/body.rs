@@ -96,12 +96,11 @@ impl<B> RequestBody<B> {
     /// and the messages take.
     pub fn of(
         mut request: Request<B>,
-        account: &Arc<Account>,
         mut call: Held,
         life: watch::Receiver<Life>,
         limit: usize,
     ) -> (Request<Self>, Arc<Load>) {
-        let path = request.uri().path();
+        let (path, account) = (request.uri().path(), call.account().clone());
         let (dialect, kinds) = (Dialect::of(path), wire::of_call(path));
         let is_stream = kinds.is_none_or(|kinds| kinds.stream);
         let (stream, refused) = match is_stream.then(|| account.open_stream()).transpose() {

@@ -179,6 +179,11 @@ impl Held {
         Ok(())
     }
 
+    /// The account of the connection.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// The bytes that this holds.
     pub fn bytes(&self) -> usize {
         self.bytes

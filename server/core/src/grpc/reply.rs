@@ -56,9 +56,9 @@ impl Reply {
     /// A call whose response is made by this work.
     pub fn new(
         respond: SendResponse<Bytes>,
-        work: impl Future<Output = Response<ReplyBody>> + 'static,
+        work: LocalBoxFuture<'static, Response<ReplyBody>>,
     ) -> Self {
-        Self { respond, work: Work::Answering(Box::pin(work)), is_begun: false }
+        Self { respond, work: Work::Answering(work), is_begun: false }
     }
 
     fn is_reset(&mut self, context: &mut Context<'_>) -> bool {

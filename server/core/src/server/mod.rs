@@ -76,6 +76,7 @@ pub struct Server {
 impl Server {
     /// Binds both ports and starts the threads. The server has no model yet, and is not ready.
     pub fn start(config: ServerConfig) -> io::Result<Self> {
+        trim::bound();
         let tls = config.tls.clone().map(read_tls).transpose()?;
         let certificates = config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         let access = Arc::new(Access::new(config.access, certificates)?);

@@ -1,7 +1,8 @@
 //! The trim, which gives back to the system the memory that a burst has left behind.
 //!
-//! The allocator keeps what is freed, for each thread up to 64 MiB and more. That is right under a
-//! load, and not after it.
+//! The allocator keeps what is freed. That is right under a load, and not after it. What glibc keeps
+//! at the end of a thread's memory is never given back by `malloc_trim`, and bounded by its
+//! thresholds alone.
 
 use std::fs;
 use std::rc::Rc;
@@ -21,6 +22,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(40);
 const MUCH: usize = 12 << 20;
 /// Bytes of messages under way from which the server is under a load, and is not trimmed.
 const LOAD: usize = 4 << 20;
+/// The most bytes that are free at the end of a thread's memory. Left to itself, glibc raises this
+/// to 64 MiB when large blocks are freed.
+#[cfg(target_env = "gnu")]
+const FREE_END: libc::c_int = 8 << 20;
+/// Bytes from which a block is mapped by itself, and unmapped when it is freed: glibc's largest
+/// value, to which large messages raise it. Once the other threshold is set, it stays at its least.
+#[cfg(target_env = "gnu")]
+const MAPPED: libc::c_int = 32 << 20;
 
 /// Looks for the ends of bursts, and trims. The memory is compared with the least that the process
 /// has ever held, because memory that is in use at one look may be free at the next.
@@ -44,18 +53,33 @@ pub async fn watch(control: Rc<Control>) {
 }
 
 /// Bytes of memory that the process holds (proc(5)); 0 where the system does not say.
-fn resident() -> usize {
+pub fn resident() -> usize {
     let pages = fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|pages| pages.split(' ').nth(1)?.parse::<usize>().ok());
     pages.unwrap_or(0) * 4096
 }
 
+/// Bounds what the allocator keeps for each thread where `trim` gives nothing back.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code)]
-fn trim() {
+pub fn bound() {
+    // SAFETY: `mallopt` may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_END);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+pub fn bound() {}
+
+/// Gives back memory that is free.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)]
+pub fn trim() {
     // SAFETY: `malloc_trim` touches only memory that is free.
     unsafe { libc::malloc_trim(0) };
 }
 
 #[cfg(not(target_env = "gnu"))]
-fn trim() {}
+pub fn trim() {}

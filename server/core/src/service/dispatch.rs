@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
@@ -17,10 +18,11 @@ use tower_service::Service as _;
 
 use crate::access::caller::{Caller, Client};
 use crate::access::methods::{self, Method};
+use crate::access::principal::Principal;
 use crate::access::principals::Principals;
-use crate::error::{Dialect, Error, Result};
+use crate::error::{Dialect, Error, Result, Unauthenticated};
 use crate::grpc::body::RequestBody;
-use crate::grpc::budget::{Account, Held};
+use crate::grpc::budget::Held;
 use crate::grpc::head::{self, Call, Refused};
 use crate::grpc::incoming::Incoming;
 use crate::grpc::message::Content;
@@ -67,8 +69,6 @@ impl Service for Dispatch {
         Arc::new(Client::new(access, address, certificate.as_deref()))
     }
 
-    /// Begins a call. The head of a hot call is read here, so that the future that answers the call
-    /// does not carry it.
     fn begin(
         self: &Rc<Self>,
         connection: &Open,
@@ -78,37 +78,30 @@ impl Service for Dispatch {
     ) -> Reply {
         let arrived = Instant::now();
         connection.called(arrived);
-        let account = connection.account();
-        let mut held = account.hold().of_call(self.handle.accept());
-        let dialect = Dialect::of(request.uri().path());
-        let method = methods::find(request.uri().path());
-        let principal = self.principals.find(client, request.headers());
-        let caller = Caller::new(principal, client.clone(), method.unwrap_or(Method::unknown()));
-        let admitted = self
-            .admit(request.headers(), &mut held)
-            .and_then(|()| caller.may_enter())
-            .and_then(|()| method.map(|_| ()).ok_or_else(no_such_method));
-        let is_classify = match request.uri().path() {
-            classify::PATH => true,
-            infer::PATH => false,
-            _ => {
-                let mut request = request.map(Incoming::from);
-                request.extensions_mut().insert(caller);
-                return match admitted {
-                    Ok(()) => {
-                        Reply::new(respond, self.clone().cold(account.clone(), request, held))
-                    }
-                    Err(error) => Reply::new(respond, ready(response::failed(&error, dialect))),
-                };
-            }
+        let mut held = connection.account().hold().of_call(self.handle.accept());
+        let admitted = self.admit(request.headers(), &mut held);
+        let principal = match admitted {
+            Ok(()) => self.principals.find(client, request.headers()),
+            // The call is refused whoever makes it.
+            Err(_) => Some(Arc::new(Principal::Unknown(Unauthenticated::NoCredentials))),
         };
-        let head = admitted.map_err(Refused::from).and_then(|()| head::read(&request, arrived));
-        let (body, dispatch) = (Incoming::from(request.into_body()), self.clone());
-        match is_classify {
-            true => Reply::new(respond, dispatch.hot(held, head, body, caller, classify::classify)),
-            false => Reply::new(respond, dispatch.hot(held, head, body, caller, infer::infer)),
-        }
+        let begun = Begun { arrived, held, admitted, request, client: client.clone() };
+        let work = match principal {
+            Some(principal) => self.work(begun, principal),
+            None => Box::pin(self.clone().check(begun)),
+        };
+        Reply::new(respond, work)
     }
+}
+
+/// A call that has begun.
+struct Begun {
+    arrived: Instant,
+    held: Held,
+    /// Whether there is room for the call and its metadata.
+    admitted: Result<()>,
+    request: Request<RecvStream>,
+    client: Arc<Client>,
 }
 
 fn no_such_method() -> Error {
@@ -124,6 +117,46 @@ impl Dispatch {
             return Err(Error::MetadataTooLarge { found: size, limit });
         }
         held.grow(CALL_BYTES + size)
+    }
+
+    /// Works on a call whose token is to be checked first.
+    async fn check(self: Rc<Self>, begun: Begun) -> Response<ReplyBody> {
+        let principal = self.principals.check(&begun.client, begun.request.headers()).await;
+        self.work(begun, principal).await
+    }
+
+    /// The work on a call. The head of a hot call is read here, so that the future that answers the
+    /// call does not carry it.
+    fn work(
+        self: &Rc<Self>,
+        begun: Begun,
+        principal: Arc<Principal>,
+    ) -> LocalBoxFuture<'static, Response<ReplyBody>> {
+        let Begun { arrived, held, admitted, request, client } = begun;
+        let dialect = Dialect::of(request.uri().path());
+        let method = methods::find(request.uri().path());
+        let caller = Caller::new(principal, client, method.unwrap_or(Method::unknown()));
+        let admitted = admitted
+            .and_then(|()| caller.may_enter())
+            .and_then(|()| method.map(|_| ()).ok_or_else(no_such_method));
+        let is_classify = match request.uri().path() {
+            classify::PATH => true,
+            infer::PATH => false,
+            _ => {
+                let mut request = request.map(Incoming::from);
+                request.extensions_mut().insert(caller);
+                return match admitted {
+                    Ok(()) => Box::pin(self.clone().cold(request, held)),
+                    Err(error) => Box::pin(ready(response::failed(&error, dialect))),
+                };
+            }
+        };
+        let head = admitted.map_err(Refused::from).and_then(|()| head::read(&request, arrived));
+        let (body, dispatch) = (Incoming::from(request.into_body()), self.clone());
+        match is_classify {
+            true => Box::pin(dispatch.hot(held, head, body, caller, classify::classify)),
+            false => Box::pin(dispatch.hot(held, head, body, caller, infer::infer)),
+        }
     }
 
     /// Answers a hot call, which is unary and framed by this crate, and counts it.
@@ -148,16 +181,11 @@ impl Dispatch {
     }
 
     /// Answers any other call, by tonic.
-    async fn cold(
-        self: Rc<Self>,
-        account: Arc<Account>,
-        request: Request<Incoming>,
-        held: Held,
-    ) -> Response<ReplyBody> {
+    async fn cold(self: Rc<Self>, request: Request<Incoming>, held: Held) -> Response<ReplyBody> {
         let dialect = Dialect::of(request.uri().path());
         let Shard { state, life, .. } = &self.shard;
         let limit = state.message_limit;
-        let (request, load) = RequestBody::of(request, &account, held, life.clone(), limit);
+        let (request, load) = RequestBody::of(request, held, life.clone(), limit);
         let call = AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind();
         let Ok(response) = call.await.unwrap_or_else(|panic| {
             tracing::error!("a request {}", panic_text(&*panic));
