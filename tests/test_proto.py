@@ -18,10 +18,10 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FileDescriptorPr
     """The descriptors of proto/inference, by file name."""
     out = tmp_path_factory.mktemp("descriptors") / "inference.binpb"
     protoc = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_out={out}"]
-    names = ["grpc_service.proto", "model_config.proto"]
-    subprocess.run([*protoc, f"-I{PROTO / 'inference'}", *names], check=True)
+    names = ["inference/grpc_service.proto", "inference/model_config.proto"]
+    subprocess.run([*protoc, f"-I{PROTO}", *names], check=True)
     files = FileDescriptorSet.FromString(out.read_bytes()).file
-    return {file.name: file for file in files}
+    return {file.name.removeprefix("inference/"): file for file in files}
 
 
 def tritons(module: str) -> FileDescriptorProto:
@@ -32,8 +32,11 @@ def tritons(module: str) -> FileDescriptorProto:
 
 
 def comparable(file: FileDescriptorProto) -> FileDescriptorProto:
-    """`file` without what depends on how it was compiled: JSON names and empty options."""
+    """`file` without what no message depends on: folders, options of compilers, JSON names."""
     file = copy.deepcopy(file)
+    file.name = file.name.removeprefix("inference/")
+    file.dependency[:] = [name.removeprefix("inference/") for name in file.dependency]
+    file.ClearField("options")
     drop_json_names(file.message_type)
     for service in file.service:
         for rpc in service.method:
