@@ -100,7 +100,7 @@ def answered(name: str, model: str, *inputs: Input, **options: Any) -> Json:
     [dtype] = [key for key, kind in NUMPY.items() if output.dtype == kind]
     data = base64.b64encode(raw(output)).decode()
     whole = {"dtype": dtype, "shape": [*output.shape], "data": data}
-    answer = {"model": model, "version": str(version), "head": head.name, "rows": rows}
+    answer: Json = {"model": model, "version": str(version), "head": head.name, "rows": rows}
     answer["probabilities"] = whole if asked["return_probabilities"] else None
     return {"name": name, "request": asked, "answer": answer}
 
