@@ -45,7 +45,7 @@ proto: build ## Generate the stubs of every language from proto/, and the vector
 	$(BIN)/python proto/generate
 	PYTHONPATH=tests $(BIN)/python tests/vectors/clients/generate.py
 	@for each in $(wildcard client/*/generate); do \
-	    if $${each%generate}test --toolchain; then echo $$each; $$each; fi; done
+	    if $${each%generate}test --toolchain; then echo $$each; PYTHON=$(BIN)/python $$each; fi; done
 
 lint: build ## Check formatting, lints, the protos, that the stubs are theirs, and the version.
 	$(BIN)/ruff format --check .
@@ -173,6 +173,7 @@ bundle: $(UV) ## Put our wheels and all that they need into build/bundle; EXTRAS
 
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules
+	rm -rf $(foreach each,build dist node_modules target,client/*/$(each))
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find client server models tests bench demo -name __pycache__ -prune -exec rm -rf {} +
 

@@ -41,6 +41,7 @@ def environment(**variables: str | Path) -> dict[str, str]:
     """Return the environment of a client: this one's, this Python first, and no other server."""
     own = {name: text for name, text in os.environ.items() if not name.startswith("SIGMAX_")}
     own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", "")])
+    own["PYTHON"] = sys.executable
     return own | {name: str(value) for name, value in variables.items()}
 
 
