@@ -23,6 +23,8 @@ def main() -> None:
                 columns[language] = dict.fromkeys(groups, NO_TOOLCHAIN)
                 notes.append(f"{language}: {lack}")
                 continue
+            # A client may take minutes to be built for the first time.
+            print(f"{language} ...", file=sys.stderr, flush=True)
             try:
                 found = clients.ask(language, clients.VECTORS, server)
             except AssertionError as error:
