@@ -8,6 +8,8 @@ from pathlib import Path
 from support import clients
 
 NO_TOOLCHAIN, BROKEN = "no toolchain", "broken"
+# The most wrong cases of a language that are told one by one.
+SHOWN = 20
 
 
 def main() -> None:
@@ -37,7 +39,10 @@ def main() -> None:
                 for group, names in groups.items()
             }
             wrong = [name for names in groups.values() for name in names if name not in right]
-            notes += [f"{language}: {name}: {found.get(name) or 'not asked'}" for name in wrong]
+            notes += [
+                f"{language}: {name}: {found.get(name, 'not asked')}" for name in wrong[:SHOWN]
+            ]
+            notes += [f"{language}: {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
             failed = failed or bool(wrong)
     print("cases".ljust(12), *(language.ljust(len(NO_TOOLCHAIN)) for language in columns))
     for group in groups:
