@@ -101,7 +101,8 @@ func split(elements []float64, rows int) ([][]float64, error) {
 
 // floats decodes elements of any type of floats, which a float64 holds exactly.
 func floats(dtype DataType, raw []byte) ([]float64, error) {
-	size, decode := 0, func([]byte) float64 { return 0 }
+	var size int
+	var decode func([]byte) float64
 	switch little := binary.LittleEndian; dtype {
 	case FP16:
 		size, decode = 2, func(b []byte) float64 { return half(little.Uint16(b)) }
