@@ -50,10 +50,16 @@ func (e *Error) Is(target error) bool {
 		e.Code == codes.Canceled && target == context.Canceled
 }
 
+// noAddress is all that grpc-go's round_robin says where a name has no addresses.
+const noAddress = "no children to pick from"
+
 // newError returns the error of a call that gRPC has ended with an error.
 func newError(cause error, trailer metadata.MD) *Error {
 	said := statusOf(cause)
 	result := &Error{Code: said.Code(), Message: said.Message(), cause: cause}
+	if said.Message() == noAddress {
+		result.Message = "expected a name with addresses; there is no such name, or it has none"
+	}
 	result.Retryable = said.Code() == codes.Unavailable
 	for _, detail := range said.Details() {
 		switch detail := detail.(type) {

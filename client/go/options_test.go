@@ -8,7 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 )
 
@@ -45,6 +48,22 @@ func TestWrongAddressesAreRefused(t *testing.T) {
 	} {
 		_, err := Connect(address)
 		expectRefusal(t, err, "BAD_ADDRESS", "address", `"`+address+`"`)
+	}
+}
+
+func TestANameWithoutAddressesIsSaid(t *testing.T) {
+	names := manual.NewBuilderWithScheme("dns")
+	names.InitialState(resolver.State{})
+	client, err := Connect("nobody.example:8001",
+		WithDialOptions(grpc.WithResolvers(names), grpc.WithDisableRetry()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_, err = client.Models(t.Context())
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Code != codes.Unavailable || !strings.Contains(failed.Message, "name") {
+		t.Errorf("got %v", err)
 	}
 }
 
