@@ -79,6 +79,9 @@ func (c *Client) Connection() grpc.ClientConnInterface {
 func (c *Client) Classify(
 	ctx context.Context, model string, inputs Inputs, options ...ClassifyOption,
 ) (*Result, error) {
+	if inputs == nil {
+		return nil, invalid("inputs", "MISSING_INPUT", "expected the values of a row or more, got nil")
+	}
 	tensors, err := inputs.tensors()
 	if err != nil {
 		return nil, err

@@ -122,7 +122,11 @@ func only(value Value) ([]*sigmaxv1.Tensor, error) {
 func (named Named) tensors() ([]*sigmaxv1.Tensor, error) {
 	messages := make([]*sigmaxv1.Tensor, 0, len(named))
 	for _, name := range slices.Sorted(maps.Keys(named)) {
-		message, err := named[name].tensor(fmt.Sprintf("inputs[%s]", name))
+		field := fmt.Sprintf("inputs[%s]", name)
+		if named[name] == nil {
+			return nil, invalid(field, "MISSING_INPUT", "expected the values of a row or more, got nil")
+		}
+		message, err := named[name].tensor(field)
 		if err != nil {
 			return nil, err
 		}

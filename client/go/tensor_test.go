@@ -110,6 +110,18 @@ func TestBatchesThatAreNoneAreRefused(t *testing.T) {
 	}
 }
 
+func TestMissingValuesAreRefused(t *testing.T) {
+	client, err := Connect("localhost:8001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_, err = client.Classify(t.Context(), "m", nil)
+	expectRefusal(t, err, "MISSING_INPUT", "inputs", "nil")
+	_, err = client.Classify(t.Context(), "m", Named{"x": nil})
+	expectRefusal(t, err, "MISSING_INPUT", "inputs[x]", "nil")
+}
+
 func TestFloatsAreDecodedAsTheyWereEncoded(t *testing.T) {
 	check := func(elements []float64) bool {
 		found, err := floats(FP64, NewTensor(elements).Data)
