@@ -178,7 +178,7 @@ function toTensors(inputs: Inputs): Tensor[] {
 }
 
 function isTensors(inputs: Inputs): inputs is readonly Tensor[] {
-  return Array.isArray(inputs) && inputs[0] instanceof Tensor;
+  return Array.isArray(inputs) && inputs.every((input) => input instanceof Tensor);
 }
 
 function isValues(inputs: Inputs): inputs is Values {

@@ -60,7 +60,7 @@ export class Tensor {
     readonly data: Uint8Array,
     readonly name: string = "",
   ) {
-    const wrong = shape.find((size) => !Number.isSafeInteger(size));
+    const wrong = shape.find((size) => !Number.isInteger(size));
     if (wrong !== undefined) {
       throw invalid("shape", "BAD_FIELD", `expected whole numbers, got ${wrong} in [${shape}]`);
     }

@@ -83,6 +83,12 @@ function expected({ answer, error }: Case): Pick<Case, "answer" | "error"> {
   return error ? { error: { ...error, fields: [...error.fields].sort() } } : { answer };
 }
 
+/** Prints a line of JSON in ASCII: some readers end lines at other characters, too. */
+function print(line: object): void {
+  const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  console.log(JSON.stringify(line).replace(/[\u007f-\uffff]/g, escaped));
+}
+
 const folder = process.env["SIGMAX_VECTORS"];
 if (!folder) throw new Error("SIGMAX_VECTORS: expected the folder of the vectors, got none");
 const client = fromEnvironment();
@@ -91,8 +97,7 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith(".json")))
   for (const each of cases) {
     const found = await ask(client, each);
     const ok = isDeepStrictEqual(found, expected(each));
-    const line = { name: each.name, ok, ...(ok ? {} : { found: JSON.stringify(found) }) };
-    console.log(JSON.stringify(line));
+    print({ name: each.name, ok, ...(ok ? {} : { found: JSON.stringify(found) }) });
   }
 }
 client.close();
