@@ -90,7 +90,7 @@ export class Client {
       modelVersion: options.version ?? "",
       head: options.head ?? "",
       topK,
-      ...(threshold === undefined ? {} : { threshold }),
+      ...(threshold === undefined ? {} : { threshold: Math.fround(threshold) }),
       returnProbabilities: options.returnProbabilities ?? false,
       inputs: toTensors(inputs).map(({ name, dtype, shape, data }) => ({
         name,

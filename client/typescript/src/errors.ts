@@ -56,9 +56,10 @@ export class SigmaxError extends Error {
     const violations = error
       .findDetails(BadRequestSchema)
       .flatMap((found) => found.fieldViolations);
+    const isLost = isConnectionFault(error);
     return new SigmaxError(
-      error.rawMessage,
-      NAMES[isConnectionFault(error) ? Code.Unavailable : error.code] ?? "UNKNOWN",
+      isLost ? `the connection failed: ${error.rawMessage.trim()}` : error.rawMessage,
+      NAMES[isLost ? Code.Unavailable : error.code] ?? "UNKNOWN",
       error.findDetails(ErrorInfoSchema)[0]?.reason,
       Object.fromEntries(violations.map(({ field, description }) => [field, description])),
       isRetryable(error),
@@ -84,7 +85,9 @@ export function pushback(error: ConnectError): number | undefined {
 export function isRetryable(error: ConnectError): boolean {
   if ((pushback(error) ?? 0) < 0) return false;
   if (isConnectionFault(error)) return !isTlsFault(error.cause);
-  return error.code === Code.Unavailable || error.code === Code.ResourceExhausted;
+  // Connect's own refusal of a message that is too large has no metadata, unlike a server's.
+  const isFromServer = !error.metadata.keys().next().done;
+  return error.code === Code.Unavailable || (error.code === Code.ResourceExhausted && isFromServer);
 }
 
 /**

@@ -9,10 +9,10 @@ const JITTER = 0.2;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * Retries unary calls as gRPC's own libraries do by a service config (gRFC A6), which Connect does not
- * read: those that fail as UNAVAILABLE or RESOURCE_EXHAUSTED, after 0.1 s, doubled up to 2 s, each
- * with 20 % of chance. The server's trailer grpc-retry-pushback-ms names the pause instead, or, by a
- * negative number, ends the tries. The call's deadline covers all tries and pauses.
+ * Retries unary calls that fail as UNAVAILABLE or RESOURCE_EXHAUSTED, as gRPC's own libraries do by a
+ * service config (gRFC A6), which Connect does not read. The pauses are 0.1 s, doubled up to 2 s, with
+ * a jitter of 20 %. The server's trailer grpc-retry-pushback-ms names the pause instead, or, by a
+ * negative number, ends the tries. The call's deadline covers all tries and pauses. Streams pass.
  *
  * @param maxAttempts Most tries of a call, the first included.
  */

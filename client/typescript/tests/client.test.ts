@@ -200,6 +200,15 @@ for (const lose of ["resetAndDestroy", "end"] as const) {
   });
 }
 
+test("a message that is too large is not tried again", async (context) => {
+  const { listener, address } = await listening(() => {});
+  context.after(() => listener.close());
+  const client = connect(address, { maxMessageBytes: 10 });
+  context.after(() => client.close());
+  const error = await errorOf(client.classify("m", [1, 2, 3]));
+  assert.deepEqual([error.code, error.isRetryable], ["RESOURCE_EXHAUSTED", false]);
+});
+
 test("closing ends calls that wait, and they are not tried again", async (context) => {
   let connections = 0;
   const { listener, address } = await listening((socket) => {
