@@ -87,11 +87,11 @@ export class Client {
     }
     const request = create(ClassifyRequestSchema, {
       modelName: model,
-      modelVersion: options.version ?? "",
-      head: options.head ?? "",
+      modelVersion: options.version,
+      head: options.head,
       topK,
-      ...(threshold === undefined ? {} : { threshold: Math.fround(threshold) }),
-      returnProbabilities: options.returnProbabilities ?? false,
+      threshold: threshold === undefined ? undefined : Math.fround(threshold),
+      returnProbabilities: options.returnProbabilities,
       inputs: toTensors(inputs).map(({ name, dtype, shape, data }) => ({
         name,
         dtype: DataType[dtype || "UNSPECIFIED"],
@@ -119,7 +119,7 @@ export class Client {
     name: string,
     options: RequestOptions & { readonly version?: string } = {},
   ): Promise<Model> {
-    const request = { modelName: name, modelVersion: options.version ?? "" };
+    const request = { modelName: name, modelVersion: options.version };
     const answer = await this.#call(options, (call) => this.#classifier.getModel(request, call));
     if (answer.model) return answer.model;
     throw new SigmaxError("expected a model in the server's answer, got none", "INTERNAL");
@@ -147,10 +147,8 @@ export class Client {
     send: (options: CallOptions) => Promise<T>,
   ): Promise<T> {
     if (this.#isClosed) throw new SigmaxError("the client is closed: make another", "CANCELLED");
-    const options: CallOptions = { timeoutMs: toConnectTimeout(timeoutMs) };
-    if (signal) options.signal = signal;
     try {
-      return await send(options);
+      return await send({ timeoutMs: toConnectTimeout(timeoutMs), signal });
     } catch (thrown) {
       throw SigmaxError.from(thrown);
     }

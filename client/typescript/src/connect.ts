@@ -1,19 +1,18 @@
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { SecureClientSessionOptions } from "node:http2";
-import { BlockList, connect as connectSocket, isIP, isIPv6 } from "node:net";
+import { BlockList, connect as connectSocket, isIP, isIPv6, type Socket } from "node:net";
 import { createSecureContext } from "node:tls";
 
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 
 import { Client } from "./client.js";
-import { invalid } from "./errors.js";
+import { invalid, type SigmaxError } from "./errors.js";
 import { retry } from "./retry.js";
 
 const DEFAULT_PORT = "8001";
 const MAX_MESSAGE_BYTES = 64 * 2 ** 20;
-const MAX_SESSION_MEGABYTES = 1024; // of one connection; Node's 10 would refuse calls with large rows
 const PING_INTERVAL_MS = 60_000;
 const PING_TIMEOUT_MS = 20_000;
 
@@ -53,26 +52,12 @@ export interface ConnectOptions {
 export function connect(address: string, options: ConnectOptions = {}): Client {
   const { tls = false, token, maxMessageBytes = MAX_MESSAGE_BYTES } = options;
   const target = parse(address);
-  if (token !== undefined && !tls && !target.isLocal) {
-    throw invalid("token", "BAD_CREDENTIALS", `expected tls for ${address}: plaintext can be read`);
-  }
-  if (tls && target.path !== undefined) {
-    throw invalid(
-      "tls",
-      "BAD_CREDENTIALS",
-      `expected none for ${address}, which stays on this machine`,
-    );
-  }
-  if (typeof token === "string") checkToken(token);
+  check(address, target, options);
   const baseUrl = `${tls ? "https" : "http"}://${target.authority}`;
   const session = new Http2SessionManager(
     baseUrl,
     { pingIntervalMs: PING_INTERVAL_MS, pingTimeoutMs: PING_TIMEOUT_MS },
-    {
-      maxSessionMemory: MAX_SESSION_MEGABYTES,
-      ...(tls ? secure(tls === true ? {} : tls) : {}),
-      ...(target.path === undefined ? {} : onSocket(target.path)),
-    },
+    tls ? secure(tls === true ? {} : tls) : { createConnection: onSocket(target.path) },
   );
   const transport = createGrpcTransport({
     baseUrl,
@@ -85,11 +70,18 @@ export function connect(address: string, options: ConnectOptions = {}): Client {
     readMaxBytes: maxMessageBytes,
     writeMaxBytes: maxMessageBytes,
   });
-  const { timeoutMs } = options;
-  return new Client(transport, {
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-    close: () => session.abort(),
-  });
+  return new Client(transport, { timeoutMs: options.timeoutMs, close: () => session.abort() });
+}
+
+/** Checks that a token goes in plaintext to this machine only, and that TLS goes over TCP. */
+function check(address: string, target: Target, { tls, token }: ConnectOptions): void {
+  if (token !== undefined && !tls && !target.isLocal) {
+    throw credentials("token", `expected tls for ${address}: plaintext can be read on the way`);
+  }
+  if (tls && target.path !== undefined) {
+    throw credentials("tls", `expected none for ${address}, which stays on this machine`);
+  }
+  if (typeof token === "string") checkToken(token);
 }
 
 /** Where a server is. */
@@ -105,15 +97,12 @@ interface Target {
 function parse(address: string): Target {
   const path = /^unix:(?:\/\/(?=\/))?(.+)$/s.exec(address)?.[1];
   if (path !== undefined) return { authority: "localhost", path, isLocal: true };
-  const bare = isIPv6(address) ? `[${address}]` : address;
   // A URL of no known scheme keeps its port, and its host as it is.
-  const url = URL.canParse(`grpc://${bare}`) ? new URL(`grpc://${bare}`) : undefined;
-  if (!url?.hostname || `grpc://${bare}` !== `grpc://${url.host}` || url.port === "0") {
-    throw invalid(
-      "address",
-      "BAD_ADDRESS",
-      `expected one "HOST", "HOST:PORT" or "unix:PATH", got ${JSON.stringify(address)}`,
-    );
+  const text = `grpc://${isIPv6(address) ? `[${address}]` : address}`;
+  const url = /[\s\\/?#@,]|:$/.test(address) || !URL.canParse(text) ? undefined : new URL(text);
+  if (!url?.hostname || url.port === "0") {
+    const expected = 'expected one "HOST", "HOST:PORT" or "unix:PATH"';
+    throw invalid("address", "BAD_ADDRESS", `${expected}, got ${JSON.stringify(address)}`);
   }
   const authority = url.port ? url.host : `${url.host}:${DEFAULT_PORT}`;
   return { authority, path: undefined, isLocal: isLoopback(url.hostname) };
@@ -129,42 +118,38 @@ function isLoopback(host: string): boolean {
   return /(^|\.)localhost\.?$/i.test(host);
 }
 
-function onSocket(path: string): SecureClientSessionOptions {
-  return { createConnection: () => connectSocket(path) };
+/** How Node reaches a Unix socket; undefined for TCP, which it knows. */
+function onSocket(path: string | undefined): (() => Socket) | undefined {
+  return path === undefined ? undefined : () => connectSocket(path);
 }
 
 /** Reads the files of TLS. */
 function secure({ ca, certificate, key, serverName }: Tls): SecureClientSessionOptions {
   if ((certificate === undefined) !== (key === undefined)) {
-    throw invalid(
-      "tls",
-      "BAD_CREDENTIALS",
-      "expected certificate and key together, got one of both",
-    );
+    throw credentials("tls", "expected certificate and key together, got one of both");
   }
   const files = {
-    ...(ca === undefined ? {} : { ca: read(ca, (pem) => new X509Certificate(pem)) }),
-    ...(certificate === undefined
-      ? {}
-      : { cert: read(certificate, (pem) => new X509Certificate(pem)) }),
-    ...(key === undefined ? {} : { key: read(key, (pem) => createSecureContext({ key: pem })) }),
+    ca: read(ca, (pem) => new X509Certificate(pem)),
+    cert: read(certificate, (pem) => new X509Certificate(pem)),
+    key: read(key, (pem) => createSecureContext({ key: pem })),
   };
   try {
     createSecureContext(files);
   } catch (error) {
-    throw invalid("tls", "BAD_CREDENTIALS", `${certificate} and ${key}: ${messageOf(error)}`);
+    throw credentials("tls", `${certificate} and ${key}: ${messageOf(error)}`);
   }
-  return serverName === undefined ? files : { ...files, servername: serverName };
+  return { ...files, servername: serverName };
 }
 
-/** Reads a file, and checks what it holds. */
-function read(file: string | URL, check: (pem: Buffer) => unknown): Buffer {
+/** Reads a file, if one is named, and checks what it holds. */
+function read(file: string | URL | undefined, check: (pem: Buffer) => unknown): Buffer | undefined {
+  if (file === undefined) return undefined;
   try {
     const pem = readFileSync(file);
     check(pem);
     return pem;
   } catch (error) {
-    throw invalid("tls", "BAD_CREDENTIALS", `${file}: ${messageOf(error)}`);
+    throw credentials("tls", `${file}: ${messageOf(error)}`);
   }
 }
 
@@ -189,7 +174,11 @@ async function current(token: string | (() => string | Promise<string>)): Promis
 function checkToken(token: unknown): string {
   if (typeof token === "string" && /^[!-~]+$/.test(token)) return token;
   const came = token === "" ? "an empty one" : typeof token === "string" ? "others" : typeof token;
-  throw invalid("token", "BAD_CREDENTIALS", `expected visible ASCII characters, got ${came}`);
+  throw credentials("token", `expected visible ASCII characters, got ${came}`);
+}
+
+function credentials(argument: string, problem: string): SigmaxError {
+  return invalid(argument, "BAD_CREDENTIALS", problem);
 }
 
 function messageOf(error: unknown): string {

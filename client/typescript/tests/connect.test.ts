@@ -3,7 +3,17 @@ import { test } from "node:test";
 
 import { connect } from "../src/index.js";
 
-const GOOD = ["host", "host:1", "10.0.0.1:80", "[::1]:443", "::1", "unix:/run/s", "unix:///run/s"];
+const GOOD = [
+  "host",
+  "host:1",
+  "10.0.0.1:80",
+  "[::1]:443",
+  "::1",
+  "[0:0::1]:80",
+  "HOST.",
+  "unix:/run/s",
+  "unix:///run/s",
+];
 
 for (const address of GOOD) {
   test(`${address} is an address`, () => connect(address).close());
@@ -14,6 +24,10 @@ const BAD = [
   ":1",
   "host:",
   "host:0",
+  "a,b",
+  "host?",
+  "host ",
+  "::1]:2",
   "host:99999",
   "http://host",
   "a:1,b:2",
@@ -66,6 +80,10 @@ test("a file that holds no certificate is named", () => {
     () => connect("host", { tls: { ca: import.meta.filename } }),
     /tls: .*connect\.test/,
   );
+});
+
+test("TLS over a Unix socket is refused", () => {
+  assert.throws(() => connect("unix:/run/s", { tls: true }), /tls: expected none/);
 });
 
 test("a certificate without a key is refused", () => {

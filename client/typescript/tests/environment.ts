@@ -8,5 +8,5 @@ export function fromEnvironment(): Client {
     SIGMAX_CLIENT_TOKEN: token,
   } = process.env;
   if (!address) throw new Error("SIGMAX_ADDRESS: expected the address of a server, got none");
-  return connect(address, { ...(ca ? { tls: { ca } } : {}), ...(token ? { token } : {}) });
+  return connect(address, { tls: ca ? { ca } : false, token: token || undefined });
 }

@@ -45,7 +45,7 @@ async function ask(client: Client, { request }: Case): Promise<Pick<Case, "answe
       version: request.version,
       head: request.head,
       topK: request.top_k,
-      ...(request.threshold === null ? {} : { threshold: request.threshold }),
+      threshold: request.threshold ?? undefined,
       returnProbabilities: request.return_probabilities,
     });
     return { answer: answerOf(result) };
