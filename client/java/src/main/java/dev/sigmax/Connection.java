@@ -89,10 +89,10 @@ final class Connection {
   private ManagedChannelBuilder<?> builder(ChannelCredentials credentials) {
     try {
       return Grpc.newChannelBuilder(address, credentials);
-    } catch (ManagedChannelRegistry.ProviderNotFoundException error) {
+    } catch (ManagedChannelRegistry.ProviderNotFoundException | IllegalArgumentException error) {
       var files = Stream.of(authorities, certificate, key).filter(Objects::nonNull).toList();
       throw new IllegalArgumentException(
-          "TLS: expected PEM, the key as PKCS #8 and the certificate's own, in %s; %s"
+          "TLS: expected certificates and a key of PKCS #8 in PEM, in %s; %s"
               .formatted(files, error.getMessage()),
           error);
     }

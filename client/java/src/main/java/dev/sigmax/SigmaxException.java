@@ -25,36 +25,23 @@ public final class SigmaxException extends RuntimeException {
 
   private SigmaxException(
       Throwable cause, Status status, Metadata trailers, com.google.rpc.Status details) {
-    super(
-        "%s: %s"
-            .formatted(
-                status.getCode(),
-                Optional.ofNullable(status.getDescription()).orElse("no message")),
-        cause);
+    super(message(status), cause);
+    String pushback = trailers.get(PUSHBACK);
     code = status.getCode();
     reason = detail(details, ErrorInfo.class).map(ErrorInfo::getReason).orElse("");
-    Map<String, String> wrong = new LinkedHashMap<>();
-    detail(details, BadRequest.class)
-        .ifPresent(
-            request ->
-                request
-                    .getFieldViolationsList()
-                    .forEach(
-                        field ->
-                            wrong.merge(
-                                field.getField(), field.getDescription(), (a, b) -> a + "; " + b)));
-    fields = Collections.unmodifiableMap(wrong);
-    String pushback = trailers.get(PUSHBACK);
+    fields = detail(details, BadRequest.class).map(SigmaxException::fields).orElse(Map.of());
     retryable =
         (code == Status.Code.UNAVAILABLE || code == Status.Code.RESOURCE_EXHAUSTED)
             && (pushback == null || !pushback.startsWith("-"));
   }
 
   static SigmaxException of(Throwable error) {
-    Metadata trailers =
-        Optional.ofNullable(Status.trailersFromThrowable(error)).orElseGet(Metadata::new);
-    com.google.rpc.Status details = StatusProto.fromThrowable(error);
-    return new SigmaxException(error, Status.fromThrowable(error), trailers, details);
+    Metadata trailers = Status.trailersFromThrowable(error);
+    return new SigmaxException(
+        error,
+        Status.fromThrowable(error),
+        trailers == null ? new Metadata() : trailers,
+        StatusProto.fromThrowable(error));
   }
 
   /** The code of the gRPC status, never OK. */
@@ -78,6 +65,26 @@ public final class SigmaxException extends RuntimeException {
    */
   public boolean isRetryable() {
     return retryable;
+  }
+
+  /** The code, what gRPC or the server says, and the first cause, such as a wrong certificate. */
+  private static String message(Status status) {
+    String said = status.getDescription() == null ? "no message" : status.getDescription();
+    Throwable cause = status.getCause();
+    while (cause != null && cause.getCause() != null) {
+      cause = cause.getCause();
+    }
+    // After the first line, grpc-java tells its pipeline.
+    said = status.getCode() + ": " + said.split("\n", 2)[0];
+    return cause == null || cause.getMessage() == null ? said : said + ": " + cause.getMessage();
+  }
+
+  private static Map<String, String> fields(BadRequest request) {
+    Map<String, String> fields = new LinkedHashMap<>();
+    for (var field : request.getFieldViolationsList()) {
+      fields.merge(field.getField(), field.getDescription(), (one, other) -> one + "; " + other);
+    }
+    return Collections.unmodifiableMap(fields);
   }
 
   private static <T extends Message> Optional<T> detail(

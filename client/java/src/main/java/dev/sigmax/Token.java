@@ -35,7 +35,9 @@ final class Token extends CallCredentials {
             metadata.put(AUTHORIZATION, "Bearer " + check(token.call()));
           } catch (Exception error) {
             applier.fail(
-                Status.UNAUTHENTICATED.withDescription("the token: " + error).withCause(error));
+                Status.UNAUTHENTICATED
+                    .withDescription("the token function failed")
+                    .withCause(error));
             return;
           }
           applier.apply(metadata);
