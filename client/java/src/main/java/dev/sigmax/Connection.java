@@ -91,6 +91,9 @@ final class Connection {
       return Grpc.newChannelBuilder(address, credentials);
     } catch (ManagedChannelRegistry.ProviderNotFoundException | IllegalArgumentException error) {
       var files = Stream.of(authorities, certificate, key).filter(Objects::nonNull).toList();
+      if (files.isEmpty()) {
+        throw error;
+      }
       throw new IllegalArgumentException(
           "TLS: expected certificates and a key of PKCS #8 in PEM, in %s; %s"
               .formatted(files, error.getMessage()),
