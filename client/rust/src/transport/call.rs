@@ -1,6 +1,7 @@
 //! One try of a call, from its headers to its trailers.
 
 use std::future::poll_fn;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -125,6 +126,10 @@ fn broken(error: h2::Error) -> Error {
         _ => Code::Internal,
     };
     let broken = Error::new(code, format!("the connection or the call broke off: {error}"));
+    // A server that wants a certificate may say so when TLS stands already (RFC 8446, 4.4.2.4).
+    if error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+        return broken.because("TLS_FAILED").then(Retry::Never);
+    }
     // The server has not begun a stream that it refuses, nor one after the last that its GOAWAY
     // names.
     let is_unseen = error.is_remote()

@@ -260,39 +260,37 @@ impl Channel {
         Ok(headers)
     }
 
-    /// The servers from the one whose turn it is.
-    fn in_turn(&self) -> impl Iterator<Item = &Arc<Server>> {
-        let servers = &self.0.servers;
-        let first = match servers.len() {
-            1 => 0,
-            count => self.0.turn.fetch_add(1, Ordering::Relaxed) % count,
-        };
-        servers[first..].iter().chain(&servers[..first])
+    /// The place of the server whose turn it is.
+    fn next(&self) -> usize {
+        self.0.turn.fetch_add(1, Ordering::Relaxed) % self.0.servers.len()
     }
 
-    /// The open connection whose turn it is; none where no server is connected. Those that are not
-    /// are connected meanwhile.
+    /// The open connection whose turn it is; none where none is found open. Servers without one are
+    /// connected meanwhile, and give their turn to the next.
     fn open_connection(&self) -> Option<Connection> {
-        for server in self.in_turn() {
+        let servers = &self.0.servers;
+        for _ in servers {
+            let server = &servers[self.next()];
             match server.connection() {
                 Some(connection) => return Some(connection),
-                None if self.0.servers.len() > 1 => server.connect_aside(),
+                None if servers.len() > 1 => server.connect_aside(),
                 None => {}
             }
         }
         None
     }
 
-    /// A connection to the first server that can be reached.
+    /// A connection to the first server that can be reached, from the one whose turn it is.
     async fn connection(&self) -> Result<Connection> {
-        let mut failure = Error::new(Code::Unavailable, "no server");
-        for server in self.in_turn() {
-            match server.connect().await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => failure = error,
+        let (before, after) = self.0.servers.split_at(self.next());
+        let mut result = Err(Error::new(Code::Unavailable, "there is no server"));
+        for server in after.iter().chain(before) {
+            result = server.connect().await;
+            if result.is_ok() {
+                break;
             }
         }
-        Err(failure)
+        result
     }
 }
 
