@@ -152,7 +152,7 @@ impl Channel {
         })))
     }
 
-    /// Makes one call with one message ([`frame`]), and returns the message of its answer.
+    /// Makes one call with one message ([`frame()`]), and returns the message of its answer.
     ///
     /// The call has `timeout`, or the channel's own where that is none, for all its tries. It is
     /// tried again after UNAVAILABLE and RESOURCE_EXHAUSTED, unless the server says that this is in
