@@ -132,7 +132,8 @@ json found(const sigmax::Client& client, const json& request) {
 }
 
 void run(const sigmax::Client& client, const std::filesystem::path& file) {
-    for (const json& test : json::parse(std::ifstream(file)).at("cases")) {
+    const json content = json::parse(std::ifstream(file));
+    for (const json& test : content.at("cases")) {
         const json outcome = found(client, test.at("request"));
         json line = {{"name", test.at("name")}, {"ok", outcome == expected(test)}};
         if (!line["ok"]) {

@@ -284,7 +284,8 @@ struct Model {
 /// The health of a server or a model, by grpc.health.v1.
 enum class Health { Unknown, Serving, NotServing, ServiceUnknown };
 
-/// How TLS is spoken. Files are PEM, and read when a client is made.
+/// How TLS is spoken. Files are PEM, and read when a client is made. gRPC itself finds out whether
+/// a key belongs to its certificate: where the key does not, calls fail as UNAVAILABLE.
 struct Tls {
     std::string ca_file;           ///< Authorities to trust; empty: the system's.
     std::string certificate_file;  ///< The client's own certificate; empty: none is shown.
@@ -353,7 +354,8 @@ class Client {
     void close() noexcept;
 
     /// The channel, for stubs of other services and for `ClassifyStream` of
-    /// `sigmax::v1::ClassifierService` (`#include <sigmax/v1/classifier.grpc.pb.h>`).
+    /// `sigmax::v1::ClassifierService`. Such code includes `grpcpp/grpcpp.h` and
+    /// `sigmax/v1/classifier.grpc.pb.h`.
     std::shared_ptr<grpc::Channel> channel() const;
     /// Gives a call of such a stub the client's token and timeout.
     void prepare(grpc::ClientContext& context) const;
