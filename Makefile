@@ -52,6 +52,8 @@ lint: build ## Check formatting, lints, the protos, that the stubs are theirs, a
 	$(BIN)/ruff check .
 	$(CARGO) fmt --check --manifest-path server/Cargo.toml --all
 	PYO3_PYTHON=$(BIN)/python $(CARGO) clippy $(MANIFEST) --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) fmt --check --manifest-path client/rust/Cargo.toml --all
+	$(CARGO) clippy --locked --manifest-path client/rust/Cargo.toml --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/python server/core/imports.py
 	$(BIN)/buf lint proto
 	$(BIN)/buf build proto
@@ -131,6 +133,7 @@ version: build ## Make VERSION=1.2.3 the version everywhere, and what is unrelea
 	@$(PYTHON) .ci/version.py --set $(or $(VERSION),$(error say which: VERSION=1.2.3))
 	@$(BIN)/buf build proto --exclude-source-info --output proto/released.binpb
 	@$(CARGO) update --quiet --workspace --manifest-path server/Cargo.toml
+	@$(CARGO) update --quiet --workspace --manifest-path client/rust/Cargo.toml
 	@$(UV) lock --quiet
 	@$(PYTHON) .ci/version.py
 
