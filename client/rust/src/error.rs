@@ -182,8 +182,8 @@ impl Error {
         }
         if let Some(pushback) = text("grpc-retry-pushback-ms") {
             // A value that is no time means the same as one below 0 (gRFC A6).
-            let time = std::str::from_utf8(pushback).ok().and_then(|time| time.parse().ok());
-            let time = time.map(Duration::from_millis);
+            let time = std::str::from_utf8(pushback).ok().and_then(|time| time.parse::<u32>().ok());
+            let time = time.map(|time| Duration::from_millis(time.into()));
             error = error.then(time.map_or(Retry::Never, Retry::After));
         }
         Some(error)
@@ -366,6 +366,7 @@ mod tests {
         assert!(told("25").is_retryable());
         assert!(!told("-1").is_retryable());
         assert!(!told("soon").is_retryable());
+        assert!(!told("99999999999").is_retryable(), "a month and more is no time to wait");
         assert!(error(&[("grpc-status", "14")]).is_retryable());
         assert!(!error(&[("grpc-status", "4")]).is_retryable());
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use tokio::time::{Instant, timeout_at};
 
@@ -112,6 +112,8 @@ struct Inner {
     servers: Vec<Arc<Server>>,
     /// The number of calls so far, which says whose turn it is.
     turn: AtomicUsize,
+    /// The headers of every call, with the channel's own time limit.
+    headers: HeaderMap,
     token: Option<Token>,
     timeout: Option<Timeout>,
     max_message_bytes: usize,
@@ -142,11 +144,13 @@ impl Channel {
             let tls = options.tls.as_ref().zip(connector.clone());
             Server::new(address, tls).map(Arc::new)
         };
+        let timeout = options.timeout.map(Timeout::new);
         Ok(Self(Arc::new(Inner {
             servers: addresses.into_iter().map(server).collect::<Result<_>>()?,
             turn: AtomicUsize::new(0),
+            headers: headers(timeout.as_ref()),
             token: options.token,
-            timeout: options.timeout.map(Timeout::new),
+            timeout,
             max_message_bytes: options.max_message_bytes,
             max_attempts: options.max_attempts,
         })))
@@ -168,18 +172,17 @@ impl Channel {
         timeout: Option<Duration>,
     ) -> Result<Bytes> {
         frame::check_length(message.len(), self.0.max_message_bytes)?;
-        let own = timeout.map(Timeout::new);
-        let Some(timeout) = own.as_ref().or(self.0.timeout.as_ref()) else {
-            return self
-                .tries(method, message, None, &mut Schedule::new(self.0.max_attempts))
-                .await;
-        };
-        let deadline = Instant::now() + timeout.time;
         let mut schedule = Schedule::new(self.0.max_attempts);
-        let tries = self.tries(method, message, Some((timeout, deadline)), &mut schedule);
+        let given = timeout.map(Timeout::new);
+        let first = given.as_ref().map_or(Limit::Own, |given| Limit::Of(given.header.clone()));
+        let Some(Timeout { time, .. }) = given.as_ref().or(self.0.timeout.as_ref()) else {
+            return self.tries(method, message, first, None, &mut schedule).await;
+        };
+        let deadline = Instant::now() + *time;
+        let tries = self.tries(method, message, first, Some(deadline), &mut schedule);
         match timeout_at(deadline, tries).await {
             Ok(result) => result,
-            Err(_) => Err(schedule.passed(timeout.time)),
+            Err(_) => Err(schedule.passed(*time)),
         }
     }
 
@@ -195,7 +198,8 @@ impl Channel {
         timeout: Option<Duration>,
     ) -> Result<(Requests, Answers)> {
         let timeout = timeout.map(Timeout::new);
-        let headers = self.headers(timeout.as_ref().map(|timeout| timeout.header.clone()))?;
+        let limit = timeout.as_ref().map(|timeout| timeout.header.clone());
+        let headers = self.headers(limit.map_or(Limit::None, Limit::Of))?;
         let deadline = timeout.map(|timeout| (Instant::now() + timeout.time, timeout.time));
         let connection = match deadline {
             None => self.connection().await?,
@@ -206,39 +210,36 @@ impl Channel {
         call::stream(connection, method, headers, self.0.max_message_bytes, deadline)
     }
 
+    /// Tries a call until `schedule` ends it or a pause would reach the deadline; `limit` is the
+    /// time limit of the first try.
     async fn tries(
         &self,
         method: &Method,
         message: Bytes,
-        limit: Option<(&Timeout, Instant)>,
+        mut limit: Limit,
+        deadline: Option<Instant>,
         schedule: &mut Schedule,
     ) -> Result<Bytes> {
         loop {
-            let header = limit.map(|(timeout, deadline)| match schedule.failures() {
-                0 => timeout.header.clone(),
-                _ => deadline::header(deadline.saturating_duration_since(Instant::now())),
-            });
-            let error = match self.one_try(method, message.clone(), header).await {
+            let error = match self.one_try(method, message.clone(), limit).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let Some(pause) = schedule.pause_after(&error) else { return Err(error) };
-            if limit.is_some_and(|(_, deadline)| Instant::now() + pause >= deadline) {
-                return Err(error);
-            }
+            let next = Instant::now() + pause;
+            limit = match deadline {
+                Some(deadline) if next >= deadline => return Err(error),
+                Some(deadline) => Limit::Of(deadline::header(deadline - next)),
+                None => Limit::None,
+            };
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep_until(next).await;
             }
         }
     }
 
-    async fn one_try(
-        &self,
-        method: &Method,
-        message: Bytes,
-        timeout: Option<HeaderValue>,
-    ) -> Result<Bytes> {
-        let headers = self.headers(timeout)?;
+    async fn one_try(&self, method: &Method, message: Bytes, limit: Limit) -> Result<Bytes> {
+        let headers = self.headers(limit)?;
         let connection = match self.open_connection() {
             Some(connection) => connection,
             None => self.connection().await?,
@@ -246,13 +247,13 @@ impl Channel {
         call::unary(connection, method, headers, message, self.0.max_message_bytes).await
     }
 
-    fn headers(&self, timeout: Option<HeaderValue>) -> Result<HeaderMap> {
-        let mut headers = HeaderMap::with_capacity(6);
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
-        if let Some(timeout) = timeout {
-            headers.insert("grpc-timeout", timeout);
+    /// The headers of a call, with this time limit or none in place of the channel's.
+    fn headers(&self, timeout: Limit) -> Result<HeaderMap> {
+        let mut headers = self.0.headers.clone();
+        match timeout {
+            Limit::Own => {}
+            Limit::Of(timeout) => drop(headers.insert(TIMEOUT, timeout)),
+            Limit::None => drop(headers.remove(TIMEOUT)),
         }
         if let Some(token) = &self.0.token {
             headers.insert(header::AUTHORIZATION, token.header()?);
@@ -293,6 +294,31 @@ impl Channel {
         result
     }
 }
+
+/// What a call's headers say of its time limit.
+enum Limit {
+    /// The limit is the channel's own.
+    Own,
+    /// The value of `grpc-timeout`.
+    Of(HeaderValue),
+    /// There is no limit.
+    None,
+}
+
+/// The headers of every call of a channel with this time limit.
+fn headers(timeout: Option<&Timeout>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
+    if let Some(timeout) = timeout {
+        headers.insert(TIMEOUT, timeout.header.clone());
+    }
+    headers
+}
+
+/// The header of a call's time limit.
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// The name of this client, as gRPC's own libraries say theirs.
 const AGENT: &str = concat!("sigmax-rust/", env!("CARGO_PKG_VERSION"));

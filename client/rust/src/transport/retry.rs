@@ -30,17 +30,10 @@ impl Schedule {
         Self { max_attempts, failures, since_pushback, has_been_resent: false, before: None }
     }
 
-    /// The number of tries that have failed and were followed by another.
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// The time until the next try; none where the error ends the call.
     pub(super) fn pause_after(&mut self, error: &Error) -> Option<Duration> {
         if error.retry() == Retry::AtOnce && !self.has_been_resent {
             self.has_been_resent = true;
-            self.failures = self.failures.max(1);
-            self.max_attempts = self.max_attempts.saturating_add(1);
             self.before = Some(error.clone());
             return Some(Duration::ZERO);
         }
