@@ -26,7 +26,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON := $(PYTHON)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup build proto lint type test test-fast test-busy test-gpu fuzz hostile demo bench bench-gpu \
+.PHONY: help setup build proto lint type test test-fast test-busy test-gpu clients fuzz hostile demo bench bench-gpu \
 	bench-compare soak perf-analyzer docker docker-gpu audit version tag wheels check-wheels bundle clean tools engine gpu
 
 help: ## Show this list.
@@ -40,18 +40,26 @@ build: $(UV) ## Install Sigmax into .venv, its native module as a release build.
 	@$(UV) sync --locked --quiet
 	@$(BIN)/python -m compileall -q client/python/sigmax server/python/sigmax_server
 
-proto: build ## Generate the Python stubs from proto/.
+# A client whose toolchain is not here keeps its generated code; its `test --toolchain` says what is missing.
+proto: build ## Generate the stubs of every language from proto/, and the vectors of the clients.
 	$(BIN)/python proto/generate
+	PYTHONPATH=tests $(BIN)/python tests/vectors/clients/generate.py
+	@for each in $(wildcard client/*/generate); do \
+	    if $${each%generate}test --toolchain; then echo $$each; PYTHON=$(BIN)/python $$each; fi; done
 
 lint: build ## Check formatting, lints, the protos, that the stubs are theirs, and the version.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(CARGO) fmt --check --manifest-path server/Cargo.toml --all
 	PYO3_PYTHON=$(BIN)/python $(CARGO) clippy $(MANIFEST) --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) fmt --check --manifest-path client/rust/Cargo.toml --all
+	$(CARGO) clippy --locked --manifest-path client/rust/Cargo.toml --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/python server/core/imports.py
 	$(BIN)/buf lint proto
 	$(BIN)/buf build proto
+	$(BIN)/buf breaking proto --against proto/released.binpb
 	$(BIN)/python proto/generate --check
+	PYTHONPATH=tests $(BIN)/python tests/vectors/clients/generate.py --check
 	$(BIN)/python .ci/version.py
 
 type: build ## Check types with mypy.
@@ -60,7 +68,7 @@ type: build ## Check types with mypy.
 	$(BIN)/mypy server/tests
 	$(BIN)/mypy server/core/imports.py
 	$(BIN)/mypy models/tests
-	$(BIN)/mypy tests bench demo docker .ci/version.py
+	$(BIN)/mypy tests bench demo docker .ci/version.py client/python/test
 
 # A file's tests share servers, so they run in one process.
 IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
@@ -79,6 +87,9 @@ test-busy: build ## Run every test on a busy machine whose processes stop now an
 
 test-gpu: gpu ## Run the tests of GPUs on this machine's own, in build/gpu with onnxruntime-gpu.
 	$(GPU)/bin/pytest -q -rs tests/gpu
+
+clients: build ## Build and test the clients whose toolchains are here, and print which cases each answers.
+	@PYTHONPATH=tests $(BIN)/python tests/clients/matrix.py
 
 fuzz: build ## Send mutated requests for some minutes.
 	SIGMAX_FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q tests/oip/test_fuzz.py
@@ -120,9 +131,11 @@ audit: $(UV) ## Look at the licence, source and advisories of all dependencies, 
 	$(DENY) advisories
 	@$(UV) audit --locked --quiet --preview-features audit-command
 
-version: $(UV) ## Make VERSION=1.2.3 the version everywhere, and what is unreleased its changes.
+version: build ## Make VERSION=1.2.3 the version everywhere, and what is unreleased its changes and its protos.
 	@$(PYTHON) .ci/version.py --set $(or $(VERSION),$(error say which: VERSION=1.2.3))
+	@$(BIN)/buf build proto --exclude-source-info --output proto/released.binpb
 	@$(CARGO) update --quiet --workspace --manifest-path server/Cargo.toml
+	@$(CARGO) update --quiet --workspace --manifest-path client/rust/Cargo.toml
 	@$(UV) lock --quiet
 	@$(PYTHON) .ci/version.py
 
@@ -165,6 +178,7 @@ bundle: $(UV) ## Put our wheels and all that they need into build/bundle; EXTRAS
 
 clean: ## Remove everything the other targets have made.
 	rm -rf $(VENV) build bench/results server/target tests/foreign/node/node_modules
+	rm -rf $(foreach each,build dist node_modules target,client/*/$(each))
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find client server models tests bench demo -name __pycache__ -prune -exec rm -rf {} +
 

@@ -1,7 +1,7 @@
 """Says whether the version is the same wherever it stands; with --set, writes it there.
 
 It is server/Cargo.toml's: the server's wheel and `sigmax_server.__version__` take it from there.
-The other two distributions cannot, and the lock files repeat it.
+The other distributions and the clients of other languages cannot, and the lock files repeat it.
 """
 
 import argparse
@@ -15,8 +15,20 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CARGO = "server/Cargo.toml"
-PROJECTS = ("client/python/pyproject.toml", "models/pyproject.toml")
-LOCKS = ("server/Cargo.lock", "uv.lock")  # Cargo and uv write these
+TOML = r'(?m)^(version = ")(.*)(")'
+MAVEN = r"(<artifactId>sigmax-client</artifactId>\n *<version>)(.*)(</version>)"
+# Files that repeat it by hand, wherever the pattern's second group finds it.
+REPEATS = {
+    "client/cpp/CMakeLists.txt": r"(?m)^(project\(sigmax VERSION )(\S+)( )",
+    "client/java/README.md": MAVEN,
+    "client/java/pom.xml": MAVEN,
+    "client/python/pyproject.toml": TOML,
+    "client/rust/Cargo.toml": TOML,
+    "client/typescript/package-lock.json": r'("name": "sigmax",\n *"version": ")(.*)(")',
+    "client/typescript/package.json": r'("name": "sigmax",\n *"version": ")(.*)(")',
+    "models/pyproject.toml": TOML,
+}
+LOCKS = ("client/rust/Cargo.lock", "server/Cargo.lock", "uv.lock")  # Cargo and uv write these
 OURS = ("sigmax", "sigmax-core", "sigmax-models", "sigmax-native", "sigmax-server")
 CHANGELOG = "CHANGELOG.md"
 UNRELEASED = "## [Unreleased]\n"
@@ -44,7 +56,12 @@ def check(tag: str | None) -> Iterator[str]:
     version = read(CARGO)["workspace"]["package"]["version"]
     if not VERSION.fullmatch(version):
         yield f"{CARGO}: expected three numbers, got {version!r}"
-    found = {path: read(path)["project"]["version"] for path in PROJECTS}
+    found = {}
+    for path, pattern in REPEATS.items():
+        places = re.findall(pattern, (ROOT / path).read_text())
+        if not places:
+            yield f"{path}: expected the version, found it nowhere"
+        found[path] = next((other for _, other, _ in places if other != version), version)
     for path in LOCKS:
         for package in read(path)["package"]:
             # In uv's the server has none, as it takes it from Cargo.toml.
@@ -76,10 +93,9 @@ def write(version: str) -> None:
         raise SystemExit(f"version: {CHANGELOG} has no section [Unreleased]")
     heading = f"{UNRELEASED}\n## [{version}] - {datetime.date.today().isoformat()}\n"
     (ROOT / CHANGELOG).write_text(changes.replace(UNRELEASED, heading, 1))
-    for path in (CARGO, *PROJECTS):
+    for path, pattern in {CARGO: TOML, **REPEATS}.items():
         file = ROOT / path
-        line = re.compile(r'^version = ".*"$', re.MULTILINE)
-        file.write_text(line.sub(f'version = "{version}"', file.read_text(), count=1))
+        file.write_text(re.sub(pattern, rf"\g<1>{version}\g<3>", file.read_text()))
 
 
 def read(path: str) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from bench import models
 from bench.peers.in_process import values
 from bench.servers import ROOT, Server
 
-sys.path.append(str(ROOT / "proto/inference"))
+sys.path.append(str(ROOT / "proto"))
 inference_pb2: Any
 inference_pb2_grpc: Any
-inference_pb2, inference_pb2_grpc = grpc.protos_and_services("grpc_service.proto")
+inference_pb2, inference_pb2_grpc = grpc.protos_and_services("inference/grpc_service.proto")
 
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 CLASSIFY = "/sigmax.v1.ClassifierService/Classify"

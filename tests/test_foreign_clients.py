@@ -22,13 +22,13 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 FOREIGN = ROOT / "tests/foreign"
-PROTOS = [ROOT / "proto", ROOT / "proto/inference"]
+PROTO = ROOT / "proto"
 GO_MODULE = "sigmax.test/foreign"
 # Where Go packages of the protos are generated to.
 GO_PACKAGES = {
     "sigmax/v1/classifier.proto": f"{GO_MODULE}/gen/sigmaxv1",
-    "grpc_service.proto": f"{GO_MODULE}/gen/inference",
-    "model_config.proto": f"{GO_MODULE}/gen/inference",
+    "inference/grpc_service.proto": f"{GO_MODULE}/gen/inference",
+    "inference/model_config.proto": f"{GO_MODULE}/gen/inference",
 }
 GO_TOOLS = [
     "google.golang.org/protobuf/cmd/protoc-gen-go",
@@ -73,7 +73,7 @@ def go_client(go: Path) -> list[str | Path]:
         outputs += [f"--{plugin}_out={go}", f"--{plugin}_opt=module={GO_MODULE}"]
         outputs += [f"--{plugin}_opt=M{file}={to}" for file, to in GO_PACKAGES.items()]
     path = f"{go / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    protoc = [sys.executable, "-m", "grpc_tools.protoc", *(f"-I{folder}" for folder in PROTOS)]
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}"]
     run(*protoc, *outputs, *GO_PACKAGES, cwd=go, PATH=path)
     run("go", "build", "-o", "bin/client", ".", cwd=go)
     return [go / "bin/client"]
@@ -100,7 +100,7 @@ def go_outcomes(go_client: list[str | Path], server: Server) -> Outcomes:
 @pytest.fixture(scope="module")
 def node_outcomes(node_client: list[str | Path], server: Server) -> Outcomes:
     """What the client in JavaScript says of each call."""
-    folders = [*PROTOS, Path(google.rpc.__path__[0]).parents[1]]
+    folders = [PROTO, Path(google.rpc.__path__[0]).parents[1]]
     return read(run(*node_client, server.grpc, MODEL, INPUT, str(WIDTH), *folders, cwd=ROOT))
 
 

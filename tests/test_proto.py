@@ -1,6 +1,7 @@
-"""The Open Inference Protocol's descriptors are those of Triton's own client."""
+"""The protos: the Open Inference Protocol's are those of Triton's own client, and none breaks."""
 
 import copy
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -18,10 +19,10 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FileDescriptorPr
     """The descriptors of proto/inference, by file name."""
     out = tmp_path_factory.mktemp("descriptors") / "inference.binpb"
     protoc = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_out={out}"]
-    names = ["grpc_service.proto", "model_config.proto"]
-    subprocess.run([*protoc, f"-I{PROTO / 'inference'}", *names], check=True)
+    names = ["inference/grpc_service.proto", "inference/model_config.proto"]
+    subprocess.run([*protoc, f"-I{PROTO}", *names], check=True)
     files = FileDescriptorSet.FromString(out.read_bytes()).file
-    return {file.name: file for file in files}
+    return {file.name.removeprefix("inference/"): file for file in files}
 
 
 def tritons(module: str) -> FileDescriptorProto:
@@ -32,8 +33,11 @@ def tritons(module: str) -> FileDescriptorProto:
 
 
 def comparable(file: FileDescriptorProto) -> FileDescriptorProto:
-    """`file` without what depends on how it was compiled: JSON names and empty options."""
+    """`file` without what no message depends on: folders, options of compilers, JSON names."""
     file = copy.deepcopy(file)
+    file.name = file.name.removeprefix("inference/")
+    file.dependency[:] = [name.removeprefix("inference/") for name in file.dependency]
+    file.ClearField("options")
     drop_json_names(file.message_type)
     for service in file.service:
         for rpc in service.method:
@@ -66,3 +70,41 @@ def test_service_is_tritons_with_properties(ours: dict[str, FileDescriptorProto]
     service = comparable(ours["grpc_service.proto"])
     drop_properties(service)
     assert service == comparable(tritons("service_pb2"))
+
+
+def breaks(folder: Path, file: str, old: str, new: str) -> str:
+    """Return what `buf breaking` says of a change to a proto; empty where it breaks no client."""
+    changed = folder / "proto"
+    shutil.copytree(PROTO, changed)
+    text = (changed / file).read_text()
+    assert old in text
+    (changed / file).write_text(text.replace(old, new, 1))
+    command = [str(Path(sys.executable).with_name("buf")), "breaking", str(changed)]
+    command += ["--against", str(PROTO / "released.binpb")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode == 0) == (done.stdout == ""), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("sigmax/v1/classifier.proto", "uint32 top_k = 4;", "uint32 top_k = 8;", '"top_k"'),
+        ("sigmax/v1/classifier.proto", "string label = 2;", "bytes label = 2;", '"label"'),
+        ("sigmax/v1/classifier.proto", "string label = 2;", "string text = 2;", '"text"'),
+        ("sigmax/v1/classifier.proto", "  DATA_TYPE_BF16 = 11;", "", "DataType"),
+        ("inference/grpc_service.proto", "string id = 3;", "string id = 99;", '"id"'),
+    ],
+)
+def test_a_change_that_breaks_clients_is_found(
+    tmp_path: Path, file: str, old: str, new: str, said: str
+) -> None:
+    found = breaks(tmp_path, file, old, new)
+    assert f"/{file}:" in found
+    assert said in found
+
+
+def test_a_new_field_breaks_no_client(tmp_path: Path) -> None:
+    head = "string head = 7;"
+    added = f"{head}\n  string more = 8;"
+    assert breaks(tmp_path, "sigmax/v1/classifier.proto", head, added) == ""

@@ -11,7 +11,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CARGO = "server/Cargo.toml"
 SCRIPT = ".ci/version.py"
-REPEATS = ("server/Cargo.lock", "uv.lock", "client/python/pyproject.toml", "models/pyproject.toml")
+LOCKS = ("client/rust/Cargo.lock", "server/Cargo.lock", "uv.lock")
+# The files that repeat it, each with a place where it stands.
+REPEATS = {
+    "client/cpp/CMakeLists.txt": "project(sigmax VERSION {} ",
+    "client/java/README.md": "<version>{}</version>",
+    "client/java/pom.xml": "<artifactId>sigmax-client</artifactId>\n  <version>{}</version>",
+    "client/python/pyproject.toml": '\nversion = "{}"\n',
+    "client/rust/Cargo.lock": 'name = "sigmax"\nversion = "{}"\n',
+    "client/rust/Cargo.toml": '\nversion = "{}"\n',
+    "client/typescript/package-lock.json": '      "version": "{}",\n      "license": "Apache-2.0"',
+    "client/typescript/package.json": '\n  "version": "{}"',
+    "models/pyproject.toml": '\nversion = "{}"\n',
+    "server/Cargo.lock": 'name = "sigmax-core"\nversion = "{}"\n',
+    "uv.lock": 'name = "sigmax"\nversion = "{}"\n',
+}
 
 
 @pytest.fixture
@@ -34,26 +48,23 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert said(ROOT) == (0, [])
 
 
-@pytest.mark.parametrize("name", REPEATS)
-def test_a_file_that_has_another_is_named(tree: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "place"), REPEATS.items(), ids=REPEATS)
+def test_a_file_that_has_another_is_named(tree: Path, name: str, place: str) -> None:
+    [version] = re.findall(r'(?m)^version = "(.+)"', (tree / CARGO).read_text())
     text = (tree / name).read_text()
-    ours = re.compile(r'^(name = "sigmax(?:-\w+)?"\n)version = ".+"', re.MULTILINE)
-    other, changed = ours.subn(r'\1version = "99.0.0"', text)
-    (tree / name).write_text(other)
-    code, faults = said(tree)
-    assert (code, changed > 0) == (1, True)
-    assert [fault for fault in faults if not fault.startswith(f"version: {name}")] == []
-    assert all(fault.endswith("as in server/Cargo.toml, got 99.0.0") for fault in faults)
+    assert place.format(version) in text
+    (tree / name).write_text(text.replace(place.format(version), place.format("99.0.0"), 1))
+    code, [fault] = said(tree)
+    assert code == 1
+    assert fault.startswith(f"version: {name}")
+    assert fault.endswith("as in server/Cargo.toml, got 99.0.0")
 
 
 def test_a_release_is_written_and_leaves_the_lock_files_to_their_tools(tree: Path) -> None:
     assert said(tree, "--set", "99.0.0") == (0, [])
     code, faults = said(tree)
     assert code == 1
-    assert {fault.split(": ")[1].split(",")[0] for fault in faults} == {
-        "server/Cargo.lock",
-        "uv.lock",
-    }
+    assert {fault.split(": ")[1].split(",")[0] for fault in faults} == {*LOCKS}
     changes = (tree / "CHANGELOG.md").read_text()
     assert re.search(r"## \[Unreleased\]\n\n## \[99\.0\.0\] - \d{4}-\d\d-\d\d\n\n##", changes)
 

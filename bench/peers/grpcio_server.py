@@ -15,10 +15,10 @@ import grpc
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "proto/inference"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "proto"))
 messages: Any
 services: Any
-messages, services = grpc.protos_and_services("grpc_service.proto")
+messages, services = grpc.protos_and_services("inference/grpc_service.proto")
 
 # More threads answered fewer requests when measured: they share one interpreter lock and one core.
 THREADS = 4

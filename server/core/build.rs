@@ -32,8 +32,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The folder is a link to the repository's; a source distribution has the files in its place.
     let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("proto");
     println!("cargo:rerun-if-changed={}", proto.display());
-    let files = ["sigmax/v1/classifier.proto", "grpc_service.proto", "grpc/health/v1/health.proto"];
-    let mut descriptors = protox::compile(files, [proto.clone(), proto.join("inference")])?;
+    let files = [
+        "sigmax/v1/classifier.proto",
+        "inference/grpc_service.proto",
+        "grpc/health/v1/health.proto",
+    ];
+    let mut descriptors = protox::compile(files, [&proto])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     fs::write(out.join("shapes.rs"), shapes(&descriptors)?)?;

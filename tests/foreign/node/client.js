@@ -99,7 +99,7 @@ function told(call, client, name, length, headers = {}) {
 }
 
 const { ClassifierService } = services("sigmax/v1/classifier.proto").sigmax.v1;
-const { GRPCInferenceService } = services("grpc_service.proto").inference;
+const { GRPCInferenceService } = services("inference/grpc_service.proto").inference;
 const plain = grpc.credentials.createInsecure();
 const results = {};
 for (const [call, Service] of [

@@ -97,8 +97,9 @@ impl Decision {
         }
         self.top.clear();
         self.top.extend(0..probabilities.len());
-        let falling =
-            |a: &usize, b: &usize| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b));
+        // Adding 0 turns a minus zero, which is no smaller than zero, into zero.
+        let of = |index: usize| probabilities[index] + 0.0;
+        let falling = |a: &usize, b: &usize| of(*b).total_cmp(&of(*a)).then(a.cmp(b));
         if options.top < self.top.len() {
             self.top.select_nth_unstable_by(options.top, falling);
             self.top.truncate(options.top);

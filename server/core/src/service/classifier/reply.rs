@@ -230,6 +230,16 @@ mod tests {
     }
 
     #[test]
+    fn a_minus_zero_ties_with_zero() {
+        let row = [-0.0, 0.0, 1.0, -0.0];
+        let spec = spec(Task::Multilabel, &["a", "b", "c", "d"], &[0.5; 4]);
+        let reply = decoded(&spec, &ALL, &answer(&[1, 4], &row)).expect("encodes");
+        assert_eq!(shown(&reply.rows[0]), (vec![2, 0, 1, 3], vec![2]));
+        let bits = reply.rows[0].classes.iter().map(|class| class.probability.to_bits());
+        assert!(bits.eq([1.0f32, -0.0, 0.0, -0.0].map(f32::to_bits)));
+    }
+
+    #[test]
     fn top_cuts_the_classes_and_not_the_decision() {
         let spec = spec(Task::Multilabel, &[], &[0.5; 300]);
         let probabilities: Vec<f32> = (0..300).map(|i| i as f32 / 300.0).collect();
