@@ -73,20 +73,18 @@ def encode(question: Question, model: Model, inputs: Inputs) -> tuple[pb.Classif
     request = pb.ClassifyRequest(
         model_name=question.model,
         model_version=question.version,
-        inputs=[
-            pb.Tensor(
-                name=spec.name,
-                dtype=f"DATA_TYPE_{spec.dtype}",
-                raw=_inputs.to_bytes(model, spec, array),
-                shape=_inputs.shape_of(array, single),
-            )
-            for spec, array in zip(model.inputs, arrays, strict=True)
-        ],
         top_k=question.top_k,
         threshold=question.threshold,
         return_probabilities=question.return_probabilities,
         head=question.head,
     )
+    for spec, array in zip(model.inputs, arrays, strict=True):
+        request.inputs.add(
+            name=spec.name,
+            dtype=f"DATA_TYPE_{spec.dtype}",
+            raw=_inputs.to_bytes(model, spec, array),
+            shape=_inputs.shape_of(array, single),
+        )
     rows = 1 if single or not arrays[0].shape else arrays[0].shape[0]
     return request, Asked(question, task, rows, single)
 

@@ -129,9 +129,12 @@ def _lacks_batch_axis(model: Model, spec: TensorSpec, array: _tensor.Array) -> b
 
 
 def _fits(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
-    return len(expected) == len(found) and all(
-        e in (-1, f) for e, f in zip(expected, found, strict=True)
-    )
+    if len(expected) != len(found):
+        return False
+    for e, f in zip(expected, found, strict=True):  # noqa: SIM110 - all() takes twice the time
+        if e not in (f, -1):
+            return False
+    return True
 
 
 def _bad(model: Model, spec: TensorSpec, part: str, reason: str, detail: str) -> InvalidInput:
