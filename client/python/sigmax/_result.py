@@ -80,25 +80,29 @@ class Classification:
     @property
     def best(self) -> ScoredClass:
         """The class decided on; for a multi-label model the most probable class, decided or not."""
-        choices = self.classes if self._task == "multilabel" else self.decision
-        if not choices:
-            raise ServerFault.malformed("a row has no class")
-        return choices[0]
+        return _scored(self._best)
 
     @property
     def index(self) -> int:
         """Index of `best`, from 0."""
-        return self.best.index
+        return self._best.index
 
     @property
     def label(self) -> str:
         """Label of `best`; empty where the model declares no labels."""
-        return self.best.label
+        return self._best.label
 
     @property
     def probability(self) -> float:
         """Probability of `best`, in [0, 1]."""
-        return self.best.probability
+        return self._best.probability
+
+    @property
+    def _best(self) -> pb.ScoredClass:
+        choices = self._row.classes if self._task == "multilabel" else self._row.decision
+        if not choices:
+            raise ServerFault.malformed("a row has no class")
+        return choices[0]
 
     def top(self, count: int) -> tuple[ScoredClass, ...]:
         """Return the most probable classes, at most `count` and at most the request's `top_k`."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]
 
 # NumPy has no BF16. An element of BF16 is the upper 16 bits of an FP32.
-_DTYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
     "UINT8": np.dtype("u1"),
     "UINT16": np.dtype("<u2"),
@@ -24,7 +24,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
-_NATIVE = {name: dtype.newbyteorder("=") for name, dtype in _DTYPES.items()}
+_NATIVE = {name: dtype.newbyteorder("=") for name, dtype in DTYPES.items()}
 _NUMBERS = "biuf"  # kinds of NumPy's dtypes: booleans, integers, unsigned integers, floats
 
 
@@ -152,19 +152,19 @@ def convert(array: Array, dtype: str) -> Array:
         ValueError: The dtype is unknown, or a value would change; the message names the first such
             value and its place.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"expected a dtype of {', '.join(_DTYPES)}; the model says {dtype}")
-    if array.dtype == _DTYPES[dtype] and dtype != "BF16":
+    if dtype not in DTYPES:
+        raise ValueError(f"expected a dtype of {', '.join(DTYPES)}; the model says {dtype}")
+    if array.dtype == DTYPES[dtype] and dtype != "BF16":
         return np.ascontiguousarray(array).reshape(array.shape)
     with np.errstate(all="ignore"):  # values that a cast changes are found and refused below
         if dtype == "BF16":
             wire = _to_bfloat16(array.astype(np.float32))
             changed = _changed_as_float(array, _from_bfloat16(wire))
         elif dtype in ("FP16", "FP32", "FP64"):
-            wire = array.astype(_DTYPES[dtype])
+            wire = array.astype(DTYPES[dtype])
             changed = _changed_as_float(array, wire)
         else:
-            wire = array.astype(_DTYPES[dtype])
+            wire = array.astype(DTYPES[dtype])
             changed = _changed_as_whole(array, wire.dtype)
     if changed.any():
         where = tuple(int(i) for i in np.argwhere(changed)[0])
@@ -190,9 +190,9 @@ def from_bytes(raw: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
         raise ValueError(f"expected sizes of 0 or more, got the shape {list(shape)}")
     if dtype == "BYTES":
         return _split_texts(raw, shape)
-    if dtype not in _DTYPES:
-        raise ValueError(f"expected a dtype of {', '.join(_DTYPES)} or BYTES, got {dtype}")
-    array = np.frombuffer(raw, _DTYPES[dtype]).reshape(shape)
+    if dtype not in DTYPES:
+        raise ValueError(f"expected a dtype of {', '.join(DTYPES)} or BYTES, got {dtype}")
+    array = np.frombuffer(raw, DTYPES[dtype]).reshape(shape)
     return _from_bfloat16(array) if dtype == "BF16" else array.astype(_NATIVE[dtype])
 
 
