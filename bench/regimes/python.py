@@ -7,6 +7,7 @@ second. The CPU is that of this process, not the server's.
 import json
 import subprocess
 import sys
+from typing import Any
 
 from bench import servers
 from bench.measure import Run, Settings, together
@@ -22,10 +23,11 @@ CLIENTS = {
 
 
 def measure(settings: Settings) -> list[Line]:
-    """Measure calls of 1 and of 64 rows."""
+    """Measure calls of 1 and of 64 rows, and any number of rows by `classify_many`."""
     model = Model("sequential")
     with servers.sigmax([model.repository], settings.server) as server:
-        return [line for rows in (1, 64) for line in _of_rows(rows, model, server, settings)]
+        lines = [line for rows in (1, 64) for line in _of_rows(rows, model, server, settings)]
+        return [*lines, _of_many_rows(model, server, settings)]
 
 
 def _of_rows(rows: int, model: Model, server: Server, settings: Settings) -> list[Line]:
@@ -38,15 +40,29 @@ def _of_rows(rows: int, model: Model, server: Server, settings: Settings) -> lis
     return [Line(name, who, what, reach) for who, what, reach in lines]
 
 
+def _of_many_rows(model: Model, server: Server, settings: Settings) -> Line:
+    words = [server.address, model.name, str(settings.seconds)]
+    told = [_told("python_many.py", words, settings) for _ in range(settings.repeats)]
+    measured = together([_run(each) for each in told])
+    goal = Goal("rows/s", measured.median.per_second, 300_000)
+    return Line("Python, classify_many, top 1", "sigmax, each row", measured, [goal])
+
+
 def _in_short_turns(rows: int, model: str, server: Server, settings: Settings) -> dict[str, Run]:
-    peer = [sys.executable, str(ROOT / "bench/peers/python_client.py")]
     words = [server.address, model, str(rows), str(settings.seconds)]
-    command = pinned(settings.load, [*peer, *words])
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    runs = {}
-    for client, told in json.loads(printed).items():
-        each_us = {name: told[name] / told["calls"] * 1e6 for name in ("seconds", "cpu_seconds")}
-        runs[client] = Run(
-            1e6 / each_us["seconds"], each_us["seconds"], cpu_us=each_us["cpu_seconds"]
-        )
-    return runs
+    told = _told("python_client.py", words, settings)
+    return {client: _run(each) for client, each in told.items()}
+
+
+def _told(peer: str, words: list[str], settings: Settings) -> dict[str, Any]:
+    command = [sys.executable, str(ROOT / "bench/peers" / peer), *words]
+    printed = subprocess.run(
+        pinned(settings.load, command), check=True, stdout=subprocess.PIPE, text=True
+    )
+    told: dict[str, Any] = json.loads(printed.stdout)
+    return told
+
+
+def _run(told: dict[str, float]) -> Run:
+    seconds, cpu = (told[name] / told["calls"] for name in ("seconds", "cpu_seconds"))
+    return Run(1 / seconds, seconds * 1e6, cpu_us=cpu * 1e6)
