@@ -41,8 +41,8 @@ class Run:
         mean_us: Mean time of a request, in microseconds.
         p50_us: Median time of a request, in microseconds; None where only the mean is known.
         p99_us: 99th percentile of the times, in microseconds; None where only the mean is known.
-        cpu_us: CPU microseconds of the server for each request; None where there is no server, or
-            other loads used it, too.
+        cpu_us: CPU microseconds of the server for each request, or of the client where a regime
+            measures clients; None where there is no server, or other loads used it, too.
     """
 
     per_second: float
@@ -86,10 +86,12 @@ def in_turn(contenders: Sequence[Contender], settings: Settings) -> list[Measure
         [contender.run(settings.seconds) for contender in contenders]
         for _ in range(settings.repeats)
     ]
-    return [_together(runs) for runs in zip(*repeats, strict=True)]
+    return [together(runs) for runs in zip(*repeats, strict=True)]
 
 
-def _together(runs: Sequence[Run]) -> Measured:
+def together(runs: Sequence[Run]) -> Measured:
+    """Return the figures of all repeats of a contender."""
+
     def median(values: list[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return statistics.median(known) if known else None

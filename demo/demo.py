@@ -9,12 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = ROOT / "build/demo/repository"
 SIGMAX = Path(sys.executable).with_name("sigmax")
 BURST_SECONDS = 2.0
-BURST_THREADS = 4
+BURST_ROWS = 2**16
+Answer = sigmax.Result | sigmax.Classification | sigmax.SigmaxError
 
 
 def main() -> int:
@@ -136,40 +135,41 @@ def ask_linear(address: str) -> list[str]:
 
 def burst(client: sigmax.Client, server: "subprocess.Popen[str]") -> None:
     """Query `sequential` as fast as this process can, and print the rates."""
-    rows = np.random.default_rng(0).normal(size=(1024, 10)).astype(np.float32)
-    for count in (1, len(rows)):
-        request = partial(client.classify, "sequential", rows[:count], return_probabilities=False)
+    rows = np.random.default_rng(0).normal(size=(BURST_ROWS, 10)).astype(np.float32)
+    ways: dict[str, Callable[[], Iterator[Answer]]] = {
+        "classify, 1 row a call": lambda: (
+            client.classify("sequential", row, top_k=1, return_probabilities=False) for row in rows
+        ),
+        "classify_many": lambda: client.classify_many(
+            "sequential", rows, top_k=1, return_probabilities=False
+        ),
+    }
+    for name, ask_all in ways.items():
         before = cpu_seconds(server)
-        requests = hammer(request)
-        busy = (cpu_seconds(server) - before) / BURST_SECONDS
-        each = "1 row" if count == 1 else f"{count:,} rows"
+        count, seconds = hurry(ask_all)
+        busy = (cpu_seconds(server) - before) / seconds
         print(
-            f"  {each:>10} a request: {requests / BURST_SECONDS:8,.0f} requests/s, "
-            f"{requests * count / BURST_SECONDS:9,.0f} rows/s; the server was busy {busy:.0%} "
-            "of one core"
+            f"  {name:>22}: {count / seconds:9,.0f} rows/s; "
+            f"the server was busy {busy:.0%} of one core"
         )
     print(
-        f"  {BURST_THREADS} threads of one Python client: it is the limit here, not the server,"
+        "  One thread of one Python process: it is the limit here, not the server,"
         "\n  which `make bench` measures."
     )
 
 
-def hammer(request: Callable[[], object]) -> int:
-    """Send a request repeatedly from `BURST_THREADS` threads; return the number of answers."""
-    until = time.monotonic() + BURST_SECONDS
-    counts = [0] * BURST_THREADS
-
-    def send(thread: int) -> None:
-        while time.monotonic() < until:
-            request()
-            counts[thread] += 1
-
-    threads = [threading.Thread(target=send, args=[number]) for number in range(BURST_THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts)
+def hurry(ask_all: Callable[[], Iterator[Answer]]) -> tuple[int, float]:
+    """Ask until `BURST_SECONDS` have passed; return the number of rows, and the seconds."""
+    started = time.monotonic()
+    labels = []
+    while True:
+        for answer in ask_all():
+            if isinstance(answer, sigmax.SigmaxError):
+                raise answer
+            labels.append(answer.label)
+            seconds = time.monotonic() - started
+            if seconds >= BURST_SECONDS:
+                return len(labels), seconds
 
 
 def cpu_seconds(process: "subprocess.Popen[str]") -> float:

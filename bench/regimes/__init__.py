@@ -14,6 +14,7 @@ from bench.regimes import (
     mixed,
     overload,
     polling,
+    python,
     small,
     start,
     tls,
@@ -32,6 +33,7 @@ ALL: Mapping[str, Callable[[Settings], list[Line]]] = {
     "heavy": heavy.measure,
     "mixed": mixed.measure,
     "overload": overload.measure,
+    "python": python.measure,
     "gpu": gpu.measure,
     "gpu-answers": gpu_answers.measure,
 }

@@ -1,8 +1,10 @@
 """The client for asyncio; `_client` holds the one for threads."""
 
 import asyncio
+import itertools
 import math
 import os
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -27,10 +29,11 @@ from sigmax._address import Address
 from sigmax._codec import Question
 from sigmax._errors import SigmaxError
 from sigmax._inputs import Inputs
+from sigmax._many import Batch, Gatherer, Rows, is_of_rows
 from sigmax._metadata import Metadata, Pair
 from sigmax._method import Malformed, Method, Reply, Request, received
 from sigmax._model import Model, ModelSummary
-from sigmax._result import Result
+from sigmax._result import Classification, Result
 from sigmax._retry import Schedule
 from sigmax._status import from_rpc_error
 from sigmax._stream import Exchange, Key
@@ -209,6 +212,51 @@ class AsyncClient:
         for ending in exchange.end():
             yield ending
 
+    async def classify_many(
+        self,
+        model: str,
+        rows: Rows | AsyncIterable[Inputs],
+        *,
+        batch_size: int | None = None,
+        in_flight: int = 4,
+        version: str | int = "",
+        head: str = "",
+        top_k: int = 0,
+        threshold: float | None = None,
+        return_probabilities: bool = True,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Classification | SigmaxError]:
+        """Classify any number of rows, in batches of which several are under way.
+
+        Arguments, results and errors are those of `Client.classify_many`, but that a retry does not
+        wait until its answer is waited for. `rows` may also be an asynchronous iterable. A caller
+        that may leave the loop early uses `contextlib.aclosing`, so that the calls end at once.
+        """
+        version = str(version)
+        question = Question(model, version, head, top_k, threshold, return_probabilities)
+        described = await self._describe(model, version, self._schedule(timeout))
+        gatherer = Gatherer(question, described, batch_size, in_flight)
+        pending: deque[asyncio.Task[Iterator[Classification | SigmaxError]]] = deque()
+
+        async def answers(batch: Batch) -> Iterator[Classification | SigmaxError]:
+            return batch.in_order(await self._answers(gatherer, batch, timeout))
+
+        try:
+            async for batch in gatherer.batches_async(rows):
+                pending.append(asyncio.create_task(answers(batch)))
+                if len(pending) == in_flight:
+                    for answer in await pending[0]:
+                        yield answer
+                    pending.popleft()
+            while pending:
+                for answer in await pending[0]:
+                    yield answer
+                pending.popleft()
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
     async def models(self, *, timeout: float | None = None) -> list[ModelSummary]:
         """List all models of the server, in the order of their names.
 
@@ -286,6 +334,24 @@ class AsyncClient:
             if not _codec.has_changed(kept, described):
                 raise
         return await ask(described)
+
+    async def _answers(
+        self, gatherer: Gatherer, batch: Batch, timeout: float | None
+    ) -> Iterable[Classification | SigmaxError]:
+        """Return the answers to a batch's rows that are sent, by halves where it is refused."""
+        if not batch.sent:
+            return ()
+        request, asked = gatherer.request(batch)
+        try:
+            reply = await self._call(self._classify, request, self._schedule(timeout))
+            return _codec.decode(reply, asked)
+        except SigmaxError as error:
+            if not is_of_rows(error):
+                raise
+            if batch.sent == 1:
+                return (error,)
+        halves = [await self._answers(gatherer, half, timeout) for half in batch.halves()]
+        return itertools.chain(*halves)
 
     async def _describe(self, name: str, version: str, schedule: Schedule) -> Model:
         request = pb.GetModelRequest(model_name=name, model_version=version)

@@ -3,8 +3,10 @@
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,10 +19,11 @@ from sigmax._address import Address
 from sigmax._codec import Question
 from sigmax._errors import SigmaxError
 from sigmax._inputs import Inputs
+from sigmax._many import Batch, Gatherer, Rows, is_of_rows
 from sigmax._metadata import Metadata, Pair
 from sigmax._method import Malformed, Method, Reply, Request, received
 from sigmax._model import Model, ModelSummary
-from sigmax._result import Result
+from sigmax._result import Classification, Result
 from sigmax._retry import Schedule
 from sigmax._status import from_rpc_error
 from sigmax._stream import Exchange, Key
@@ -30,6 +33,14 @@ from sigmax.v1 import classifier_pb2 as pb
 
 _Answer = TypeVar("_Answer")
 _RAISED = (grpc.RpcError, ValueError)  # by gRPC; ValueError where the channel is closed
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A call that is under way."""
+
+    metadata: tuple[Pair, ...]
+    call: "grpc.Future[Any]"
 
 
 class Client:
@@ -304,6 +315,75 @@ class Client:
                 call.cancel()  # for a caller that stops early; otherwise the call has ended already
         yield from exchange.end()
 
+    def classify_many(
+        self,
+        model: str,
+        rows: Rows,
+        *,
+        batch_size: int | None = None,
+        in_flight: int = 4,
+        version: str | int = "",
+        head: str = "",
+        top_k: int = 0,
+        threshold: float | None = None,
+        return_probabilities: bool = True,
+        timeout: float | None = None,
+    ) -> Generator[Classification | SigmaxError]:
+        """Classify any number of rows, in batches of which several are under way.
+
+        The first batch is sent when the first answer is asked for. The calls under way are
+        cancelled when the iterator is closed.
+
+        Args:
+            model: Name of the model.
+            rows: Any iterable of rows, each as `classify` takes one; or an array with an axis of
+                rows, or a dict of such arrays, which are cut into batches without a loop over their
+                rows. At most `in_flight` batches of rows are read ahead. An exception that the
+                iterable raises is raised here after the answers to all rows before it.
+            batch_size: Most rows of a request. None for the model's `preferred_batch_size`, or as
+                many rows as have 64 KiB where that is more; 1 for a model whose rows depend on each
+                other. Rows of different shapes do not share a request.
+            in_flight: Most requests under way.
+            version: Version, as for `classify`.
+            head: Head, as for `classify`.
+            top_k: Most classes to return for each row, as for `classify`.
+            threshold: Threshold in [0, 1], as for `classify`.
+            return_probabilities: Whether to return all probabilities, as for `classify`.
+            timeout: Time limit of each request in seconds, as for `classify`. The retries of a
+                request begin when its answer is waited for, and have the same time again.
+
+        Yields:
+            The answer to each row, in the order of the rows; or the error of that row alone, where
+            the row does not fit the model, or the server refuses it. The server's refusal of a
+            batch is traced to its rows by sending halves of it.
+
+        Raises:
+            SigmaxError: A request failed, after its retries, for a reason that is not in its rows,
+                as in `classify`. No further rows are read.
+        """
+        version = str(version)
+        question = Question(model, version, head, top_k, threshold, return_probabilities)
+        described = self._describe(model, version, self._schedule(timeout))
+        gatherer = Gatherer(question, described, batch_size, in_flight)
+        pending: deque[tuple[Batch, _Begun | None]] = deque()
+
+        def first_answers() -> Iterator[Classification | SigmaxError]:
+            batch, begun = pending[0]
+            yield from batch.in_order(self._answers(gatherer, batch, timeout, begun))
+            pending.popleft()
+
+        try:
+            for batch in gatherer.batches(rows):
+                pending.append((batch, self._begin(gatherer, batch, timeout)))
+                if len(pending) == in_flight:
+                    yield from first_answers()
+            while pending:
+                yield from first_answers()
+        finally:
+            for _, begun in pending:
+                if begun is not None:
+                    begun.call.cancel()
+
     def models(self, *, timeout: float | None = None) -> list[ModelSummary]:
         """List all models of the server, in the order of their names.
 
@@ -398,6 +478,39 @@ class Client:
                 raise
         return ask(described)
 
+    def _begin(self, gatherer: Gatherer, batch: Batch, timeout: float | None) -> "_Begun | None":
+        """Send the rows of a batch without waiting; None where there are none to send."""
+        if not batch.sent:
+            return None
+        metadata = self._metadata()
+        request, _ = gatherer.request(batch)
+        left = self._schedule(timeout).remaining()
+        with self._failures():
+            call = self._classify.future(request, timeout=left, metadata=metadata)
+        return _Begun(metadata, call)
+
+    def _answers(
+        self, gatherer: Gatherer, batch: Batch, timeout: float | None, begun: "_Begun | None"
+    ) -> Iterator[Classification | SigmaxError]:
+        """Yield the answers to the rows of a batch that are sent, by halves where it is refused."""
+        if not batch.sent:
+            return
+        request, asked = gatherer.request(batch)
+        try:
+            reply = self._call(self._classify, request, self._schedule(timeout), begun)
+            result = _codec.decode(reply, asked)
+        except SigmaxError as error:
+            if not is_of_rows(error):
+                raise
+            if batch.sent == 1:
+                yield error
+                return
+        else:
+            yield from result
+            return
+        for half in batch.halves():
+            yield from self._answers(gatherer, half, timeout, None)
+
     def _describe(self, name: str, version: str, schedule: Schedule) -> Model:
         request = pb.GetModelRequest(model_name=name, model_version=version)
         model = _codec.decode_model(self._call(self._get_model, request, schedule).model)
@@ -429,17 +542,23 @@ class Client:
         method: "grpc.UnaryUnaryMultiCallable[Request, Reply | Malformed]",
         request: Request,
         schedule: Schedule,
+        begun: "_Begun | None" = None,
     ) -> Reply:
+        """Call a method, with retries; `begun` is the first try where that is under way."""
         has_renewed = False
         while True:
-            metadata = self._metadata()
+            metadata = self._metadata() if begun is None else begun.metadata
             try:
+                if begun is not None:
+                    reply: Reply | Malformed = begun.call.result()
+                    return received(reply)
                 timeout = schedule.remaining()
                 return received(method(request, timeout=timeout, metadata=metadata))
             except _RAISED as failure:
                 error = self._error(failure)
                 if error is None:
                     raise
+                begun = None
                 if not has_renewed and self._connection.metadata.renew(error, metadata):
                     has_renewed = True
                     continue

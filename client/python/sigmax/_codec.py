@@ -1,6 +1,6 @@
 """Conversion of values to requests, and of replies to results. Nothing here sends or waits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sigmax import _inputs
@@ -68,27 +68,31 @@ def encode(question: Question, model: Model, inputs: Inputs) -> tuple[pb.Classif
     Raises:
         InvalidInput: A head, a name, a shape or a value does not fit the description.
     """
-    task = _task_of(question.head, model) if question.head else model.task
+    task = task_of(question, model)
     arrays, single = _inputs.read(model, inputs)
-    request = pb.ClassifyRequest(
+    parts = [
+        (_inputs.shape_of(array, single), _inputs.to_bytes(model, spec, array))
+        for spec, array in zip(model.inputs, arrays, strict=True)
+    ]
+    rows = 1 if single or not arrays[0].shape else arrays[0].shape[0]
+    return request(question, model, parts), Asked(question, task, rows, single)
+
+
+def request(
+    question: Question, model: Model, parts: Iterable[tuple[Sequence[int], bytes]]
+) -> pb.ClassifyRequest:
+    """Build the request from the shape and the elements of each input, in the model's order."""
+    message = pb.ClassifyRequest(
         model_name=question.model,
         model_version=question.version,
-        inputs=[
-            pb.Tensor(
-                name=spec.name,
-                dtype=f"DATA_TYPE_{spec.dtype}",
-                raw=_inputs.to_bytes(model, spec, array),
-                shape=_inputs.shape_of(array, single),
-            )
-            for spec, array in zip(model.inputs, arrays, strict=True)
-        ],
         top_k=question.top_k,
         threshold=question.threshold,
         return_probabilities=question.return_probabilities,
         head=question.head,
     )
-    rows = 1 if single or not arrays[0].shape else arrays[0].shape[0]
-    return request, Asked(question, task, rows, single)
+    for spec, (shape, raw) in zip(model.inputs, parts, strict=True):
+        message.inputs.add(name=spec.name, dtype=f"DATA_TYPE_{spec.dtype}", shape=shape, raw=raw)
+    return message
 
 
 def decode(response: pb.ClassifyResponse, asked: Asked) -> Result:
@@ -151,7 +155,15 @@ def decode_summary(message: pb.ModelSummary) -> ModelSummary:
     return ModelSummary(message.name, _versions(message.versions), task_name(message.task))
 
 
-def _task_of(name: str, model: Model) -> str | None:
+def task_of(question: Question, model: Model) -> str | None:
+    """Return the task of the head that is asked for; None where the model has no task.
+
+    Raises:
+        InvalidInput: The model has no such head.
+    """
+    name = question.head
+    if not name:
+        return model.task
     for head in model.heads:
         if head.name == name:
             return head.task

@@ -1,10 +1,13 @@
 """Names of the protocol's enum values. A value newer than this SDK is named by its number."""
 
+from functools import lru_cache
+
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from sigmax.v1 import classifier_pb2 as pb
 
 
+@lru_cache(maxsize=64)
 def dtype_name(number: int) -> str:
     """Return the name of a dtype, such as "FP32"."""
     return _name(pb.DataType, number, "DATA_TYPE_")
@@ -23,6 +26,7 @@ def state_name(number: int) -> str:
 
 
 def _name(enum: EnumTypeWrapper, number: int, prefix: str) -> str:
-    if number not in enum.values():
+    try:
+        return enum.Name(number).removeprefix(prefix)
+    except ValueError:
         return str(number)
-    return enum.Name(number).removeprefix(prefix)

@@ -51,6 +51,18 @@ def to_bytes(model: Model, spec: TensorSpec, array: _tensor.Array) -> bytes:
         raise _bad(model, spec, "data", "BAD_ELEMENT", str(error)) from error
 
 
+def convert(model: Model, spec: TensorSpec, array: _tensor.Array) -> _tensor.Array:
+    """Convert one input to the elements that the model takes, in an array of the same shape.
+
+    Raises:
+        InvalidInput: The conversion would change a value (`_tensor.convert`).
+    """
+    try:
+        return _tensor.convert(array, spec.dtype)
+    except ValueError as error:
+        raise _bad(model, spec, "data", "BAD_ELEMENT", str(error)) from error
+
+
 def shape_of(array: _tensor.Array, single: bool) -> tuple[int, ...]:
     """Return the shape of an input in a request, which has the batch axis that one row lacks."""
     return (1, *array.shape) if single else array.shape
@@ -129,9 +141,12 @@ def _lacks_batch_axis(model: Model, spec: TensorSpec, array: _tensor.Array) -> b
 
 
 def _fits(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
-    return len(expected) == len(found) and all(
-        e in (-1, f) for e, f in zip(expected, found, strict=True)
-    )
+    if len(expected) != len(found):
+        return False
+    for e, f in zip(expected, found, strict=True):  # noqa: SIM110 - all() takes twice the time
+        if e not in (f, -1):
+            return False
+    return True
 
 
 def _bad(model: Model, spec: TensorSpec, part: str, reason: str, detail: str) -> InvalidInput:

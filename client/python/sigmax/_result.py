@@ -43,20 +43,29 @@ class Timings:
 class Classification:
     """The answer to one row."""
 
-    def __init__(self, row: pb.Classification, task: str | None, probabilities: Any) -> None:
+    __slots__ = ("_classes", "_decision", "_index", "_matrix", "_row", "_task")
+
+    def __init__(
+        self, row: pb.Classification, task: str | None, matrix: NDArray[Any] | None, index: int
+    ) -> None:
         self._row = row
         self._task = task
-        self._probabilities = probabilities
+        self._matrix = matrix
+        self._index = index
+        self._classes: tuple[ScoredClass, ...] | None = None
+        self._decision: tuple[ScoredClass, ...] | None = None
 
-    @cached_property
+    @property
     def classes(self) -> tuple[ScoredClass, ...]:
         """The most probable classes, at most the request's `top_k`; ties by the lower index.
 
         A binary model has two classes: 1 with the model's probability p, and 0 with 1 - p.
         """
-        return tuple(_scored(c) for c in self._row.classes)
+        if self._classes is None:
+            self._classes = tuple(map(_scored, self._row.classes))
+        return self._classes
 
-    @cached_property
+    @property
     def decision(self) -> tuple[ScoredClass, ...]:
         """The classes decided on, in the order of their indices.
 
@@ -64,30 +73,36 @@ class Classification:
         threshold, else class 0. Multi-label: every class whose probability is over its threshold,
         which may be none.
         """
-        return tuple(_scored(c) for c in self._row.decision)
+        if self._decision is None:
+            self._decision = tuple(map(_scored, self._row.decision))
+        return self._decision
 
     @property
     def best(self) -> ScoredClass:
         """The class decided on; for a multi-label model the most probable class, decided or not."""
-        choices = self.classes if self._task == "multilabel" else self.decision
-        if not choices:
-            raise ServerFault.malformed("a row has no class")
-        return choices[0]
+        return _scored(self._best)
 
     @property
     def index(self) -> int:
         """Index of `best`, from 0."""
-        return self.best.index
+        return self._best.index
 
     @property
     def label(self) -> str:
         """Label of `best`; empty where the model declares no labels."""
-        return self.best.label
+        return self._best.label
 
     @property
     def probability(self) -> float:
         """Probability of `best`, in [0, 1]."""
-        return self.best.probability
+        return self._best.probability
+
+    @property
+    def _best(self) -> pb.ScoredClass:
+        choices = self._row.classes if self._task == "multilabel" else self._row.decision
+        if not choices:
+            raise ServerFault.malformed("a row has no class")
+        return choices[0]
 
     def top(self, count: int) -> tuple[ScoredClass, ...]:
         """Return the most probable classes, at most `count` and at most the request's `top_k`."""
@@ -102,9 +117,9 @@ class Classification:
         Raises:
             ValueError: The request had `return_probabilities=False`.
         """
-        if self._probabilities is None:
+        if self._matrix is None:
             raise ValueError("probabilities were not asked for: return_probabilities was False")
-        return self._probabilities  # type: ignore[no-any-return]
+        return self._matrix[self._index]  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         decided = ", ".join(f"{c.label or c.index} {c.probability:.4g}" for c in self.decision)
@@ -116,31 +131,36 @@ class Result(Sequence[Classification]):
 
     A result of exactly one row has the properties of that row, too: `result.label` is
     `result[0].label`. The exception is `index`, which is the method of a sequence here.
-
-    Attributes:
-        model: Name of the model that answered.
-        version: Version that answered, as a decimal number.
-        head: Name of the head that answered; empty where the model's one head has no name.
     """
 
     def __init__(self, response: pb.ClassifyResponse, task: str | None, one_row: bool) -> None:
-        self.model = response.model_name
-        self.version = response.model_version
-        self.head = response.head
-        self._spent = response.timings
-        self._rows = response.rows
-        self._tensor = response.probabilities if response.HasField("probabilities") else None
+        self._response = response
         self._task = task
         self._one_row = one_row
 
-    @cached_property
+    @property
+    def model(self) -> str:
+        """Name of the model that answered."""
+        return self._response.model_name
+
+    @property
+    def version(self) -> str:
+        """Version that answered, as a decimal number."""
+        return self._response.model_version
+
+    @property
+    def head(self) -> str:
+        """Name of the head that answered; empty where the model's one head has no name."""
+        return self._response.head
+
+    @property
     def timings(self) -> Timings:
         """Time that the request spent in the server."""
-        spent = self._spent
+        spent = self._response.timings
         return Timings(spent.queue_ns, spent.compute_ns, spent.total_ns, spent.batch_rows)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._response.rows)
 
     @overload
     def __getitem__(self, index: int) -> Classification: ...
@@ -152,22 +172,22 @@ class Result(Sequence[Classification]):
         return self._row(range(len(self))[index])
 
     def __iter__(self) -> Iterator[Classification]:
-        return (self._row(i) for i in range(len(self)))
+        task, matrix = self._task, self._matrix
+        rows = enumerate(self._response.rows)
+        return (Classification(row, task, matrix, index) for index, row in rows)
 
     def _row(self, index: int) -> Classification:
-        matrix = self._matrix
-        return Classification(
-            self._rows[index], self._task, None if matrix is None else matrix[index]
-        )
+        return Classification(self._response.rows[index], self._task, self._matrix, index)
 
     @cached_property
     def _matrix(self) -> NDArray[Any] | None:
         """Probabilities, shape [rows, classes]; a binary model's one column p becomes 1 - p, p."""
-        if self._tensor is None:
+        if not self._response.HasField("probabilities"):
             return None
-        dtype, shape = dtype_name(self._tensor.dtype), tuple(self._tensor.shape)
+        tensor = self._response.probabilities
+        dtype, shape = dtype_name(tensor.dtype), tuple(tensor.shape)
         try:
-            array = _tensor.from_bytes(self._tensor.raw, dtype, shape).reshape(len(self), -1)
+            array = _tensor.from_bytes(tensor.raw, dtype, shape).reshape(len(self), -1)
         except ValueError as error:
             raise ServerFault.malformed(f"probabilities: {error}") from error
         if array.dtype.kind != "f":

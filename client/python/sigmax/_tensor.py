@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[Any]
 
 # NumPy has no BF16. An element of BF16 is the upper 16 bits of an FP32.
-_DTYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
     "UINT8": np.dtype("u1"),
     "UINT16": np.dtype("<u2"),
@@ -24,6 +24,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
+_NATIVE = {name: dtype.newbyteorder("=") for name, dtype in DTYPES.items()}
+_NUMBERS = "biuf"  # kinds of NumPy's dtypes: booleans, integers, unsigned integers, floats
 
 
 def read(value: ArrayLike) -> Array:
@@ -36,6 +38,8 @@ def read(value: ArrayLike) -> Array:
         ValueError: The value is ragged, or holds something other than booleans, integers of at
             most 64 bits and floats.
     """
+    if type(value) is np.ndarray and value.dtype.kind in _NUMBERS:
+        return value
     try:
         array = np.asarray(value if isinstance(value, np.ndarray) else _without_torch(value))
         if isinstance(value, list | tuple) and _hides_integers(array):
@@ -48,7 +52,7 @@ def read(value: ArrayLike) -> Array:
         ) from error
     if array.dtype.name == "bfloat16":  # the type that packages beside NumPy agree on
         array = array.astype(np.float32)
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in _NUMBERS:
         raise ValueError(f"expected numbers of at most 64 bits, got elements of {array.dtype}")
     return array
 
@@ -148,19 +152,19 @@ def convert(array: Array, dtype: str) -> Array:
         ValueError: The dtype is unknown, or a value would change; the message names the first such
             value and its place.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"expected a dtype of {', '.join(_DTYPES)}; the model says {dtype}")
-    if array.dtype == _DTYPES[dtype] and dtype != "BF16":
+    if dtype not in DTYPES:
+        raise ValueError(f"expected a dtype of {', '.join(DTYPES)}; the model says {dtype}")
+    if array.dtype == DTYPES[dtype] and dtype != "BF16":
         return np.ascontiguousarray(array).reshape(array.shape)
     with np.errstate(all="ignore"):  # values that a cast changes are found and refused below
         if dtype == "BF16":
             wire = _to_bfloat16(array.astype(np.float32))
             changed = _changed_as_float(array, _from_bfloat16(wire))
         elif dtype in ("FP16", "FP32", "FP64"):
-            wire = array.astype(_DTYPES[dtype])
+            wire = array.astype(DTYPES[dtype])
             changed = _changed_as_float(array, wire)
         else:
-            wire = array.astype(_DTYPES[dtype])
+            wire = array.astype(DTYPES[dtype])
             changed = _changed_as_whole(array, wire.dtype)
     if changed.any():
         where = tuple(int(i) for i in np.argwhere(changed)[0])
@@ -182,16 +186,14 @@ def from_bytes(raw: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
     Raises:
         ValueError: The dtype is unknown, or the bytes do not fit the shape.
     """
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise ValueError(f"expected sizes of 0 or more, got the shape {list(shape)}")
     if dtype == "BYTES":
         return _split_texts(raw, shape)
-    if dtype not in _DTYPES:
-        raise ValueError(f"expected a dtype of {', '.join(_DTYPES)} or BYTES, got {dtype}")
-    array = np.frombuffer(raw, _DTYPES[dtype]).reshape(shape)
-    if dtype == "BF16":
-        return _from_bfloat16(array)
-    return array.astype(array.dtype.newbyteorder("="))
+    if dtype not in DTYPES:
+        raise ValueError(f"expected a dtype of {', '.join(DTYPES)} or BYTES, got {dtype}")
+    array = np.frombuffer(raw, DTYPES[dtype]).reshape(shape)
+    return _from_bfloat16(array) if dtype == "BF16" else array.astype(_NATIVE[dtype])
 
 
 def _split_texts(raw: bytes, shape: tuple[int, ...]) -> Array:

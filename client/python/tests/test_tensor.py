@@ -112,7 +112,7 @@ def test_bfloat16_is_the_nearest_and_even_on_a_tie(value: float) -> None:
     st.sampled_from(NATIVE).flatmap(
         lambda dtype: st.tuples(
             st.just(dtype),
-            hnp.arrays(_tensor._DTYPES[dtype], hnp.array_shapes(min_dims=0, min_side=0)),
+            hnp.arrays(_tensor.DTYPES[dtype], hnp.array_shapes(min_dims=0, min_side=0)),
         )
     )
 )
