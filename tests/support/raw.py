@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -85,7 +85,7 @@ def frame(kind: type[Frame], flags: int, stream: int, content: bytes = b"") -> b
     return struct.pack(">HBBBI", size >> 8, size & 255, kind.type, flags, stream) + content
 
 
-def packed(frames: list[Frame]) -> bytes:
+def packed(frames: Iterable[Frame]) -> bytes:
     """Return the bytes of frames as they are on the wire."""
     return b"".join(frame.serialize() for frame in frames)
 
