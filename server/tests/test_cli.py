@@ -72,6 +72,7 @@ BESIDE = {
     "SIGMAX_MODEL_CONTROL": "explicit",
     "SIGMAX_TLS_CERTIFICATE": "certificate.pem",
     "SIGMAX_TLS_KEY": "key.pem",
+    "SIGMAX_TLS_CLIENT_CA": "authorities.pem",
     "SIGMAX_TOKEN_FILE": "tokens.txt",
     "SIGMAX_JWT_AUDIENCE": "audience",
 }
@@ -225,6 +226,10 @@ def test_a_queue_that_holds_no_full_batch_is_refused(capsys: pytest.CaptureFixtu
         (["--tls-key=k"], "--tls-key: expected --tls-certificate beside it, got 'k'"),
         (["--tls-certificate=c"], "--tls-certificate: expected --tls-key beside it, got 'c'"),
         (["--tls-client-ca=c"], "--tls-client-ca: expected --tls-certificate beside it, got 'c'"),
+        (
+            ["--tls-client-auth=require", "--tls-certificate=c", "--tls-key=k"],
+            "--tls-client-auth: expected --tls-client-ca beside it, got 'require'",
+        ),
         (["--http-tls"], "--http-tls: expected --tls-certificate beside it, got True"),
         (["--jwt-jwks=j"], "--jwt-jwks: expected --jwt-audience beside it, got 'j'"),
         (

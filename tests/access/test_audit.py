@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import stat
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from sigmax.v1 import classifier_pb2 as pb
 from support import files
 from support.access import bearer, enter, refused, token, write_tokens
+from support.raw import INFER, Raw, block, headers, packed
 from support.server import PATIENCE, Serve, Server
 from support.wire import refusal, triton, typed
 from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
@@ -182,10 +184,32 @@ def test_a_log_is_gone_on_with_after_a_start(start: Callable[..., Server], tmp_p
 def test_every_line_is_written_before_the_end(start: Callable[..., Server], tmp_path: Path) -> None:
     audit = tmp_path / "audit"
     server = start(audit)
-    for _ in range(500):
+    for _ in range(100):
         refused(server)
     assert server.stop() == 0
-    assert len(audit.read_text().splitlines()) == 500
+    assert len(audit.read_text().splitlines()) == 100
+
+
+def test_a_flood_hides_no_refusal_of_another_address(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit"
+    server = start(audit)
+    host, _, port = server.grpc.rpartition(":")
+    other = socket.create_connection((host, int(port)), 60, ("127.0.0.2", 0))
+    with Raw(other) as raw, Raw(server.grpc) as stranger:
+        for _ in range(3):
+            streams = [stranger.next() for _ in range(1000)]
+            head = block(INFER)
+            stranger.send(
+                packed([headers(each, head, "END_HEADERS", "END_STREAM") for each in streams])
+            )
+            assert {stranger.answer(each).status for each in streams} == {"16"}
+            assert raw.answer(raw.ask(INFER, b"")).status == "16"
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert sum(line.get("peer", "").startswith("127.0.0.2:") for line in lines) == 3
+    assert sum(line.get("dropped", 1) for line in lines) == 3003
 
 
 def test_a_full_disk_harms_no_request(start: Callable[..., Server]) -> None:
@@ -207,10 +231,16 @@ def test_a_log_may_go_to_standard_error(start: Callable[..., Server]) -> None:
 def test_a_log_that_cannot_be_opened_ends_the_start(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:
-    for path in (tmp_path / "no" / "audit", tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, problem in (
+        (tmp_path / "no" / "audit", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (pipe, "expected a reader of this named pipe, got none"),
+    ):
         with pytest.raises(AssertionError, match="it never started") as told:
             start(path)
-        assert str(path) in str(told.value)
+        assert f"sigmax serve: error: --audit-log: {path}: {problem}\n" in str(told.value)
 
 
 @pytest.mark.slow

@@ -87,7 +87,8 @@ def test_the_line_tells_of_certificates(serve: Serve, folder: Path, tmp_path: Pa
 def ended(folder: Path, flag: str, path: Path) -> str:
     """The only line of a start that ends by this file, and must."""
     command = Path(sys.executable).with_name("sigmax")
-    beside = {"--jwt-jwks": "--jwt-audience=a", "--access": f"--token-file={folder / 'one'}"}
+    audience = dict.fromkeys(["--jwt-jwks", "--jwt-public-key"], "--jwt-audience=a")
+    beside = {**audience, "--access": f"--token-file={folder / 'one'}"}
     arguments = [f"{flag}={path}", *filter(None, [beside.get(flag)])]
     done = subprocess.run(
         [command, "serve", folder / "models", "--grpc-port=0", "--http-port=0", *arguments],
@@ -131,7 +132,8 @@ def test_a_wrong_file_ends_the_start_with_a_line_that_quotes_no_secret(
     assert problem in line
 
 
-@pytest.mark.parametrize("flag", ["--token-file", "--jwt-jwks", "--access"])
+@pytest.mark.parametrize("flag", ["--token-file", "--jwt-jwks", "--jwt-public-key", "--access"])
 def test_a_file_that_is_not_there_ends_the_start(folder: Path, tmp_path: Path, flag: str) -> None:
-    line = ended(folder, flag, tmp_path / "gone")
-    assert str(tmp_path / "gone") in line
+    gone = tmp_path / "gone"
+    problem = f"{flag}: {gone}: No such file or directory"
+    assert ended(folder, flag, gone) == f"sigmax serve: error: {problem}"

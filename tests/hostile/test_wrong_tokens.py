@@ -24,6 +24,11 @@ UNAUTHENTICATED = "16"
 ISSUES, STRANGER = Issuer("P-256", "key"), Issuer("P-256", "key")
 
 
+def calls(streams: list[int], asked: bytes) -> bytes:
+    """Return the frames of calls without a message."""
+    return packed([headers(each, asked, "END_HEADERS", "END_STREAM") for each in streams])
+
+
 @pytest.mark.parametrize("connections", [1, 20])
 def test_a_flood_of_wrong_tokens(target: Target, tmp_path: Path, connections: int) -> None:
     """Send wrong tokens in as many calls as may be open; good clients with tokens go on."""
@@ -40,8 +45,7 @@ def test_a_flood_of_wrong_tokens(target: Target, tmp_path: Path, connections: in
         for _ in range(scaled(3)):
             streams = [[raw.next() for _ in range(CALLS)] for raw in raws]
             for raw, own in zip(raws, streams, strict=True):
-                ends = [headers(stream, asked, "END_HEADERS", "END_STREAM") for stream in own]
-                raw.send(packed(ends))
+                raw.send(calls(own, asked))
             beside.goes_on()
             for raw, own in zip(raws, streams, strict=True):
                 assert {raw.answer(stream).status for stream in own} == {UNAUTHENTICATED}
@@ -59,9 +63,7 @@ def test_new_tokens_beside_a_flood_of_wrong_ones(target: Target, tmp_path: Path)
     with attacked(server, metadata=right) as beside, Raw(server.grpc) as flood:
         for turn in range(scaled(3)):
             streams = [flood.next() for _ in range(CALLS)]
-            flood.send(
-                packed([headers(each, asked, "END_HEADERS", "END_STREAM") for each in streams])
-            )
+            flood.send(calls(streams, asked))
             with Raw(server.grpc) as good:
                 for number in range(20):
                     [(name, new)] = bearer(ISSUES.sign("ES256", claims(jti=f"{turn} {number}")))

@@ -161,7 +161,7 @@ fn tls_options(config: &Bound<'_, PyAny>) -> PyResult<Option<TlsOptions>> {
         certificate,
         key: attribute::<String>(config, "tls_key")?.into(),
         client_ca: file(config, "tls_client_ca")?,
-        client_required: attribute::<String>(config, "tls_client_auth")? == "require",
+        client_required: attribute::<String>(config, "tls_client_auth")? != "request",
         http: attribute(config, "http_tls")?,
     }))
 }

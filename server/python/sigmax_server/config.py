@@ -38,6 +38,10 @@ def _says(kind: Kind, meaning: str, unit: str = "", default: str = "") -> Mappin
     return {"kind": kind, "meaning": meaning, "unit": unit, "default": default}
 
 
+# What --tls-client-auth may be; nothing is as good as `require`.
+_OF_CLIENTS = ("", "require", "request")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """The settings of a server; the models to serve are given apart.
@@ -99,11 +103,12 @@ class ServerConfig:
         ),
     )
     tls_client_auth: str = field(
-        default="require",
+        default="",
         metadata=_says(
-            Kind("require|request", "require or request", str, ("require", "request").__contains__),
+            Kind("require|request", "require or request", str, _OF_CLIENTS.__contains__),
             "with --tls-client-ca, whether clients without a certificate are let in, to show a "
             "token",
+            default="require",
         ),
     )
     http_tls: bool = field(
@@ -421,6 +426,7 @@ _NEEDS = {
     "tls_certificate": ("tls_key",),
     "tls_key": ("tls_certificate",),
     "tls_client_ca": ("tls_certificate",),
+    "tls_client_auth": ("tls_client_ca",),
     "http_tls": ("tls_certificate",),
     "jwt_jwks": ("jwt_audience",),
     "jwt_public_key": ("jwt_audience",),

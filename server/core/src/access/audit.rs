@@ -1,8 +1,9 @@
 //! The audit log: a line of JSON for every refusal, and for every order to control the server.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,13 +17,16 @@ use time::macros::format_description;
 use tonic::Code;
 
 use crate::error::{Dialect, Error};
+use crate::file::words;
 use crate::log::{Output, Source};
 use crate::metrics::prometheus::code_name;
 
 /// The most bytes of lines that wait to be written.
 const ROOM: usize = 1 << 20;
-/// The most refusals that are written in a second: a stranger cannot fill a disk.
-const REFUSALS: u64 = 1000;
+/// The most refusals that are written in a second: strangers cannot fill a disk.
+const REFUSALS: usize = 1000;
+/// The most of them that are of one address: a stranger cannot hide those of others.
+const OF_ONE: usize = 100;
 /// The times of lines: RFC 3339, with milliseconds.
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -35,8 +39,17 @@ pub struct Audit {
     output: &'static Output,
     /// The start of the log, from which seconds are counted: the machine's clock may be set back.
     start: Instant,
-    /// The second since the start in which refusals were last counted, and their number in it.
-    refusals: Mutex<(u64, u64)>,
+    refusals: Mutex<Refusals>,
+}
+
+/// The refusals that were written in a second.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// The second, counted from the start of the log.
+    second: u64,
+    all: usize,
+    /// The refusals by the address of the client; none: it came over a Unix domain socket.
+    of: HashMap<Option<IpAddr>, usize>,
 }
 
 /// An event that the audit log tells.
@@ -77,7 +90,11 @@ impl Audit {
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = AuditFile { path: (path != Path::new("-")).then(|| path.into()) };
         file.open().map_err(|error| {
-            io::Error::new(error.kind(), format!("the audit log {}: {error}", path.display()))
+            let words = match error.raw_os_error() {
+                Some(libc::ENXIO) => "expected a reader of this named pipe, got none".into(),
+                _ => words(&error),
+            };
+            io::Error::new(error.kind(), format!("--audit-log: {}: {words}", path.display()))
         })?;
         // The log lives as long as the process, as its thread does.
         let output = Output::new("audit", Box::leak(Box::new(file)), ROOM, usize::MAX);
@@ -92,7 +109,8 @@ impl Audit {
     pub fn write(&self, event: &Event<'_>) {
         let is_refusal =
             matches!(event.error, Some(Error::Unauthenticated(_) | Error::PermissionDenied { .. }));
-        if is_refusal && self.is_one_too_many(self.start.elapsed().as_secs()) {
+        let address = event.peer.map(|peer| peer.ip());
+        if is_refusal && self.is_one_too_many(self.start.elapsed().as_secs(), address) {
             return self.output.skip();
         }
         let dialect = Dialect::of(event.call);
@@ -117,13 +135,21 @@ impl Audit {
         self.output.dropped()
     }
 
-    /// Counts a refusal of this second. Returns whether it is one more than are written.
-    fn is_one_too_many(&self, now: u64) -> bool {
+    /// Counts a refusal of this second, unless it is one more than are written. Returns whether it
+    /// is.
+    fn is_one_too_many(&self, now: u64, address: Option<IpAddr>) -> bool {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let (second, count) = *refusals;
         // A thread that was held up comes with a second that is over. It begins no new count.
-        *refusals = if now > second { (now, 1) } else { (second, count + 1) };
-        refusals.1 > REFUSALS
+        if now > refusals.second {
+            *refusals = Refusals { second: now, ..Refusals::default() };
+        }
+        let of_one = refusals.of.get(&address).copied().unwrap_or_default();
+        if of_one >= OF_ONE || refusals.all >= REFUSALS {
+            return true;
+        }
+        refusals.of.insert(address, of_one + 1);
+        refusals.all += 1;
+        false
     }
 }
 
@@ -137,7 +163,13 @@ struct AuditFile {
 impl Source for AuditFile {
     fn open(&self) -> io::Result<File> {
         match &self.path {
-            Some(path) => File::options().append(true).create(true).mode(0o600).open(path),
+            // Without O_NONBLOCK, the opening of a named pipe waits for a reader.
+            Some(path) => File::options()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(path),
             None => Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
         }
     }
@@ -188,12 +220,16 @@ mod tests {
     #[test]
     fn refusals_beyond_the_most_of_a_second_are_not_written() {
         let audit = Audit::open(Path::new("/dev/null")).expect("it opens");
+        let address = |number: usize| Some(IpAddr::from([127, 0, 0, number as u8]));
         for second in [7, 8] {
-            assert!((0..REFUSALS).all(|_| !audit.is_one_too_many(second)));
-            assert!(audit.is_one_too_many(second));
+            for one in 0..REFUSALS / OF_ONE {
+                assert!((0..OF_ONE).all(|_| !audit.is_one_too_many(second, address(one))));
+                assert!(audit.is_one_too_many(second, address(one)), "as many of one address");
+            }
+            assert!(audit.is_one_too_many(second, None), "as many of all");
         }
-        assert!(audit.is_one_too_many(7), "a thread that comes late");
-        assert!(audit.is_one_too_many(8));
+        assert!(audit.is_one_too_many(7, None), "a thread that comes late");
+        assert!(audit.is_one_too_many(8, None));
     }
 
     #[test]

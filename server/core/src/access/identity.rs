@@ -52,13 +52,4 @@ impl Identity {
         .or_else(common);
         name.filter(|name| !name.is_empty()).map(Self::named)
     }
-
-    /// Whether an entry of the table means this client: its name, one of its groups as
-    /// `group:NAME`, or `*`.
-    pub fn is(&self, who: &str) -> bool {
-        match who.strip_prefix(GROUP) {
-            Some(group) => self.groups.iter().any(|own| own == group),
-            None => who == "*" || who == self.name,
-        }
-    }
 }

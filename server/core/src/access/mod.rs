@@ -91,17 +91,19 @@ impl Access {
         self.options.token_file.is_some() || self.options.jwt.is_some() || self.certificates
     }
 
-    /// The files of the policy.
-    pub fn parts(&self) -> Vec<(Part, PathBuf)> {
-        let keys = self.options.jwt.as_ref().map(|jwt| match &jwt.keys {
-            JwtKeys::Set(path) | JwtKeys::Pem(path) => path.clone(),
+    /// The files of the policy, with the flags that name them.
+    pub fn parts(&self) -> Vec<(Part, &'static str, PathBuf)> {
+        let AccessOptions { token_file, jwt, access, .. } = &self.options;
+        let keys = jwt.as_ref().map(|jwt| match &jwt.keys {
+            JwtKeys::Set(path) => (Part::Keys, "--jwt-jwks", path),
+            JwtKeys::Pem(path) => (Part::Keys, "--jwt-public-key", path),
         });
         let parts = [
-            (Part::Tokens, self.options.token_file.clone()),
-            (Part::Keys, keys),
-            (Part::Rules, self.options.access.clone()),
+            token_file.as_ref().map(|path| (Part::Tokens, "--token-file", path)),
+            keys,
+            access.as_ref().map(|path| (Part::Rules, "--access", path)),
         ];
-        parts.into_iter().filter_map(|(part, path)| Some((part, path?))).collect()
+        parts.into_iter().flatten().map(|(part, flag, path)| (part, flag, path.clone())).collect()
     }
 
     /// Takes the contents of a part into the policy in force, where they are right. The error does

@@ -1,10 +1,11 @@
 //! The table of who may do what with which models.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::access::identity::Identity;
+use crate::access::identity::{GROUP, Identity};
 
 /// The most rules of a table.
 const MOST_RULES: usize = 10_000;
@@ -41,7 +42,12 @@ impl Right {
 
 /// The rules of a table. They add up: what one of them grants, no other takes away.
 #[derive(Debug)]
-pub struct Rules(Vec<Arc<Rule>>);
+pub struct Rules {
+    rules: Vec<Arc<Rule>>,
+    /// The places of the rules that mean a client, by its entry: the work for a new client does not
+    /// grow with the table.
+    by_entry: HashMap<String, Vec<usize>>,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,7 +75,7 @@ impl Rules {
     pub fn parse(text: &str) -> Result<Self, String> {
         let Table { rules } = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            format!("line {line}: {}", error.message().replace('\n', " "))
+            format!("line {line}: {}", expected(error.message()))
         })?;
         if rules.is_empty() {
             return Err("expected at least one [[rule]], got none".into());
@@ -84,19 +90,34 @@ impl Rules {
                 return Err(format!("rule {}: {key}: expected at least one entry", place + 1));
             }
         }
-        Ok(Self(rules.into_iter().map(Arc::new).collect()))
+        let mut by_entry = HashMap::<_, Vec<_>>::new();
+        for (place, rule) in rules.iter().enumerate() {
+            rule.who.iter().for_each(|who| by_entry.entry(who.clone()).or_default().push(place));
+        }
+        Ok(Self { rules: rules.into_iter().map(Arc::new).collect(), by_entry })
     }
 
     /// The number of rules.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.rules.len()
     }
 
-    /// The grants to one client.
+    /// The grants to one client: to its name, to its groups as `group:NAME`, and to `*`.
     pub fn grants_to(&self, client: &Identity) -> Grants {
-        let of_client = self.0.iter().filter(|rule| rule.who.iter().any(|who| client.is(who)));
-        Grants(of_client.cloned().collect())
+        let name = Some(client.name.clone()).filter(|name| !name.starts_with(GROUP));
+        let groups = client.groups.iter().map(|group| format!("{GROUP}{group}"));
+        let entries = name.into_iter().chain(groups).chain(["*".to_owned()]);
+        let places = entries.filter_map(|entry| self.by_entry.get(&entry)).flatten();
+        let places: BTreeSet<_> = places.copied().collect();
+        Grants(places.into_iter().filter_map(|place| self.rules.get(place)).cloned().collect())
     }
+}
+
+/// The part of an error about TOML that says what was expected. What came instead may be secret,
+/// where the file is another than was meant.
+fn expected(message: &str) -> String {
+    let expected = message.rsplit_once(", expected ").map(|(_, what)| format!("expected {what}"));
+    expected.unwrap_or_else(|| message.into()).replace('\n', " ")
 }
 
 /// The rights of one client: the rules that mean it.
@@ -141,6 +162,9 @@ impl Grants {
 fn matches(pattern: &str, name: &str) -> bool {
     if pattern == "*" {
         return true;
+    }
+    if !pattern.contains(['*', '?']) {
+        return pattern == name;
     }
     let (pattern, name): (Vec<_>, Vec<_>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut seen) = (0, 0);
@@ -264,15 +288,69 @@ mod tests {
             assert_eq!(Rules::parse(text).expect_err(text), problem);
         }
         for (text, begin, word) in [
-            ("[[rule]]\nwho = ['a']\nmay = ['fly']", "line 3: ", "unknown variant `fly`"),
+            (
+                "[[rule]]\nwho = ['a']\nmay = ['fly']",
+                "line 3: ",
+                "expected one of `classify`, `infer`, `describe`, `control`",
+            ),
             ("[[rule]]\nwho = ['a']", "line 1: ", "missing field `may`"),
-            ("[[rule]]\nwho = ['a']\nmay = ['infer']\nmodel = 1", "line 4: ", "unknown field"),
-            ("[[rules]]", "line 1: ", "unknown field `rules`"),
+            (
+                "[[rule]]\nwho = ['a']\nmay = ['infer']\nmodel = 1",
+                "line 4: ",
+                "expected one of `who`, `may`, `models`",
+            ),
+            ("[[rules]]", "line 1: ", "expected `rule`"),
             ("\n\nwho =", "line 3: ", ""),
         ] {
             let error = Rules::parse(text).expect_err(text);
             assert!(error.starts_with(begin) && error.contains(word), "{error}");
             assert!(!error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_quotes_nothing_of_the_file() {
+        let rule = "[[rule]]\nwho = ['a']\nmay = ['infer']\n";
+        for text in [
+            "SECRET".into(),
+            "alice: SECRET".into(),
+            "alice = SECRET".into(),
+            "SECRET = 1".into(),
+            "SECRET = ".into(),
+            "'SECRET".into(),
+            "[SECRET]".into(),
+            "[SECRET".into(),
+            "[[SECRET]]".into(),
+            "rule = 'SECRET'".into(),
+            "rule = ['SECRET']".into(),
+            "rule = { SECRET = 1 }".into(),
+            "[[rule]]\nwho = 'SECRET'".into(),
+            "[[rule]]\nwho = ['a']\nmay = 'SECRET'".into(),
+            "[[rule]]\nwho = ['a']\nmay = ['SECRET']".into(),
+            "[[rule]]\nwho = ['a']\nmay = ['SECRET, expected SECRET']".into(),
+            "[[rule]]\nwho = { SECRET = 'SECRET' }".into(),
+            format!("{rule}SECRET = 1\nSECRET = 2"),
+            format!("{rule}models = 'SECRET'"),
+            format!("{rule}models = ['a']\nmodels.SECRET = 1"),
+            format!("{rule}models = ['\\SECRET', \"\\SECRET\"]"),
+            format!("{rule}'SECRET, expected SECRET' = 1"),
+        ] {
+            let error = Rules::parse(&text).expect_err(&text);
+            assert!(!error.contains("SECRET"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_many_groups_has_the_rights_of_each_once_and_in_order() {
+        let rule = |who: &str, model: &str| {
+            format!("[[rule]]\nwho = [{who}]\nmay = ['infer']\nmodels = ['{model}']\n")
+        };
+        let text = rule("'group:b', 'a', 'group:a'", "1") + &rule("'b'", "2") + &rule("'*'", "3");
+        let groups: Vec<_> = (0..1000).map(|number| number.to_string()).collect();
+        let mut groups: Vec<_> = groups.iter().map(String::as_str).collect();
+        groups.extend(["a", "b", "*"]);
+        let grants = grants(&text, "a", &groups);
+        let models: Vec<_> = grants.patterns(Right::Infer).map(String::as_str).collect();
+        assert_eq!(models, ["1", "3"]);
     }
 }

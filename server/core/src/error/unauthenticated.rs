@@ -21,7 +21,7 @@ pub enum Unauthenticated {
     WrongAudience,
     /// The token is of another issuer.
     WrongIssuer,
-    /// The token lacks a claim that is asked for.
+    /// The token lacks a claim that is asked for, or has one that cannot be read.
     MissingClaim,
     /// The token names no client.
     NoName,
@@ -53,8 +53,8 @@ impl Unauthenticated {
             Self::WrongAudience => "the token is for another audience, by its claim 'aud'",
             Self::WrongIssuer => "the token is of another issuer, by its claim 'iss'",
             Self::MissingClaim => {
-                "the token lacks a claim: expected 'exp' and 'aud', and 'iss' where the server asks \
-                 for an issuer"
+                "the token lacks a claim, or has one of another kind: expected 'exp' as a number, \
+                 'aud', and 'iss' where the server asks for an issuer"
             }
             Self::NoName => {
                 "the token names no client, or one that is too long or in too many groups"

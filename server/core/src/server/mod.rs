@@ -274,8 +274,8 @@ impl Drop for Server {
 
 /// The files of the policy, of which the contents are in force.
 fn read_access(access: &Arc<Access>) -> io::Result<Vec<Watched>> {
-    let read = |(part, path): (access::Part, PathBuf)| {
-        let files = Files::new(part.name(), vec![path.clone()], access::FILE_BYTES);
+    let read = |(part, flag, path): (access::Part, &'static str, PathBuf)| {
+        let files = Files::new(part.name(), vec![(flag, path.clone())], access::FILE_BYTES);
         let first = files.read()?;
         let access = access.clone();
         let take = move |contents: &[Vec<u8>]| {

@@ -25,22 +25,23 @@ pub type Contents = Result<Vec<Vec<u8>>, String>;
 pub struct Files {
     /// The name of the files in the log, and in the label of their metric, such as `certificate`.
     name: &'static str,
-    paths: Vec<PathBuf>,
+    /// The flags that name the files, and the paths.
+    paths: Vec<(&'static str, PathBuf)>,
     /// The most bytes of one file.
     most_bytes: u64,
 }
 
 impl Files {
     /// Files at these paths, each of at most `most_bytes`.
-    pub fn new(name: &'static str, paths: Vec<PathBuf>, most_bytes: u64) -> Self {
+    pub fn new(name: &'static str, paths: Vec<(&'static str, PathBuf)>, most_bytes: u64) -> Self {
         Self { name, paths, most_bytes }
     }
 
     /// The contents of the files.
     pub fn read(&self) -> Contents {
-        let read = |path: &PathBuf| {
+        let read = |(flag, path): &(&str, PathBuf)| {
             file::read(path, self.most_bytes)
-                .map_err(|error| format!("{}: {error}", path.display()))
+                .map_err(|error| format!("{flag}: {}: {error}", path.display()))
         };
         self.paths.iter().map(read).collect()
     }
@@ -153,18 +154,19 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_file() {
+    fn an_error_names_the_flag_and_the_file() {
         let folder = env::temp_dir().join(format!("sigmax-reload-{}", process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let (short, long) = (folder.join("short"), folder.join("long"));
         fs::write(&short, "1234").expect("a file");
         fs::write(&long, "12345").expect("a file");
         let read = |paths: &[&PathBuf]| {
-            Files::new("pair", paths.iter().map(|path| (*path).clone()).collect(), 4).read()
+            let paths = paths.iter().map(|path| ("--pair", (*path).clone()));
+            Files::new("pair", paths.collect(), 4).read()
         };
         assert_eq!(read(&[&short, &short]), Ok(vec![b"1234".into(), b"1234".into()]));
         let error = read(&[&short, &long]).expect_err("one is too long");
-        assert_eq!(error, format!("{}: expected at most 4 bytes, got 5", long.display()));
+        assert_eq!(error, format!("--pair: {}: expected at most 4 bytes, got 5", long.display()));
         fs::remove_dir_all(folder).expect("it is gone");
     }
 }

@@ -26,6 +26,9 @@ const LOAD: usize = 4 << 20;
 /// to 64 MiB when large blocks are freed.
 #[cfg(target_env = "gnu")]
 const FREE_END: libc::c_int = 8 << 20;
+/// Bytes of that which stay when the rest is given back, for the next message.
+#[cfg(target_env = "gnu")]
+const KEPT_END: libc::c_int = 6 << 20;
 /// Bytes from which a block is mapped by itself, and unmapped when it is freed: glibc's largest
 /// value, to which large messages raise it. Once the other threshold is set, it stays at its least.
 #[cfg(target_env = "gnu")]
@@ -67,6 +70,7 @@ pub fn bound() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
         libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_END);
+        libc::mallopt(libc::M_TOP_PAD, KEPT_END);
     }
 }
 

@@ -27,10 +27,11 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// The paths of all files, in the order in which their contents are taken.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        let paths = [&self.certificate, &self.key].into_iter().chain(&self.client_ca);
-        paths.cloned().collect()
+    /// The flags that name the files, and the paths, in the order in which contents are taken.
+    pub fn paths(&self) -> Vec<(&'static str, PathBuf)> {
+        let pair = [("--tls-certificate", &self.certificate), ("--tls-key", &self.key)];
+        let authorities = self.client_ca.iter().map(|path| ("--tls-client-ca", path));
+        pair.into_iter().chain(authorities).map(|(flag, path)| (flag, path.clone())).collect()
     }
 }
 
