@@ -182,9 +182,10 @@ class Result(Sequence[Classification]):
     @cached_property
     def _matrix(self) -> NDArray[Any] | None:
         """Probabilities, shape [rows, classes]; a binary model's one column p becomes 1 - p, p."""
-        if not self._response.HasField("probabilities"):
+        response = self._response
+        if not response.HasField("probabilities"):
             return None
-        tensor = self._response.probabilities
+        tensor = response.probabilities
         dtype, shape = dtype_name(tensor.dtype), tuple(tensor.shape)
         try:
             array = _tensor.from_bytes(tensor.raw, dtype, shape).reshape(len(self), -1)
@@ -211,11 +212,10 @@ class Result(Sequence[Classification]):
         Raises:
             ValueError: The request had `return_probabilities=False`.
         """
-        if self._one_row:
-            return self._only.probabilities
-        if self._matrix is None:
+        matrix = self._matrix
+        if matrix is None:
             raise ValueError("probabilities were not asked for: return_probabilities was False")
-        return self._matrix
+        return matrix[0] if self._one_row else matrix
 
     @property
     def _only(self) -> Classification:
