@@ -70,8 +70,8 @@ type: build ## Check types with mypy.
 	$(BIN)/mypy models/tests
 	$(BIN)/mypy tests bench demo docker .ci/version.py client/python/test
 
-# A file's tests share servers, so they run in one process.
-IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# A file's tests share servers, so they run in one process. Many tests wait more than they work.
+IN_PARALLEL := --numprocesses=3 --dist=loadfile
 test: build ## Run every test.
 	$(CARGO) test $(MANIFEST) --quiet -p sigmax-core
 	$(BIN)/pytest -q $(IN_PARALLEL) -m "not hostile"

@@ -126,8 +126,10 @@ def _environment(folder: Path) -> Path:
     )
     nvidias = re.findall(r"^(nvidia-[\w-]+)==", listed.stdout, re.MULTILINE)
     without = [f"--no-install-package={name}" for name in nvidias]
+    # An editable build would write its native module over that of servers which run meanwhile.
+    ours = ["--no-editable", "--reinstall-package=sigmax-server", "--reinstall-package=sigmax"]
     subprocess.run(
-        [uv, "sync", *packages, "--package=sigmax", "--python", sys.executable, *without],
+        [uv, "sync", *packages, "--package=sigmax", *ours, "--python", sys.executable, *without],
         env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(folder)},
         check=True,
         timeout=500,
